@@ -1,0 +1,137 @@
+//! What passes between a worker's step and the engine: the calls a step asks to make and the outcome it ends with.
+//!
+//! Values only. The worker fills them, the engine turns them into state and money (`settle`).
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::id::CallId;
+use crate::usage::Usage;
+
+/// How an error is treated: who is at fault and whether another attempt can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorClass {
+    /// Another attempt may succeed (timeouts, 5xx, cut connections).
+    Retryable,
+    /// The provider asked to wait; does not consume an attempt.
+    RateLimited,
+    /// No attempt will ever succeed (bad request, unpriced model, template error).
+    Permanent,
+    /// The credits or a budget do not suffice.
+    Budget,
+    /// Somebody cancelled the work.
+    Cancelled,
+    /// The worker lost its lease or vanished.
+    Lost,
+}
+
+/// Why a step failed, in words for the person who wrote the workflow. Never holds prompts or secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepError {
+    /// How it is treated.
+    pub class: ErrorClass,
+    /// A stable code in `snake_case`, e.g. `provider_timeout`.
+    pub code: String,
+    /// What happened and what to do about it.
+    pub message: String,
+    /// Milliseconds the provider asked to wait, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<i64>,
+}
+
+impl StepError {
+    /// An error of the given class.
+    pub fn new(class: ErrorClass, code: &str, message: impl Into<String>) -> Self {
+        Self { class, code: code.to_owned(), message: message.into(), retry_after_ms: None }
+    }
+}
+
+/// A call that a step wants to make. It must be granted before anything is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallRequest {
+    /// The number of the call within the attempt: 1, 2, 3…, fixed before parallel calls start.
+    pub number: i32,
+    /// SHA-256 (hex) over provider, model and the exact request body: what makes a replay the same call.
+    pub request_hash: String,
+    /// The provider's name as configured.
+    pub provider: String,
+    /// The model's name as in the price book.
+    pub model: String,
+    /// Estimated input tokens, message overheads included.
+    pub input_tokens: u64,
+    /// The output cap that is sent with the call.
+    pub max_output_tokens: u64,
+}
+
+/// The engine's yes to a [`CallRequest`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum CallPermit {
+    /// Recorded and reserved: send it now, under this id.
+    Send(CallId),
+    /// An earlier attempt already bought this very call: use its answer, send nothing.
+    Replay(FinishedCall),
+}
+
+/// The engine's no to a [`CallRequest`], in the order of the checks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallRefusal {
+    /// Another worker holds the task now, or the lease ran out: stop, nothing you do counts.
+    #[error("this attempt no longer owns its task")]
+    StaleFence,
+    /// The price book of the run has no price for the model.
+    #[error("model `{0}` has no price in this run's price book")]
+    NotPriced(String),
+    /// The credits or the budget do not suffice.
+    #[error("the call needs {required} credits and {available} are available")]
+    InsufficientCredits {
+        /// Credits needed on top of what is held.
+        required: crate::credits::Ucr,
+        /// Credits that could be had.
+        available: crate::credits::Ucr,
+    },
+    /// The store cannot be reached; nothing was recorded and nothing may be sent.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// A call that came to its end, as its journal keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FinishedCall {
+    /// The id under which it was granted.
+    pub id: CallId,
+    /// What the provider reported; `None` when it reported nothing usable.
+    pub usage: Option<Usage>,
+    /// What the worker counted itself, for the case that `usage` is missing.
+    pub counted: Usage,
+    /// Whether the call answered completely (a finish reason arrived). A failed call is never replayed.
+    pub succeeded: bool,
+    /// What a replay needs: `{"text": …, "finish_reason": …}`. Null for failed calls.
+    pub response: Value,
+    /// Milliseconds from sending to the end.
+    pub duration_ms: i64,
+    /// Milliseconds from sending to the first token, where there was one.
+    pub first_token_ms: Option<i64>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub enum Outcome {
+    /// The step did its work.
+    Succeeded {
+        /// What the node's dependents receive.
+        output: Value,
+        /// Calls that end with this outcome and are not recorded yet.
+        calls: Vec<FinishedCall>,
+    },
+    /// The step did not do its work.
+    Failed {
+        /// Why.
+        error: StepError,
+        /// Calls that end with this outcome and are not recorded yet.
+        calls: Vec<FinishedCall>,
+    },
+    /// The worker gives the task back untouched (drain): no attempt is consumed.
+    HandedBack,
+}
