@@ -4,7 +4,16 @@
 //! Nothing in here waits, reads a clock, draws a random number or touches I/O; time, ids and chance are arguments.
 
 pub mod credits;
+pub mod flow;
 pub mod id;
+pub mod ledger;
+pub mod limits;
 pub mod outcome;
+pub mod pricing;
+pub mod record;
+pub mod retry;
+pub mod state;
 pub mod time;
 pub mod usage;
+pub mod workflow;
+pub mod working_set;

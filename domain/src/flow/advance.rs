@@ -1,0 +1,267 @@
+//! What follows when a task ends: dependents count down and become ready, the run finishes.
+
+use serde_json::json;
+
+use crate::credits::Ucr;
+use crate::id::{MissionId, RunId, TaskId};
+use crate::ledger::{self, Charge, HoldRequest, LedgerRefusal, Overrun, Subject};
+use crate::outcome::{ErrorClass, StepError};
+use crate::record::HoldOwner;
+use crate::state::{RunState, TaskState, WaitCause};
+use crate::workflow::{Action, OnExhausted};
+
+use super::estimate::hold_size;
+use super::{Refusal, Turn, node_of, subject};
+
+/// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice.
+pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
+    let task = turn.task(id)?.clone();
+    let definition = turn.definition(task.workflow_id)?;
+    let node = node_of(&definition, &task)?;
+    if let Action::Sleep { duration_ms } = node.action {
+        park(turn, id, WaitCause::Timer, Some(duration_ms), "sleeps until its time is over");
+        return Ok(());
+    }
+    if task.priced && task.hold_id.is_none() {
+        let prices = turn.prices(task.run_id)?;
+        let amount = hold_size(node, task.input_bytes, &prices)?;
+        match hold_for_task(turn, id, amount) {
+            Ok(()) => {}
+            Err(refusal @ Refusal::OverBudget { .. }) if fails_on_budget(turn, task.mission_id) => {
+                let error = StepError::new(ErrorClass::Budget, "budget_exhausted", refusal.to_string());
+                return fail(turn, id, error);
+            }
+            Err(
+                refusal @ (Refusal::OverBudget { .. }
+                | Refusal::Ledger(
+                    LedgerRefusal::Insufficient { .. } | LedgerRefusal::InDebt(_) | LedgerRefusal::WalletFrozen,
+                )),
+            ) => {
+                park(turn, id, WaitCause::Credits, None, &refusal.to_string());
+                return Ok(());
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    let now = turn.now;
+    if let Some(task) = turn.set.tasks.change(id) {
+        task.state = TaskState::Ready;
+        task.wait = None;
+        task.due_at = None;
+        task.ready_at = Some(now);
+        task.status_reason = Some(format!("ready, waiting for a worker of pool `{}`", task.pool));
+    }
+    Ok(())
+}
+
+fn fails_on_budget(turn: &Turn<'_>, mission: MissionId) -> bool {
+    turn.set.missions.get(mission).is_some_and(|mission| mission.on_exhausted == OnExhausted::Fail)
+}
+
+/// Holds credits for a task within the mission's budget.
+pub(super) fn hold_for_task(turn: &mut Turn<'_>, id: TaskId, amount: Ucr) -> Result<(), Refusal> {
+    if !amount.is_positive() {
+        return Ok(());
+    }
+    let task = turn.task(id)?.clone();
+    let wallet_id = turn.mission(task.mission_id)?.wallet_id;
+    check_budget(turn, task.mission_id, amount)?;
+    let request = HoldRequest {
+        id: turn.id(),
+        op_id: turn.id(),
+        wallet_id,
+        owner_kind: HoldOwner::Task,
+        owner_id: id.to_string(),
+        number: task.holds.saturating_add(1),
+        amount,
+        subject: subject(&task),
+    };
+    let hold = ledger::hold(turn.set, &request, turn.now)?;
+    if let Some(task) = turn.set.tasks.change(id) {
+        task.hold_id = Some(hold);
+        task.holds = request.number;
+    }
+    count_held(turn, task.mission_id, amount, Ucr::ZERO);
+    Ok(())
+}
+
+/// Refuses when `amount` does not fit into what the mission's budget leaves.
+pub(super) fn check_budget(turn: &Turn<'_>, mission: MissionId, amount: Ucr) -> Result<(), Refusal> {
+    let mission = turn.mission(mission)?;
+    let Some(budget) = mission.budget_ucr else { return Ok(()) };
+    let room = budget.minus_or_zero(mission.held_ucr.saturating_add(mission.spent_ucr));
+    if room < amount {
+        return Err(Refusal::OverBudget { budget, room, required: amount });
+    }
+    Ok(())
+}
+
+/// Moves the mission's counter of held credits.
+pub(super) fn count_held(turn: &mut Turn<'_>, mission: MissionId, more: Ucr, less: Ucr) {
+    if let Some(mission) = turn.set.missions.change(mission) {
+        mission.held_ucr = mission.held_ucr.saturating_add(more).minus_or_zero(less);
+    }
+}
+
+/// Parks a task for a named cause; it holds no slot. `for_ms` is how long, where that is known.
+pub(super) fn park(turn: &mut Turn<'_>, id: TaskId, cause: WaitCause, for_ms: Option<i64>, reason: &str) {
+    let now = turn.now;
+    let Some(task) = turn.set.tasks.change(id) else { return };
+    task.state = TaskState::Waiting;
+    task.wait = Some(cause);
+    task.due_at = for_ms.map(|ms| now.plus_ms(ms));
+    task.status_reason = Some(reason.to_owned());
+    // waiters are served oldest first: a task keeps the time when it first wanted to run
+    task.ready_at = task.ready_at.or(Some(now));
+    let mission = task.mission_id;
+    let data = json!({"cause": cause, "reason": reason, "until_ms": task.due_at});
+    turn.emit(mission, "task.waiting", Some(id), data);
+}
+
+/// Counts a finished task's dependents down; those with nothing left to wait for become ready.
+/// Returns the dependents that are ready now.
+pub(super) fn release_dependents(turn: &mut Turn<'_>, id: TaskId, output_bytes: i64) -> Result<Vec<TaskId>, Refusal> {
+    let task = turn.task(id)?.clone();
+    let definition = turn.definition(task.workflow_id)?;
+    let mut ready = Vec::new();
+    for dependent in &node_of(&definition, &task)?.dependents {
+        let index = i32::try_from(*dependent).unwrap_or(i32::MAX);
+        let next = turn
+            .set
+            .task_of(task.run_id, index)
+            .map(|next| next.id)
+            .ok_or_else(|| Refusal::Unloaded(format!("node {index} of run {}", task.run_id)))?;
+        let Some(row) = turn.set.tasks.change(next) else { continue };
+        row.remaining_needs = row.remaining_needs.saturating_sub(1);
+        row.input_bytes = row.input_bytes.saturating_add(output_bytes);
+        if row.remaining_needs == 0 && row.state == TaskState::Pending {
+            make_ready(turn, next)?;
+            if turn.task(next)?.state == TaskState::Ready {
+                ready.push(next);
+            }
+        }
+    }
+    Ok(ready)
+}
+
+/// Counts a task that reached a final state; the last one ends the run.
+pub(super) fn count_done(turn: &mut Turn<'_>, mission: MissionId, run: RunId) -> Result<(), Refusal> {
+    let over = match turn.set.missions.change(mission) {
+        Some(mission) => {
+            mission.tasks_done = mission.tasks_done.saturating_add(1);
+            mission.tasks_done >= mission.tasks_total
+        }
+        None => return Err(Refusal::NotFound(format!("mission {mission}"))),
+    };
+    if over { finish_run(turn, run) } else { Ok(()) }
+}
+
+/// Ends a run whose tasks are all in a final state: the fee is taken on success and given back otherwise.
+fn finish_run(turn: &mut Turn<'_>, id: RunId) -> Result<(), Refusal> {
+    let run = turn.run(id)?.clone();
+    let state = match run.state {
+        RunState::Queued | RunState::Running => RunState::Succeeded,
+        RunState::Failing if turn.expired(&run) => RunState::Expired,
+        RunState::Failing => RunState::Failed,
+        RunState::Cancelling => RunState::Cancelled,
+        over => return Err(Refusal::IllegalMove { what: "run", state: over.as_str(), wish: "finished" }),
+    };
+    if let Some(hold) = run.fee_hold_id {
+        let op_id = turn.id();
+        let subject = Subject { mission_id: Some(run.mission_id), task_id: None };
+        if state == RunState::Succeeded {
+            let charge = Charge::Fee(run.fee_ucr);
+            let settled = ledger::settle(turn.set, hold, op_id, charge, Overrun::Debt, subject, turn.now)?;
+            if let Some(mission) = turn.set.missions.change(run.mission_id) {
+                mission.spent_ucr = mission.spent_ucr.saturating_add(settled.charged());
+            }
+        } else {
+            ledger::release(turn.set, hold, op_id, subject, turn.now)?;
+        }
+        count_held(turn, run.mission_id, Ucr::ZERO, run.fee_ucr);
+    }
+    let now = turn.now;
+    if let Some(run) = turn.set.runs.change(id) {
+        run.state = state;
+        run.ended_at = Some(now);
+        if state == RunState::Succeeded {
+            run.status_reason = None;
+        }
+    }
+    let spent = turn.mission(run.mission_id)?.spent_ucr;
+    let data = json!({
+        "run_id": id,
+        "credits": spent.to_string(),
+        "fee": if state == RunState::Succeeded { run.fee_ucr.to_string() } else { Ucr::ZERO.to_string() },
+        "duration_ms": now.since_ms(run.created_at),
+        "error": run.error,
+    });
+    turn.emit(run.mission_id, &format!("mission.{}", state.as_str()), None, data);
+    Ok(())
+}
+
+impl Turn<'_> {
+    /// Whether the run is being ended because its deadline passed.
+    fn expired(&self, run: &crate::record::Run) -> bool {
+        run.error.as_ref().and_then(|error| error.get("code")).is_some_and(|code| code == "deadline_exceeded")
+    }
+}
+
+/// A task fails for good: its hold is released, nothing is charged, and its run begins to fail.
+pub(super) fn fail(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<(), Refusal> {
+    release_hold(turn, id)?;
+    let now = turn.now;
+    let Some(task) = turn.set.tasks.change(id) else {
+        return Err(Refusal::NotFound(format!("task {id}")));
+    };
+    task.state = TaskState::Failed;
+    task.wait = None;
+    task.due_at = None;
+    task.lease_until = None;
+    task.ended_at = Some(now);
+    task.status_reason = Some(error.message.clone());
+    task.error = Some(error.clone());
+    let (mission, run, node) = (task.mission_id, task.run_id, task.node.clone());
+    turn.emit(mission, "task.failed", Some(id), json!({"error": error}));
+    if turn.run(run)?.state.is_live() {
+        let about = json!({"node": node, "class": error.class, "code": error.code, "message": error.message});
+        if let Some(run) = turn.set.runs.change(run) {
+            run.state = RunState::Failing;
+            run.status_reason = Some(format!("node `{node}` failed: {}", error.message));
+            run.error = Some(about);
+        }
+    }
+    count_done(turn, mission, run)
+}
+
+/// Gives all of a task's hold back.
+pub(super) fn release_hold(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
+    let task = turn.task(id)?.clone();
+    let Some(hold) = task.hold_id else { return Ok(()) };
+    let op_id = turn.id();
+    let returned = ledger::release(turn.set, hold, op_id, subject(&task), turn.now)?;
+    if let Some(task) = turn.set.tasks.change(id) {
+        task.hold_id = None;
+    }
+    count_held(turn, task.mission_id, Ucr::ZERO, returned);
+    Ok(())
+}
+
+/// Whether the hold that a task waits for could be made now. Changes nothing, so that a vain try leaves no trace.
+pub(super) fn has_room(turn: &Turn<'_>, id: TaskId) -> Result<bool, Refusal> {
+    let task = turn.task(id)?;
+    let definition = turn.definition(task.workflow_id)?;
+    let amount = hold_size(node_of(&definition, task)?, task.input_bytes, &*turn.prices(task.run_id)?)?;
+    let mission = turn.mission(task.mission_id)?;
+    let wallet = turn
+        .set
+        .wallets
+        .get(mission.wallet_id)
+        .ok_or(LedgerRefusal::UnknownWallet(mission.wallet_id))?;
+    let held = task.hold_id.and_then(|hold| turn.set.holds.get(hold)).map(|hold| hold.amount_ucr).unwrap_or_default();
+    let missing = amount.minus_or_zero(held);
+    let payable = !wallet.frozen
+        && !wallet.debt_ucr.is_positive()
+        && ledger::spendable(turn.set, mission.wallet_id, turn.now) >= missing;
+    Ok(payable && check_budget(turn, task.mission_id, missing).is_ok())
+}

@@ -1,0 +1,80 @@
+//! A run is ended before its time: by a user's cancel, or because a task failed.
+//!
+//! The run changes state at once; its tasks end in chunks (`wind_down`), so that no transaction grows with the run.
+
+use serde_json::json;
+
+use crate::id::{MissionId, RunId, TaskId};
+use crate::state::{RunState, TaskState};
+
+use super::advance::{count_done, release_hold};
+use super::recover::lease_ran_out;
+use super::settle::end_with_run;
+use super::{Refusal, Turn};
+
+/// A user cancels a mission. Cancelling twice is the same as once; a mission that is over refuses.
+pub fn cancel(turn: &mut Turn<'_>, mission: MissionId, reason: Option<&str>) -> Result<RunId, Refusal> {
+    let run_id = turn.mission(mission)?.run_id;
+    let state = turn.run(run_id)?.state;
+    if matches!(state, RunState::Cancelling | RunState::Cancelled) {
+        return Ok(run_id);
+    }
+    if !state.may_become(RunState::Cancelling) {
+        return Err(Refusal::IllegalMove { what: "mission", state: state.as_str(), wish: "cancelled" });
+    }
+    let why = reason.unwrap_or("cancelled by a user").to_owned();
+    if let Some(run) = turn.set.runs.change(run_id) {
+        run.state = RunState::Cancelling;
+        run.status_reason = Some(why.clone());
+    }
+    turn.emit(mission, "mission.cancelling", None, json!({"reason": why}));
+    Ok(run_id)
+}
+
+/// Ends the given tasks of a run that is failing or being cancelled. A task that a live worker holds is left to
+/// the worker, which is told to stop and settles it, or to the end of its lease. Returns how many it ended.
+pub fn wind_down(turn: &mut Turn<'_>, run: RunId, tasks: &[TaskId]) -> Result<usize, Refusal> {
+    let state = turn.run(run)?.state;
+    if !matches!(state, RunState::Failing | RunState::Cancelling) {
+        return Ok(0);
+    }
+    let mut ended: usize = 0;
+    for id in tasks {
+        let task = turn.task(*id)?.clone();
+        match task.state {
+            TaskState::Pending => skip(turn, *id)?,
+            TaskState::Ready | TaskState::Retrying | TaskState::Waiting => end_idle(turn, *id, state)?,
+            TaskState::Running if lease_ran_out(&task, turn.now) => end_with_run(turn, &task, state, &[])?,
+            _ => continue,
+        }
+        ended = ended.saturating_add(1);
+    }
+    Ok(ended)
+}
+
+fn skip(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
+    let now = turn.now;
+    let Some(task) = turn.set.tasks.change(id) else { return Ok(()) };
+    task.state = TaskState::Skipped;
+    task.ended_at = Some(now);
+    task.status_reason = Some("skipped: its run ended before it could start".to_owned());
+    let (mission, run) = (task.mission_id, task.run_id);
+    turn.emit(mission, "task.skipped", Some(id), json!({}));
+    count_done(turn, mission, run)
+}
+
+/// Ends a task that nobody works on. Nothing is in flight, so nothing new is charged.
+fn end_idle(turn: &mut Turn<'_>, id: TaskId, run_state: RunState) -> Result<(), Refusal> {
+    release_hold(turn, id)?;
+    let now = turn.now;
+    let Some(task) = turn.set.tasks.change(id) else { return Ok(()) };
+    task.state = TaskState::Cancelled;
+    task.wait = None;
+    task.due_at = None;
+    task.ended_at = Some(now);
+    let by_user = run_state == RunState::Cancelling;
+    task.status_reason = Some(if by_user { "cancelled by a user" } else { "cancelled: its run failed" }.to_owned());
+    let (mission, run) = (task.mission_id, task.run_id);
+    turn.emit(mission, "task.cancelled", Some(id), json!({"credits": "0.000000"}));
+    count_done(turn, mission, run)
+}

@@ -1,0 +1,158 @@
+//! The life of a run, decided over values: submit, make ready, reserve a call, settle, recover, cancel.
+//!
+//! Each function takes a [`Turn`] (loaded rows, immutable facts, the time, chance), refuses by name before it
+//! changes anything, or changes the rows and every consequence with them. Whoever calls it writes the
+//! working set in one transaction. Nothing here waits or does I/O.
+
+mod advance;
+mod cancel;
+mod estimate;
+mod recover;
+mod reserve;
+mod settle;
+mod submit;
+mod wake;
+
+#[cfg(test)]
+mod scenario_tests;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod testbed;
+
+pub use cancel::{cancel, wind_down};
+pub use recover::{lease_ran_out, recover_lease};
+pub use reserve::{CallGuard, reserve_call};
+pub use settle::{Guard, Handoff, SettleRequest, Settlement, settle};
+pub use submit::{Submission, submit};
+pub use wake::{expire_run, wake_task};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::id::{Id, Kind, MissionId, PriceBookId, RunId, TaskId, WorkflowId};
+use crate::ledger::{LedgerRefusal, Subject};
+use crate::pricing::{PriceBook, PricingError};
+use crate::record::{Mission, Run, Task};
+use crate::time::Timestamp;
+use crate::workflow::{Definition, Node};
+use crate::working_set::WorkingSet;
+
+/// Where new ids and random numbers come from; held in the hand by tests.
+pub trait Chance: Send {
+    /// A new `UUIDv7` (any unique UUID in tests).
+    fn uuid(&mut self) -> Uuid;
+    /// 64 random bits.
+    fn random(&mut self) -> u64;
+}
+
+/// Immutable things that decisions refer to: workflow versions and price books, by id.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The workflow versions of the loaded runs.
+    pub workflows: BTreeMap<WorkflowId, Arc<Definition>>,
+    /// The price books of the loaded runs.
+    pub prices: BTreeMap<PriceBookId, Arc<PriceBook>>,
+}
+
+/// Everything a decision is made from.
+pub struct Turn<'a> {
+    /// The loaded rows, changed in place.
+    pub set: &'a mut WorkingSet,
+    /// Workflows and prices.
+    pub facts: &'a Facts,
+    /// The time by the store's clock.
+    pub now: Timestamp,
+    /// Ids and random numbers.
+    pub chance: &'a mut dyn Chance,
+}
+
+/// Why a decision is refused. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The object does not exist (for this tenant).
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// The write names a fence or token that no longer owns the task.
+    #[error("this attempt no longer owns the task: it was taken by fence {present}")]
+    StaleFence {
+        /// The task's present fence.
+        present: i64,
+    },
+    /// The state does not allow it.
+    #[error("{what} is {state} and can't be {wish}")]
+    IllegalMove {
+        /// `run` or `task`.
+        what: &'static str,
+        /// Its state.
+        state: &'static str,
+        /// What was wished.
+        wish: &'static str,
+    },
+    /// The ledger refuses.
+    #[error(transparent)]
+    Ledger(#[from] LedgerRefusal),
+    /// There is no price for it.
+    #[error(transparent)]
+    Pricing(#[from] PricingError),
+    /// A budget does not allow it.
+    #[error("the mission's budget of {budget} credits leaves {room} and {required} are needed")]
+    OverBudget {
+        /// The budget.
+        budget: crate::credits::Ucr,
+        /// What is left of it.
+        room: crate::credits::Ucr,
+        /// What is needed.
+        required: crate::credits::Ucr,
+    },
+    /// The working set lacks a row that the decision needs: a defect of the caller, never of a client.
+    #[error("the working set lacks {0}")]
+    Unloaded(String),
+}
+
+impl Turn<'_> {
+    /// A new id.
+    fn id<K: Kind>(&mut self) -> Id<K> {
+        Id::from_uuid(self.chance.uuid())
+    }
+
+    fn task(&self, id: TaskId) -> Result<&Task, Refusal> {
+        self.set.tasks.get(id).ok_or_else(|| Refusal::NotFound(format!("task {id}")))
+    }
+
+    fn run(&self, id: RunId) -> Result<&Run, Refusal> {
+        self.set.runs.get(id).ok_or_else(|| Refusal::NotFound(format!("run {id}")))
+    }
+
+    fn mission(&self, id: MissionId) -> Result<&Mission, Refusal> {
+        self.set.missions.get(id).ok_or_else(|| Refusal::NotFound(format!("mission {id}")))
+    }
+
+    fn definition(&self, id: WorkflowId) -> Result<Arc<Definition>, Refusal> {
+        self.facts.workflows.get(&id).cloned().ok_or_else(|| Refusal::Unloaded(format!("workflow {id}")))
+    }
+
+    fn prices(&self, run: RunId) -> Result<Arc<PriceBook>, Refusal> {
+        let id = self.run(run)?.price_book_id;
+        self.facts.prices.get(&id).cloned().ok_or_else(|| Refusal::Unloaded(format!("price book {id}")))
+    }
+
+    fn emit(&mut self, mission: MissionId, kind: &str, task: Option<TaskId>, data: serde_json::Value) {
+        self.set.emit(mission, kind, task, data, self.now);
+    }
+}
+
+/// The node a task stands for.
+fn node_of<'a>(definition: &'a Definition, task: &Task) -> Result<&'a Node, Refusal> {
+    u32::try_from(task.node_index)
+        .ok()
+        .and_then(|index| definition.node(index))
+        .ok_or_else(|| Refusal::Unloaded(format!("node {} of workflow {}", task.node_index, task.workflow_id)))
+}
+
+/// What a task's ledger operations belong to.
+fn subject(task: &Task) -> Subject {
+    Subject { mission_id: Some(task.mission_id), task_id: Some(task.id) }
+}

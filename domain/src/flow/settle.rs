@@ -1,0 +1,355 @@
+//! An attempt ends: state, money and everything that follows, decided at once.
+//!
+//! A worker's answer becomes a state in exactly one function, [`settle`].
+
+use serde_json::{Value, json};
+
+use crate::credits::Ucr;
+use crate::id::{RunId, TaskId, WorkerId};
+use crate::ledger::{self, Charge, Overrun};
+use crate::limits;
+use crate::outcome::{ErrorClass, FinishedCall, Outcome, StepError};
+use crate::record::{Attempt, CallState, Task};
+use crate::state::{RunState, TaskState, WaitCause};
+use crate::usage::Usage;
+
+use super::advance::{self, count_done, count_held, fail, park, release_dependents};
+use super::reserve::{close_open_calls, finish_call};
+use super::{Refusal, Turn, node_of, subject};
+
+/// What proves that a write comes from the present holder of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// The task.
+    pub task_id: TaskId,
+    /// The fence that the claim gave.
+    pub fence: i64,
+    /// The secret that the claim gave.
+    pub token: String,
+}
+
+/// A worker's offer to go on at once with what its settle makes ready.
+#[derive(Debug, Clone)]
+pub struct Handoff {
+    /// Who offers.
+    pub worker_id: WorkerId,
+    /// The pool whose slot is free.
+    pub pool: String,
+    /// The new lease's secret.
+    pub token: String,
+    /// How long the lease lasts.
+    pub lease_ms: i64,
+}
+
+/// One attempt's end.
+#[derive(Debug, Clone)]
+pub struct SettleRequest {
+    /// Who says so.
+    pub guard: Guard,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Whether the worker would take the successor.
+    pub handoff: Option<Handoff>,
+}
+
+/// What a settle did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    /// The task's state now.
+    pub state: TaskState,
+    /// Tasks that became ready.
+    pub ready: Vec<TaskId>,
+    /// The task that was handed to the same worker, already running.
+    pub successor: Option<TaskId>,
+    /// The run, when its other tasks must be ended now.
+    pub ending: Option<RunId>,
+    /// Whether this very settle had happened before; nothing was changed.
+    pub repeated: bool,
+}
+
+/// Whether the guard names the present lease of a running task.
+pub(super) fn check_guard(task: &Task, guard: &Guard) -> Result<(), Refusal> {
+    let owns = task.fence == guard.fence && task.lease_token.as_deref() == Some(guard.token.as_str());
+    if owns && task.state == TaskState::Running {
+        return Ok(());
+    }
+    Err(Refusal::StaleFence { present: task.fence })
+}
+
+/// Turns an attempt's outcome into state, money and consequences.
+pub fn settle(turn: &mut Turn<'_>, request: &SettleRequest) -> Result<Settlement, Refusal> {
+    let id = request.guard.task_id;
+    let task = turn.task(id)?.clone();
+    if let Err(stale) = check_guard(&task, &request.guard) {
+        return repeated(turn, &task, request).ok_or(stale);
+    }
+    if let Some(row) = turn.set.tasks.change(id) {
+        row.lease_until = None;
+        row.losses = 0;
+    }
+    let run_state = turn.run(task.run_id)?.state;
+    let mut settlement =
+        Settlement { state: TaskState::Running, ready: Vec::new(), successor: None, ending: None, repeated: false };
+    match &request.outcome {
+        Outcome::HandedBack => hand_back(turn, &task, run_state)?,
+        Outcome::Succeeded { calls, .. } | Outcome::Failed { calls, .. } if !run_state.is_live() => {
+            end_with_run(turn, &task, run_state, calls)?;
+        }
+        Outcome::Succeeded { output, calls } => {
+            settlement.ready = succeed(turn, &task, output, calls)?;
+            settlement.successor = hand_over(turn, request, &settlement.ready);
+            settlement.ready.retain(|ready| Some(*ready) != settlement.successor);
+        }
+        Outcome::Failed { error, calls } => fail_attempt(turn, &task, error, calls)?,
+    }
+    settlement.state = turn.task(id)?.state;
+    if matches!(turn.run(task.run_id)?.state, RunState::Failing | RunState::Cancelling) {
+        settlement.ending = Some(task.run_id);
+    }
+    Ok(settlement)
+}
+
+/// The stored result of a settle whose acknowledgement was lost.
+fn repeated(turn: &Turn<'_>, task: &Task, request: &SettleRequest) -> Option<Settlement> {
+    let same_lease = task.fence == request.guard.fence
+        && task.lease_token.as_deref() == Some(request.guard.token.as_str())
+        && task.state != TaskState::Running;
+    if !same_lease {
+        return None;
+    }
+    let successor = request.handoff.as_ref().and_then(|handoff| {
+        let definition = turn.definition(task.workflow_id).ok()?;
+        let node = node_of(&definition, task).ok()?;
+        node.dependents.iter().filter_map(|index| i32::try_from(*index).ok()).find_map(|index| {
+            let next = turn.set.task_of(task.run_id, index)?;
+            let handed = next.state == TaskState::Running
+                && next.worker_id == Some(handoff.worker_id)
+                && next.attempt == 1
+                && next.started_at == task.ended_at;
+            handed.then_some(next.id)
+        })
+    });
+    Some(Settlement { state: task.state, ready: Vec::new(), successor, ending: None, repeated: true })
+}
+
+fn succeed(turn: &mut Turn<'_>, task: &Task, output: &Value, calls: &[FinishedCall]) -> Result<Vec<TaskId>, Refusal> {
+    let definition = turn.definition(task.workflow_id)?;
+    let units = turn.prices(task.run_id)?.units_cost(&node_of(&definition, task)?.units)?;
+    let (tokens, usage) = bill_calls(turn, task, calls)?;
+    close_open_calls(turn, task.id, CallState::Lost);
+    let cost = charge(turn, task, units.saturating_add(tokens))?;
+
+    let now = turn.now;
+    let output_bytes = i64::try_from(output.to_string().len()).unwrap_or(i64::MAX);
+    if let Some(row) = turn.set.tasks.change(task.id) {
+        row.state = TaskState::Succeeded;
+        row.status_reason = None;
+        row.error = None;
+        row.ended_at = Some(now);
+        row.output = Some(output.clone());
+        row.cost_ucr = cost;
+        row.units_ucr = units;
+        row.usage = usage;
+        row.hold_id = None;
+    }
+    let data = json!({
+        "duration_ms": task.started_at.map(|start| now.since_ms(start)),
+        "started_at_ms": task.started_at,
+        "worker_id": task.worker_id,
+        "usage": usage,
+        "credits": cost.to_string(),
+    });
+    turn.emit(task.mission_id, "task.succeeded", Some(task.id), data);
+    let ready = release_dependents(turn, task.id, output_bytes)?;
+    count_done(turn, task.mission_id, task.run_id)?;
+    Ok(ready)
+}
+
+/// Records the calls that the attempt consumed, each once; the sum of their costs and of their usage.
+fn bill_calls(turn: &mut Turn<'_>, task: &Task, calls: &[FinishedCall]) -> Result<(Ucr, Option<Usage>), Refusal> {
+    let mut cost = Ucr::ZERO;
+    let mut usage: Option<Usage> = None;
+    for (index, call) in calls.iter().enumerate() {
+        if calls.iter().take(index).any(|earlier| earlier.id == call.id) {
+            continue;
+        }
+        let state = if call.succeeded { CallState::Done } else { CallState::Failed };
+        let (price, used) = finish_call(turn, task, call, state, call.succeeded)?;
+        if call.succeeded {
+            cost = cost.saturating_add(price);
+            usage = Some(usage.unwrap_or_default().saturating_add(&used));
+        }
+    }
+    Ok((cost, usage))
+}
+
+/// Settles the task's hold with `cost`; what was really charged.
+fn charge(turn: &mut Turn<'_>, task: &Task, cost: Ucr) -> Result<Ucr, Refusal> {
+    let Some(hold) = task.hold_id else { return Ok(Ucr::ZERO) };
+    let held = turn.set.holds.get(hold).map(|row| row.amount_ucr).unwrap_or_default();
+    let op_id = turn.id();
+    let settled =
+        ledger::settle(turn.set, hold, op_id, Charge::Usage(cost), Overrun::Debt, subject(task), turn.now)?;
+    count_held(turn, task.mission_id, Ucr::ZERO, held);
+    if let Some(mission) = turn.set.missions.change(task.mission_id) {
+        mission.spent_ucr = mission.spent_ucr.saturating_add(settled.charged());
+    }
+    Ok(settled.charged())
+}
+
+/// Gives the first ready dependent of the right pool to the worker that settled, as its next claim.
+fn hand_over(turn: &mut Turn<'_>, request: &SettleRequest, ready: &[TaskId]) -> Option<TaskId> {
+    let handoff = request.handoff.as_ref()?;
+    let next = ready.iter().copied().find(|id| turn.set.tasks.get(*id).is_some_and(|task| task.pool == handoff.pool))?;
+    let now = turn.now;
+    let task = turn.set.tasks.change(next)?;
+    task.state = TaskState::Running;
+    task.status_reason = Some("running".to_owned());
+    task.attempt = task.attempt.saturating_add(1);
+    task.fence = task.fence.saturating_add(1);
+    task.lease_token = Some(handoff.token.clone());
+    task.lease_until = Some(now.plus_ms(handoff.lease_ms));
+    task.worker_id = Some(handoff.worker_id);
+    task.started_at = Some(now);
+    Some(next)
+}
+
+/// The attempt failed: another one later, a wait, or the end.
+fn fail_attempt(
+    turn: &mut Turn<'_>,
+    task: &Task,
+    error: &StepError,
+    calls: &[FinishedCall],
+) -> Result<(), Refusal> {
+    for call in calls {
+        // an answer that made the step fail must never be replayed
+        let state = if call.succeeded { CallState::Rejected } else { CallState::Failed };
+        finish_call(turn, task, call, state, false)?;
+    }
+    close_open_calls(turn, task.id, CallState::Lost);
+    note_attempt(turn, task, "failed", Some(error.clone()));
+    let definition = turn.definition(task.workflow_id)?;
+    let retry = node_of(&definition, task)?.retry;
+    let failures = task.failures.saturating_add(1);
+    if let Some(row) = turn.set.tasks.change(task.id) {
+        row.error = Some(error.clone());
+    }
+    match error.class {
+        ErrorClass::RateLimited => {
+            let wait = error.retry_after_ms.unwrap_or(limits::RATE_LIMIT_PAUSE_MS).clamp(1, limits::MAX_RETRY_AFTER_MS);
+            park(turn, task.id, WaitCause::RateLimit, Some(wait), &format!("the provider asks to wait: {}", error.message));
+            Ok(())
+        }
+        ErrorClass::Budget => park_for_credits(turn, task, error),
+        ErrorClass::Retryable | ErrorClass::Cancelled | ErrorClass::Lost
+            if u32::try_from(failures).unwrap_or(u32::MAX) < retry.max_attempts =>
+        {
+            let delay = retry.delay_ms(u32::try_from(failures).unwrap_or(u32::MAX), turn.chance.random());
+            let due = turn.now.plus_ms(delay);
+            if let Some(row) = turn.set.tasks.change(task.id) {
+                row.state = TaskState::Retrying;
+                row.failures = failures;
+                row.due_at = Some(due);
+                row.status_reason = Some(format!(
+                    "attempt {failures} of {} failed ({}); tries again in {delay} ms",
+                    retry.max_attempts, error.code
+                ));
+            }
+            let data = json!({"error": error, "delay_ms": delay, "failures": failures, "max_attempts": retry.max_attempts});
+            turn.emit(task.mission_id, "task.retrying", Some(task.id), data);
+            Ok(())
+        }
+        ErrorClass::Permanent | ErrorClass::Retryable | ErrorClass::Cancelled | ErrorClass::Lost => {
+            if let Some(row) = turn.set.tasks.change(task.id) {
+                row.failures = failures;
+            }
+            fail(turn, task.id, error.clone())
+        }
+    }
+}
+
+/// Waits for credits with a hold cut down to what its journaled calls used.
+fn park_for_credits(turn: &mut Turn<'_>, task: &Task, error: &StepError) -> Result<(), Refusal> {
+    let used = task.hold_id.and_then(|hold| turn.set.holds.get(hold)).map(|hold| hold.used_ucr).unwrap_or_default();
+    match task.hold_id {
+        Some(hold) if used.is_positive() => {
+            let op_id = turn.id();
+            let back = ledger::shrink(turn.set, hold, op_id, used, subject(task), turn.now)?;
+            count_held(turn, task.mission_id, Ucr::ZERO, back);
+        }
+        _ => advance::release_hold(turn, task.id)?,
+    }
+    park(turn, task.id, WaitCause::Credits, None, &error.message);
+    Ok(())
+}
+
+/// The worker gives the task back untouched: ready again, at no cost and without a penalty.
+fn hand_back(turn: &mut Turn<'_>, task: &Task, run_state: RunState) -> Result<(), Refusal> {
+    close_open_calls(turn, task.id, CallState::Lost);
+    if !run_state.is_live() {
+        return end_with_run(turn, task, run_state, &[]);
+    }
+    note_attempt(turn, task, "handed_back", None);
+    advance::make_ready(turn, task.id)
+}
+
+/// The run is being ended: the attempt counts as cancelled. Only a user's cancel charges what was used.
+pub(super) fn end_with_run(
+    turn: &mut Turn<'_>,
+    task: &Task,
+    run_state: RunState,
+    calls: &[FinishedCall],
+) -> Result<(), Refusal> {
+    let by_user = run_state == RunState::Cancelling;
+    let mut cost = Ucr::ZERO;
+    let mut usage: Option<Usage> = None;
+    for call in calls {
+        let state = if call.succeeded { CallState::Done } else { CallState::Failed };
+        let reserved = turn.set.calls.get(call.id).map(|row| row.reserved_ucr).unwrap_or_default();
+        let (price, used) = finish_call(turn, task, call, state, by_user)?;
+        if by_user {
+            // a call that was stopped never costs more than was reserved for it
+            let most = if reserved.is_positive() { price.min(reserved) } else { price };
+            if most < price && let Some(row) = turn.set.calls.change(call.id) {
+                row.cost_ucr = most;
+            }
+            cost = cost.saturating_add(most);
+            usage = Some(usage.unwrap_or_default().saturating_add(&used));
+        }
+    }
+    close_open_calls(turn, task.id, CallState::Lost);
+    let charged = if cost.is_positive() { charge(turn, task, cost)? } else { Ucr::ZERO };
+    if charged.is_zero() {
+        advance::release_hold(turn, task.id)?;
+    }
+    note_attempt(turn, task, "cancelled", None);
+    let now = turn.now;
+    if let Some(row) = turn.set.tasks.change(task.id) {
+        row.state = TaskState::Cancelled;
+        row.wait = None;
+        row.due_at = None;
+        row.lease_until = None;
+        row.ended_at = Some(now);
+        row.hold_id = None;
+        row.cost_ucr = charged;
+        row.usage = usage;
+        row.status_reason = Some(if by_user { "cancelled by a user" } else { "cancelled: its run failed" }.to_owned());
+    }
+    turn.emit(task.mission_id, "task.cancelled", Some(task.id), json!({"credits": charged.to_string(), "usage": usage}));
+    count_done(turn, task.mission_id, task.run_id)
+}
+
+/// Keeps a row about an attempt that ended without success.
+pub(super) fn note_attempt(turn: &mut Turn<'_>, task: &Task, outcome: &str, error: Option<StepError>) {
+    turn.set.attempts.push(Attempt {
+        task_id: task.id,
+        tenant_id: task.tenant_id,
+        number: task.attempt,
+        outcome: outcome.to_owned(),
+        worker_id: task.worker_id,
+        error,
+        started_at: task.started_at,
+        ended_at: turn.now,
+    });
+}
+

@@ -1,0 +1,74 @@
+//! Waiting comes to an end: timers, retries and rate limits are due, credits arrived, a deadline passed.
+
+use serde_json::{Value, json};
+
+use crate::id::{RunId, TaskId};
+use crate::outcome::ErrorClass;
+use crate::state::{RunState, TaskState, WaitCause};
+use crate::workflow::Action;
+
+use super::advance::{count_done, make_ready, release_dependents};
+use super::{Refusal, Turn, node_of};
+
+/// Wakes a task whose wait is over: a sleep succeeds, everything else tries to become ready.
+/// Returns the tasks that are ready now. A task that is not due, or whose run is not live, stays as it is.
+pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
+    let task = turn.task(id)?.clone();
+    let due = task.due_at.is_none_or(|due| due <= turn.now);
+    if !due || !turn.run(task.run_id)?.state.is_live() {
+        return Ok(Vec::new());
+    }
+    let definition = turn.definition(task.workflow_id)?;
+    let sleeps = matches!(node_of(&definition, &task)?.action, Action::Sleep { .. });
+    match (task.state, task.wait) {
+        (TaskState::Waiting, Some(WaitCause::Timer)) if sleeps => finish_sleep(turn, id),
+        (TaskState::Retrying, _) | (TaskState::Waiting, Some(WaitCause::RateLimit | WaitCause::Timer)) => {
+            make_ready(turn, id)?;
+            Ok(ready_now(turn, id))
+        }
+        (TaskState::Waiting, Some(WaitCause::Credits)) => {
+            if super::advance::has_room(turn, id)? {
+                make_ready(turn, id)?;
+            }
+            Ok(ready_now(turn, id))
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn ready_now(turn: &Turn<'_>, id: TaskId) -> Vec<TaskId> {
+    turn.set.tasks.get(id).filter(|task| task.state == TaskState::Ready).map(|task| task.id).into_iter().collect()
+}
+
+fn finish_sleep(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
+    let now = turn.now;
+    let Some(task) = turn.set.tasks.change(id) else {
+        return Err(Refusal::NotFound(format!("task {id}")));
+    };
+    task.state = TaskState::Succeeded;
+    task.wait = None;
+    task.status_reason = None;
+    task.ended_at = Some(now);
+    task.output = Some(Value::Null);
+    let (mission, run, slept) = (task.mission_id, task.run_id, task.ready_at.map(|since| now.since_ms(since)));
+    turn.emit(mission, "task.succeeded", Some(id), json!({"duration_ms": slept, "credits": "0.000000"}));
+    let ready = release_dependents(turn, id, 4)?;
+    count_done(turn, mission, run)?;
+    Ok(ready)
+}
+
+/// Begins to end a run whose deadline passed. Returns whether it did.
+pub fn expire_run(turn: &mut Turn<'_>, id: RunId) -> Result<bool, Refusal> {
+    let run = turn.run(id)?.clone();
+    let passed = run.deadline_at.is_some_and(|deadline| deadline <= turn.now);
+    if !passed || !run.state.is_live() {
+        return Ok(false);
+    }
+    let message = format!("the run's deadline of {} ms passed", run.deadline_at.map_or(0, |at| at.since_ms(run.created_at)));
+    if let Some(run) = turn.set.runs.change(id) {
+        run.state = RunState::Failing;
+        run.status_reason = Some(message.clone());
+        run.error = Some(json!({"code": "deadline_exceeded", "class": ErrorClass::Permanent, "message": message}));
+    }
+    Ok(true)
+}

@@ -1,0 +1,180 @@
+//! A hold ends: settled (charge and return in ONE operation with ONE key) or released.
+
+use crate::credits::Ucr;
+use crate::id::{HoldId, OpId};
+use crate::record::{Account, HoldState, Leg, OpKind, Slice};
+use crate::time::Timestamp;
+use crate::working_set::WorkingSet;
+
+use super::draw::{plan_draw, take, total};
+use super::hold::send_home;
+use super::{LedgerRefusal, Posting, Subject, post};
+
+/// What happens with a charge beyond the hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overrun {
+    /// Take it from other grants in draw order, then owe it.
+    #[default]
+    Debt,
+    /// The platform pays it.
+    Absorb,
+}
+
+/// What is charged when a hold settles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Charge {
+    /// For what was used; may be zero.
+    Usage(Ucr),
+    /// A flat fee.
+    Fee(Ucr),
+}
+
+/// What a settle did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// Charged from the hold.
+    pub captured: Ucr,
+    /// Given back.
+    pub returned: Ucr,
+    /// Charged beyond the hold, from other grants.
+    pub overrun: Ucr,
+    /// Charged beyond everything: now owed.
+    pub debt: Ucr,
+}
+
+impl Settled {
+    /// Everything that was charged.
+    pub fn charged(self) -> Ucr {
+        [self.captured, self.overrun, self.debt].into_iter().sum()
+    }
+}
+
+/// Splits a hold's slices, in draw order, into what is captured and what goes home.
+fn split(slices: &[Slice], capture: Ucr) -> (Vec<Slice>, Vec<Slice>) {
+    let mut missing = capture;
+    let (mut captured, mut home) = (Vec::new(), Vec::new());
+    for slice in slices {
+        let taken = missing.min(slice.amount);
+        missing = missing.minus_or_zero(taken);
+        if taken.is_positive() {
+            captured.push(Slice { grant: slice.grant, amount: taken });
+        }
+        if slice.amount > taken {
+            home.push(Slice { grant: slice.grant, amount: slice.amount.minus_or_zero(taken) });
+        }
+    }
+    (captured, home)
+}
+
+/// Closes a hold with a charge. Never fails for lack of credits: what the hold does not cover is an overrun.
+pub fn settle(
+    set: &mut WorkingSet,
+    id: HoldId,
+    op_id: OpId,
+    charge: Charge,
+    policy: Overrun,
+    subject: Subject,
+    now: Timestamp,
+) -> Result<Settled, LedgerRefusal> {
+    let row = set.holds.get(id).ok_or(LedgerRefusal::UnknownHold(id))?;
+    if row.state != HoldState::Open {
+        return Err(LedgerRefusal::HoldClosed(id));
+    }
+    let (amount, sink) = match charge {
+        Charge::Usage(amount) => (amount, Account::Usage),
+        Charge::Fee(amount) => (amount, Account::Fee),
+    };
+    let wallet_id = row.wallet_id;
+    let (captured, home) = split(&row.slices, amount);
+    let (captured_ucr, returned_ucr) = (total(&captured), total(&home));
+
+    let mut legs = vec![Leg(Account::Hold(id), sink, captured_ucr)];
+    if let Some(wallet) = set.wallets.change(wallet_id) {
+        wallet.held_ucr = wallet.held_ucr.minus_or_zero(captured_ucr);
+    }
+    legs.extend(send_home(set, wallet_id, id, &home, now));
+    let beyond = amount.minus_or_zero(captured_ucr);
+    let (overrun, debt) = match policy {
+        Overrun::Absorb => (Ucr::ZERO, Ucr::ZERO),
+        Overrun::Debt => charge_beyond(set, wallet_id, sink, beyond, &mut legs, now),
+    };
+    close(set, id, HoldState::Settled, captured_ucr, returned_ucr, now);
+    let posting = Posting {
+        id: op_id,
+        wallet_id,
+        kind: OpKind::Settle,
+        key: format!("settle:{id}"),
+        request_hash: amount.get().to_string(),
+        legs,
+        subject,
+        actor: None,
+        now,
+    };
+    post(set, posting);
+    Ok(Settled { captured: captured_ucr, returned: returned_ucr, overrun, debt })
+}
+
+/// Takes what a hold did not cover from other grants, then as debt.
+fn charge_beyond(
+    set: &mut WorkingSet,
+    wallet_id: crate::id::WalletId,
+    sink: Account,
+    beyond: Ucr,
+    legs: &mut Vec<Leg>,
+    now: Timestamp,
+) -> (Ucr, Ucr) {
+    if !beyond.is_positive() {
+        return (Ucr::ZERO, Ucr::ZERO);
+    }
+    let drawn = plan_draw(set, wallet_id, beyond, now);
+    take(set, wallet_id, &drawn);
+    legs.extend(drawn.iter().map(|slice| Leg(Account::Grant(slice.grant), sink, slice.amount)));
+    let overrun = total(&drawn);
+    let debt = beyond.minus_or_zero(overrun);
+    legs.push(Leg(Account::Debt, sink, debt));
+    if let Some(wallet) = set.wallets.change(wallet_id) {
+        wallet.debt_ucr = wallet.debt_ucr.saturating_add(debt);
+    }
+    (overrun, debt)
+}
+
+/// Closes a hold without a charge: all of it goes home.
+pub fn release(
+    set: &mut WorkingSet,
+    id: HoldId,
+    op_id: OpId,
+    subject: Subject,
+    now: Timestamp,
+) -> Result<Ucr, LedgerRefusal> {
+    let row = set.holds.get(id).ok_or(LedgerRefusal::UnknownHold(id))?;
+    if row.state != HoldState::Open {
+        return Err(LedgerRefusal::HoldClosed(id));
+    }
+    let (wallet_id, slices) = (row.wallet_id, row.slices.clone());
+    let returned = total(&slices);
+    let legs = send_home(set, wallet_id, id, &slices, now);
+    close(set, id, HoldState::Released, Ucr::ZERO, returned, now);
+    let posting = Posting {
+        id: op_id,
+        wallet_id,
+        kind: OpKind::Release,
+        key: format!("settle:{id}"),
+        request_hash: "release".to_owned(),
+        legs,
+        subject,
+        actor: None,
+        now,
+    };
+    post(set, posting);
+    Ok(returned)
+}
+
+fn close(set: &mut WorkingSet, id: HoldId, state: HoldState, captured: Ucr, returned: Ucr, now: Timestamp) {
+    if let Some(row) = set.holds.change(id) {
+        row.state = state;
+        row.captured_ucr = captured;
+        row.returned_ucr = returned;
+        row.reserved_ucr = Ucr::ZERO;
+        row.closed_at = Some(now);
+    }
+}

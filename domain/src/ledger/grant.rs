@@ -1,0 +1,144 @@
+//! Credits come in (and expire): wallets are opened, grants given, expired rests written off.
+
+use crate::credits::Ucr;
+use crate::id::{GrantId, OpId, TenantId, WalletId};
+use crate::record::{Account, Grant, GrantKind, Leg, OpKind, Wallet};
+use crate::time::Timestamp;
+use crate::working_set::WorkingSet;
+
+use super::{LedgerRefusal, Posting, Subject, post};
+
+/// What a grant needs.
+#[derive(Debug, Clone)]
+pub struct GrantRequest {
+    /// The new grant's id.
+    pub id: GrantId,
+    /// The operation's id.
+    pub op_id: OpId,
+    /// Who receives it.
+    pub wallet_id: WalletId,
+    /// Where it comes from.
+    pub kind: GrantKind,
+    /// 0–100, 0 is spent first.
+    pub priority: i16,
+    /// How much, greater than zero.
+    pub amount: Ucr,
+    /// From when it can no longer be spent.
+    pub expires_at: Option<Timestamp>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Who gives it.
+    pub actor: Option<String>,
+    /// The natural key without its prefix: the external reference, or the grant's own id.
+    pub reference: String,
+}
+
+impl GrantRequest {
+    /// The ledger key of the operation.
+    pub fn key(&self) -> String {
+        format!("grant:{}", self.reference)
+    }
+
+    fn hash(&self) -> String {
+        let expiry = self.expires_at.map_or(-1, Timestamp::ms);
+        format!("{:?}/{}/{}/{expiry}", self.kind, self.priority, self.amount.get())
+    }
+}
+
+/// Adds an empty wallet.
+pub fn open_wallet(set: &mut WorkingSet, id: WalletId, tenant_id: TenantId, now: Timestamp) {
+    let wallet = Wallet {
+        id,
+        tenant_id,
+        available_ucr: Ucr::ZERO,
+        held_ucr: Ucr::ZERO,
+        debt_ucr: Ucr::ZERO,
+        frozen: false,
+        created_at: now,
+    };
+    set.wallets.add(id, wallet);
+}
+
+/// Gives credits; debt is repaid from them first. Returns the grant's id: on a replay that of the first time.
+pub fn grant(set: &mut WorkingSet, request: &GrantRequest, now: Timestamp) -> Result<GrantId, LedgerRefusal> {
+    let wallet = set.wallets.get(request.wallet_id).ok_or(LedgerRefusal::UnknownWallet(request.wallet_id))?;
+    if !request.amount.is_positive() {
+        return Err(LedgerRefusal::AmountNotPositive(request.amount));
+    }
+    let key = request.key();
+    if let Some(op) = set.known_ops.get(&(request.wallet_id, key.clone())) {
+        let first = op.legs.first().map(|leg| leg.1);
+        return match first {
+            Some(Account::Grant(id)) if op.request_hash == request.hash() => Ok(id),
+            _ => Err(LedgerRefusal::KeyReused(key)),
+        };
+    }
+    let debt_paid = wallet.debt_ucr.min(request.amount);
+    let remaining = request.amount.minus_or_zero(debt_paid);
+    let available = wallet.available_ucr.checked_add(remaining).ok_or(LedgerRefusal::AmountOverflow)?;
+    let tenant_id = wallet.tenant_id;
+
+    set.add_grant(Grant {
+        id: request.id,
+        wallet_id: request.wallet_id,
+        tenant_id,
+        kind: request.kind,
+        priority: request.priority,
+        amount_ucr: request.amount,
+        remaining_ucr: remaining,
+        expires_at: request.expires_at,
+        expired: false,
+        reason: request.reason.clone(),
+        created_at: now,
+    });
+    if let Some(wallet) = set.wallets.change(request.wallet_id) {
+        wallet.available_ucr = available;
+        wallet.debt_ucr = wallet.debt_ucr.minus_or_zero(debt_paid);
+    }
+    let posting = Posting {
+        id: request.op_id,
+        wallet_id: request.wallet_id,
+        kind: OpKind::Grant,
+        key,
+        request_hash: request.hash(),
+        legs: vec![
+            Leg(Account::Issue, Account::Grant(request.id), request.amount),
+            Leg(Account::Grant(request.id), Account::Debt, debt_paid),
+        ],
+        subject: Subject::default(),
+        actor: request.actor.clone(),
+        now,
+    };
+    post(set, posting);
+    Ok(request.id)
+}
+
+/// Writes off what is left of a grant whose deadline passed. Returns what was written off; nothing twice.
+pub fn expire(set: &mut WorkingSet, id: GrantId, op_id: OpId, now: Timestamp) -> Option<Ucr> {
+    let grant = set.grants.change(id)?;
+    if grant.expired || grant.expires_at.is_none_or(|deadline| deadline > now) {
+        return None;
+    }
+    let rest = grant.remaining_ucr;
+    grant.remaining_ucr = Ucr::ZERO;
+    grant.expired = true;
+    let wallet_id = grant.wallet_id;
+    if let Some(wallet) = set.wallets.change(wallet_id) {
+        wallet.available_ucr = wallet.available_ucr.minus_or_zero(rest);
+    }
+    if rest.is_positive() {
+        let posting = Posting {
+            id: op_id,
+            wallet_id,
+            kind: OpKind::Expire,
+            key: format!("expire:{id}"),
+            request_hash: String::new(),
+            legs: vec![Leg(Account::Grant(id), Account::Breakage, rest)],
+            subject: Subject::default(),
+            actor: None,
+            now,
+        };
+        post(set, posting);
+    }
+    Some(rest)
+}

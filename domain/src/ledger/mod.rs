@@ -1,0 +1,102 @@
+//! The two-phase ledger: grant, hold, top up, shrink, settle, release, expire.
+//!
+//! Each function takes the loaded rows, refuses by name before it changes anything, or posts ONE immutable
+//! operation with its legs and moves the balances accordingly. The shape is that of two-phase transfers
+//! (reserve, then capture or void) as in [TigerBeetle](https://docs.tigerbeetle.com/coding/two-phase-transfers/).
+
+mod charge;
+mod draw;
+mod grant;
+mod hold;
+
+#[cfg(test)]
+mod tests;
+
+pub use charge::{Charge, Overrun, Settled, release, settle};
+pub use draw::{draw_order, spendable};
+pub use grant::{GrantRequest, expire, grant, open_wallet};
+pub use hold::{HoldRequest, hold, shrink, top_up};
+
+use crate::credits::Ucr;
+use crate::id::{HoldId, MissionId, OpId, TaskId, WalletId};
+use crate::record::{Leg, Op, OpKind};
+use crate::time::Timestamp;
+use crate::working_set::WorkingSet;
+
+/// Why the ledger refuses an operation, in the order of the checks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerRefusal {
+    /// The wallet does not exist (or was not loaded).
+    #[error("wallet {0} does not exist")]
+    UnknownWallet(WalletId),
+    /// The hold does not exist (or was not loaded).
+    #[error("hold {0} does not exist")]
+    UnknownHold(HoldId),
+    /// The amount is zero or negative.
+    #[error("the amount must be greater than zero, got {0}")]
+    AmountNotPositive(Ucr),
+    /// The sum would not fit.
+    #[error("the amount is too large for the wallet's balance")]
+    AmountOverflow,
+    /// The same key was used for something else.
+    #[error("`{0}` was posted before with another content")]
+    KeyReused(String),
+    /// The hold is closed.
+    #[error("hold {0} is closed")]
+    HoldClosed(HoldId),
+    /// The wallet makes no new holds until it is thawed.
+    #[error("the wallet is frozen")]
+    WalletFrozen,
+    /// The wallet owes credits; the next grant repays them first.
+    #[error("the wallet owes {0} credits")]
+    InDebt(Ucr),
+    /// Not enough credits.
+    #[error("{required} credits are needed and {available} are available")]
+    Insufficient {
+        /// What the operation needs.
+        required: Ucr,
+        /// What could be drawn.
+        available: Ucr,
+    },
+}
+
+/// What an operation belongs to, besides its wallet.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Subject {
+    /// The mission it counts against.
+    pub mission_id: Option<MissionId>,
+    /// The task it is for.
+    pub task_id: Option<TaskId>,
+}
+
+/// What is posted: everything of an [`Op`] that is not derived from the wallet.
+struct Posting {
+    id: OpId,
+    wallet_id: WalletId,
+    kind: OpKind,
+    key: String,
+    request_hash: String,
+    legs: Vec<Leg>,
+    subject: Subject,
+    actor: Option<String>,
+    now: Timestamp,
+}
+
+/// Appends the operation. Called last, after the balances moved.
+fn post(set: &mut WorkingSet, posting: Posting) {
+    let Some(wallet) = set.wallets.get(posting.wallet_id) else { return };
+    set.ops.push(Op {
+        id: posting.id,
+        wallet_id: posting.wallet_id,
+        tenant_id: wallet.tenant_id,
+        kind: posting.kind,
+        key: posting.key,
+        request_hash: posting.request_hash,
+        legs: posting.legs.into_iter().filter(|leg| leg.2.is_positive()).collect(),
+        mission_id: posting.subject.mission_id,
+        task_id: posting.subject.task_id,
+        actor: posting.actor,
+        available_after_ucr: wallet.available_ucr,
+        created_at: posting.now,
+    });
+}

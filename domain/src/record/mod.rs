@@ -1,0 +1,12 @@
+//! The rows that a decision reads and writes, as plain values.
+//!
+//! Field names are the column names of both stores. Only functions of this package change rows of a
+//! [`crate::working_set::WorkingSet`]; everyone else reads them.
+
+mod money;
+mod work;
+
+pub use money::{
+    Account, CallState, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Slice, UsageCall, Wallet,
+};
+pub use work::{Attempt, Event, Mission, Run, Task};

@@ -1,0 +1,211 @@
+//! Rows of work: missions, runs, tasks, attempts, events.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::credits::Ucr;
+use crate::id::{HoldId, MissionId, PriceBookId, RunId, TaskId, TenantId, WalletId, WorkerId, WorkflowId};
+use crate::outcome::StepError;
+use crate::state::{RunState, TaskState, WaitCause};
+use crate::time::Timestamp;
+use crate::usage::Usage;
+use crate::workflow::OnExhausted;
+
+/// What a user asked for. The live counters of its latest run stand here, so that a settle updates one row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mission {
+    /// Its id.
+    pub id: MissionId,
+    /// Who owns it.
+    pub tenant_id: TenantId,
+    /// Who pays.
+    pub wallet_id: WalletId,
+    /// The workflow version that its latest run executes.
+    pub workflow_id: WorkflowId,
+    /// The latest run.
+    pub run_id: RunId,
+    /// The workflow's input; written once, `None` in a working set that did not make it.
+    pub input: Option<Value>,
+    /// The client's own data; written once.
+    pub metadata: Option<Value>,
+    /// The client's idempotency key, kept for ever.
+    pub idempotency_key: Option<String>,
+    /// SHA-256 of the submitted body, to tell a replay from a reuse.
+    pub request_hash: String,
+    /// Higher goes first among the tenant's own tasks, −100 to 100.
+    pub priority: i16,
+    /// The most that the mission may spend; `None` is no limit.
+    pub budget_ucr: Option<Ucr>,
+    /// What happens when the budget is used up.
+    pub on_exhausted: OnExhausted,
+    /// The number of the last event.
+    pub last_seq: i64,
+    /// Tasks of the latest run.
+    pub tasks_total: i64,
+    /// Of these, how many are in a final state.
+    pub tasks_done: i64,
+    /// Credits in the mission's open holds.
+    pub held_ucr: Ucr,
+    /// Credits charged so far, fee included.
+    pub spent_ucr: Ucr,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// One execution of a workflow version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// Who owns it.
+    pub tenant_id: TenantId,
+    /// What it is for.
+    pub mission_id: MissionId,
+    /// The pinned workflow version.
+    pub workflow_id: WorkflowId,
+    /// The pinned prices.
+    pub price_book_id: PriceBookId,
+    /// 1 for a mission's first run.
+    pub number: i32,
+    /// Where it stands.
+    pub state: RunState,
+    /// Why it stands there, for people.
+    pub status_reason: Option<String>,
+    /// The error that made it fail, with the node's key: `{"node", "code", "class", "message"}`.
+    pub error: Option<Value>,
+    /// The flat fee, charged once on success.
+    pub fee_ucr: Ucr,
+    /// The hold on the fee, where there is one.
+    pub fee_hold_id: Option<HoldId>,
+    /// When it fails if it is not over by then.
+    pub deadline_at: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its first task was claimed.
+    pub started_at: Option<Timestamp>,
+    /// When it was over.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// One node in one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// Who owns it.
+    pub tenant_id: TenantId,
+    /// Its mission.
+    pub mission_id: MissionId,
+    /// Its run.
+    pub run_id: RunId,
+    /// The workflow version it comes from.
+    pub workflow_id: WorkflowId,
+    /// The node's key in the workflow.
+    pub node: String,
+    /// The node's index in the workflow.
+    pub node_index: i32,
+    /// The kind of node, e.g. `agent`.
+    pub kind: String,
+    /// The pool whose workers may take it.
+    pub pool: String,
+    /// Higher goes first, −200 to 200 (mission + node).
+    pub priority: i16,
+    /// Where it stands.
+    pub state: TaskState,
+    /// What it waits for, when it waits.
+    pub wait: Option<WaitCause>,
+    /// Why it stands there, for people.
+    pub status_reason: Option<String>,
+    /// How many of its needs are not finished.
+    pub remaining_needs: i32,
+    /// Bytes of what it will be given (templates, mission input, outputs of its needs): sizes its first hold.
+    pub input_bytes: i64,
+    /// How often it was claimed.
+    pub attempt: i32,
+    /// How many attempts failed by the step's own fault: what `max_attempts` counts.
+    pub failures: i32,
+    /// How many leases in a row ran out.
+    pub losses: i32,
+    /// Grows with every claim; a write of an older fence is refused.
+    pub fence: i64,
+    /// The secret of the present lease; kept after the end, so that a repeated settle is recognised.
+    pub lease_token: Option<String>,
+    /// When the present lease runs out.
+    pub lease_until: Option<Timestamp>,
+    /// Who holds the lease.
+    pub worker_id: Option<WorkerId>,
+    /// When it became ready.
+    pub ready_at: Option<Timestamp>,
+    /// When a retry, timer or rate limit is over.
+    pub due_at: Option<Timestamp>,
+    /// When the present attempt began.
+    pub started_at: Option<Timestamp>,
+    /// When it reached a final state.
+    pub ended_at: Option<Timestamp>,
+    /// Whether it can cost anything.
+    pub priced: bool,
+    /// Its open hold.
+    pub hold_id: Option<HoldId>,
+    /// How often a hold was made for it: numbers the ledger keys.
+    pub holds: i32,
+    /// What its dependents receive; `None` in a working set that did not settle it.
+    pub output: Option<Value>,
+    /// The last error.
+    pub error: Option<StepError>,
+    /// What was really charged; set when it ends.
+    pub cost_ucr: Ucr,
+    /// The part of the charge that priced units cost.
+    pub units_ucr: Ucr,
+    /// The sum of what its billed calls used.
+    pub usage: Option<Usage>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// An attempt that ended without success (a success is the task itself).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The task.
+    pub task_id: TaskId,
+    /// The owner.
+    pub tenant_id: TenantId,
+    /// 1, 2, 3…
+    pub number: i32,
+    /// `failed`, `lost`, `handed_back` or `cancelled`.
+    pub outcome: String,
+    /// Who tried.
+    pub worker_id: Option<WorkerId>,
+    /// Why it ended so.
+    pub error: Option<StepError>,
+    /// When it began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Timestamp,
+}
+
+/// One row of a mission's event log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// The mission.
+    pub mission_id: MissionId,
+    /// 1, 2, 3… without a gap.
+    pub seq: i64,
+    /// The owner.
+    pub tenant_id: TenantId,
+    /// The run it happened in.
+    pub run_id: RunId,
+    /// The type, e.g. `task.succeeded`.
+    pub kind: String,
+    /// The task it is about.
+    pub task_id: Option<TaskId>,
+    /// The task's node.
+    pub node: Option<String>,
+    /// The task's attempt.
+    pub attempt: Option<i32>,
+    /// What the type says it carries.
+    pub data: Value,
+    /// When it happened.
+    pub at: Timestamp,
+}

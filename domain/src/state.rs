@@ -1,0 +1,228 @@
+//! The states of runs and tasks and the table of legal moves between them.
+//!
+//! The table is data: the docs draw it, a test prints it as one snapshot, and every state change in `flow`
+//! goes through [`TaskState::may_become`] or [`RunState::may_become`].
+
+use serde::{Deserialize, Serialize};
+
+/// Where a task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Some of its needs are not finished.
+    Pending,
+    /// May be claimed by a worker now.
+    Ready,
+    /// A worker holds a lease on it.
+    Running,
+    /// Failed and will be ready again at `due_at`.
+    Retrying,
+    /// Waits for a named cause without holding a slot.
+    Waiting,
+    /// Done; final.
+    Succeeded,
+    /// Gave up; final.
+    Failed,
+    /// Ended by a user or by the end of its run; final.
+    Cancelled,
+    /// Never started and never will; final.
+    Skipped,
+}
+
+/// What a waiting task waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitCause {
+    /// Credits or room in a budget.
+    Credits,
+    /// A point in time.
+    Timer,
+    /// A provider's rate limit.
+    RateLimit,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Submitted; no worker has taken a task yet.
+    Queued,
+    /// Tasks run.
+    Running,
+    /// A task failed for good; the others are being ended.
+    Failing,
+    /// A user cancelled; tasks are being ended.
+    Cancelling,
+    /// All tasks are done; final.
+    Succeeded,
+    /// A task failed; final.
+    Failed,
+    /// A user cancelled; final.
+    Cancelled,
+    /// The deadline passed; final.
+    Expired,
+}
+
+impl TaskState {
+    /// All states, in the order of a task's life.
+    pub const ALL: [Self; 9] = [
+        Self::Pending,
+        Self::Ready,
+        Self::Running,
+        Self::Retrying,
+        Self::Waiting,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Skipped,
+    ];
+
+    /// Whether nothing will ever happen to the task again.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Skipped)
+    }
+
+    /// The table of legal moves.
+    pub const fn may_become(self, next: Self) -> bool {
+        use TaskState::{Cancelled, Failed, Pending, Ready, Retrying, Running, Skipped, Succeeded, Waiting};
+        matches!(
+            (self, next),
+            // `pending → running` is a settle that hands the successor to the worker that settled
+            (Pending, Ready | Running | Waiting | Skipped | Failed)
+                | (Ready, Running | Waiting | Cancelled)
+                | (Running, Ready | Succeeded | Failed | Retrying | Waiting | Cancelled)
+                | (Retrying, Ready | Waiting | Failed | Cancelled)
+                | (Waiting, Ready | Running | Succeeded | Failed | Cancelled)
+        )
+    }
+
+    /// The word used in tables and in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Waiting => "waiting",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+impl RunState {
+    /// All states, in the order of a run's life.
+    pub const ALL: [Self; 8] = [
+        Self::Queued,
+        Self::Running,
+        Self::Failing,
+        Self::Cancelling,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Expired,
+    ];
+
+    /// Whether the run is over.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Expired)
+    }
+
+    /// Whether its tasks may be claimed and become ready.
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::Queued | Self::Running)
+    }
+
+    /// The table of legal moves.
+    pub const fn may_become(self, next: Self) -> bool {
+        use RunState::{Cancelled, Cancelling, Expired, Failed, Failing, Queued, Running, Succeeded};
+        matches!(
+            (self, next),
+            (Queued, Running | Failing | Cancelling | Succeeded)
+                | (Running, Failing | Cancelling | Succeeded)
+                | (Failing, Failed | Expired | Cancelling)
+                | (Cancelling, Cancelled)
+        )
+    }
+
+    /// The word used in tables and in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Failing => "failing",
+            Self::Cancelling => "cancelling",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_task_moves() {
+        let table: Vec<String> = TaskState::ALL
+            .iter()
+            .map(|from| {
+                let to: Vec<_> =
+                    TaskState::ALL.iter().filter(|next| from.may_become(**next)).map(|next| next.as_str()).collect();
+                format!("{} → {}", from.as_str(), if to.is_empty() { "(final)".into() } else { to.join(" | ") })
+            })
+            .collect();
+        insta::assert_snapshot!(table.join("\n"), @r"
+        pending → ready | running | waiting | failed | skipped
+        ready → running | waiting | cancelled
+        running → ready | retrying | waiting | succeeded | failed | cancelled
+        retrying → ready | waiting | failed | cancelled
+        waiting → ready | running | succeeded | failed | cancelled
+        succeeded → (final)
+        failed → (final)
+        cancelled → (final)
+        skipped → (final)
+        ");
+    }
+
+    #[test]
+    fn the_table_of_run_moves() {
+        let table: Vec<String> = RunState::ALL
+            .iter()
+            .map(|from| {
+                let to: Vec<_> =
+                    RunState::ALL.iter().filter(|next| from.may_become(**next)).map(|next| next.as_str()).collect();
+                format!("{} → {}", from.as_str(), if to.is_empty() { "(final)".into() } else { to.join(" | ") })
+            })
+            .collect();
+        insta::assert_snapshot!(table.join("\n"), @r"
+        queued → running | failing | cancelling | succeeded
+        running → failing | cancelling | succeeded
+        failing → cancelling | failed | expired
+        cancelling → cancelled
+        succeeded → (final)
+        failed → (final)
+        cancelled → (final)
+        expired → (final)
+        ");
+    }
+
+    #[test]
+    fn exactly_the_final_states_have_no_way_out() {
+        for state in TaskState::ALL {
+            assert_eq!(state.is_final(), !TaskState::ALL.iter().any(|next| state.may_become(*next)), "{state:?}");
+        }
+        for state in RunState::ALL {
+            assert_eq!(state.is_final(), !RunState::ALL.iter().any(|next| state.may_become(*next)), "{state:?}");
+        }
+    }
+}

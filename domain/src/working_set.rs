@@ -1,0 +1,211 @@
+//! The working set: the rows that one transaction loaded, and what a decision made of them.
+//!
+//! A store fills it under locks, pure code changes it, the store writes exactly what changed. It knows
+//! nothing about how that happens. Effects are data: new rows are consequences.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, WalletId};
+use crate::record::{Attempt, Event, Grant, Hold, Mission, Op, Run, Task, UsageCall, Wallet};
+use crate::time::Timestamp;
+
+/// Whether a row must be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Loaded,
+    Changed,
+    New,
+}
+
+/// The loaded and new rows of one table.
+#[derive(Debug, Clone)]
+pub struct Rows<K, V> {
+    rows: BTreeMap<K, (Mark, V)>,
+}
+
+impl<K, V> Default for Rows<K, V> {
+    fn default() -> Self {
+        Self { rows: BTreeMap::new() }
+    }
+}
+
+impl<K: Ord + Copy, V> Rows<K, V> {
+    /// Adds a row as the store has it.
+    pub fn load(&mut self, key: K, row: V) {
+        self.rows.insert(key, (Mark::Loaded, row));
+    }
+
+    /// The row of that key.
+    pub fn get(&self, key: K) -> Option<&V> {
+        self.rows.get(&key).map(|(_, row)| row)
+    }
+
+    /// All rows in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = &V> {
+        self.rows.values().map(|(_, row)| row)
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The row, to be changed.
+    pub(crate) fn change(&mut self, key: K) -> Option<&mut V> {
+        self.rows.get_mut(&key).map(|(mark, row)| {
+            if *mark == Mark::Loaded {
+                *mark = Mark::Changed;
+            }
+            row
+        })
+    }
+
+    /// Adds a row that the store does not have.
+    pub(crate) fn add(&mut self, key: K, row: V) {
+        self.rows.insert(key, (Mark::New, row));
+    }
+
+    /// Rows that the store must insert.
+    pub fn added(&self) -> impl Iterator<Item = &V> {
+        self.rows.values().filter(|(mark, _)| *mark == Mark::New).map(|(_, row)| row)
+    }
+
+    /// Rows that the store must update.
+    pub fn changed(&self) -> impl Iterator<Item = &V> {
+        self.rows.values().filter(|(mark, _)| *mark == Mark::Changed).map(|(_, row)| row)
+    }
+
+    /// Takes everything as written: for worlds that live in memory (tests, simulation).
+    pub fn mark_written(&mut self) {
+        for (mark, _) in self.rows.values_mut() {
+            *mark = Mark::Loaded;
+        }
+    }
+}
+
+/// Everything one decision may look at and change.
+#[derive(Debug, Clone, Default)]
+pub struct WorkingSet {
+    /// Missions, without input and metadata unless new.
+    pub missions: Rows<MissionId, Mission>,
+    /// Runs.
+    pub runs: Rows<RunId, Run>,
+    /// Tasks, without output unless it was just written.
+    pub tasks: Rows<TaskId, Task>,
+    /// Usage calls of the loaded tasks.
+    pub calls: Rows<CallId, UsageCall>,
+    /// Holds of the loaded tasks and runs.
+    pub holds: Rows<HoldId, Hold>,
+    /// Grants of the loaded wallets that have something left or that a loaded hold drew from.
+    pub grants: Rows<GrantId, Grant>,
+    /// Wallets of the loaded missions, and those asked for.
+    pub wallets: Rows<WalletId, Wallet>,
+    /// Operations that exist already, of those keys that were asked for.
+    pub known_ops: BTreeMap<(WalletId, String), Op>,
+    /// Operations to insert.
+    pub ops: Vec<Op>,
+    /// Events to insert.
+    pub events: Vec<Event>,
+    /// Attempts to insert.
+    pub attempts: Vec<Attempt>,
+    nodes: BTreeMap<(RunId, i32), TaskId>,
+    purses: BTreeMap<WalletId, Vec<GrantId>>,
+    journals: BTreeMap<TaskId, Vec<CallId>>,
+}
+
+impl WorkingSet {
+    /// Adds a task as the store has it.
+    pub fn load_task(&mut self, task: Task) {
+        self.nodes.insert((task.run_id, task.node_index), task.id);
+        self.tasks.load(task.id, task);
+    }
+
+    /// Adds a task that the store does not have.
+    pub(crate) fn add_task(&mut self, task: Task) {
+        self.nodes.insert((task.run_id, task.node_index), task.id);
+        self.tasks.add(task.id, task);
+    }
+
+    /// Adds a grant as the store has it.
+    pub fn load_grant(&mut self, grant: Grant) {
+        self.purses.entry(grant.wallet_id).or_default().push(grant.id);
+        self.grants.load(grant.id, grant);
+    }
+
+    /// Adds a grant that the store does not have.
+    pub(crate) fn add_grant(&mut self, grant: Grant) {
+        self.purses.entry(grant.wallet_id).or_default().push(grant.id);
+        self.grants.add(grant.id, grant);
+    }
+
+    /// Adds a usage call as the store has it.
+    pub fn load_call(&mut self, call: UsageCall) {
+        self.journals.entry(call.task_id).or_default().push(call.id);
+        self.calls.load(call.id, call);
+    }
+
+    /// Adds a usage call that the store does not have.
+    pub(crate) fn add_call(&mut self, call: UsageCall) {
+        self.journals.entry(call.task_id).or_default().push(call.id);
+        self.calls.add(call.id, call);
+    }
+
+    /// The loaded calls of a task, in the order in which they were loaded.
+    pub fn calls_of(&self, task: TaskId) -> impl Iterator<Item = &UsageCall> {
+        self.journals.get(&task).into_iter().flatten().filter_map(|id| self.calls.get(*id))
+    }
+
+    /// The loaded grants of a wallet, in no particular order.
+    pub fn grants_of(&self, wallet: WalletId) -> impl Iterator<Item = &Grant> {
+        self.purses.get(&wallet).into_iter().flatten().filter_map(|id| self.grants.get(*id))
+    }
+
+    /// The task of a run that stands for a node, if it was loaded.
+    pub fn task_of(&self, run: RunId, node_index: i32) -> Option<&Task> {
+        self.nodes.get(&(run, node_index)).and_then(|id| self.tasks.get(*id))
+    }
+
+    /// Appends an event to a mission's log, numbered without a gap.
+    pub(crate) fn emit(&mut self, mission: MissionId, kind: &str, task: Option<TaskId>, data: Value, now: Timestamp) {
+        let about = task.and_then(|id| self.tasks.get(id)).map(|task| (task.node.clone(), task.attempt));
+        let Some(row) = self.missions.change(mission) else { return };
+        row.last_seq = row.last_seq.saturating_add(1);
+        row.updated_at = now;
+        self.events.push(Event {
+            mission_id: mission,
+            seq: row.last_seq,
+            tenant_id: row.tenant_id,
+            run_id: row.run_id,
+            kind: kind.to_owned(),
+            task_id: task,
+            node: about.as_ref().map(|(node, _)| node.clone()),
+            attempt: about.map(|(_, attempt)| attempt),
+            data,
+            at: now,
+        });
+    }
+
+    /// Whether there is anything to write.
+    pub fn is_unchanged(&self) -> bool {
+        fn quiet<K: Ord + Copy, V>(rows: &Rows<K, V>) -> bool {
+            rows.added().next().is_none() && rows.changed().next().is_none()
+        }
+        self.ops.is_empty()
+            && self.events.is_empty()
+            && self.attempts.is_empty()
+            && quiet(&self.missions)
+            && quiet(&self.runs)
+            && quiet(&self.tasks)
+            && quiet(&self.calls)
+            && quiet(&self.holds)
+            && quiet(&self.grants)
+            && quiet(&self.wallets)
+    }
+}

@@ -1,0 +1,100 @@
+//! What can go wrong with a store, by what the caller can do about it.
+
+/// A unique constraint that was hit, by what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conflict {
+    /// A mission with this idempotency key exists.
+    MissionKey,
+    /// A ledger operation with this key exists.
+    LedgerKey,
+    /// An answer is stored under this idempotency key.
+    IdempotencyKey,
+    /// This version of the workflow exists (two writers put at once).
+    WorkflowVersion,
+    /// Some other row exists already.
+    Other,
+}
+
+/// Why the store did not do it. Nothing was written, except after [`StoreError::Unavailable`], where a commit
+/// may have happened unheard: all writes may be repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The URL is of no known kind.
+    #[error("the database URL must begin with `postgres://` or `sqlite://`")]
+    BadUrl,
+    /// The database can't be reached, or broke off.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// Something with the same key exists.
+    #[error("it exists already ({0:?})")]
+    Conflict(Conflict),
+    /// The database refused a value or a statement: a defect, or a value that can't be stored.
+    #[error("the database refused: {0}")]
+    Refused(String),
+    /// The schema does not fit this program.
+    #[error("{0}")]
+    Schema(String),
+    /// A row is not what the program expects.
+    #[error("a stored row can't be read: {0}")]
+    Corrupt(String),
+    /// The transaction met others too often.
+    #[error("the transaction met others {0} times in a row and gave up; try again")]
+    Contention(u32),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later, unchanged.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Contention(_))
+    }
+}
+
+/// What a constraint's name means. The one place where names become meanings.
+fn meaning(constraint: &str) -> Conflict {
+    match constraint {
+        text if text.contains("missions_idempotency") || text.contains("missions.tenant_id, missions.idempotency_key") => {
+            Conflict::MissionKey
+        }
+        text if text.contains("ops_key") || text.contains("ops.wallet_id, ops.key") => Conflict::LedgerKey,
+        text if text.contains("idempotency_keys_key") || text.contains("idempotency_keys.tenant_id") => {
+            Conflict::IdempotencyKey
+        }
+        text if text.contains("workflows_version") || text.contains("workflows.tenant_id") => Conflict::WorkflowVersion,
+        _ => Conflict::Other,
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(database) => {
+                let code = database.code().unwrap_or_default().into_owned();
+                if database.is_unique_violation() {
+                    let text = database.constraint().map_or_else(|| database.message().to_owned(), str::to_owned);
+                    return Self::Conflict(meaning(&text));
+                }
+                // 08 connection, 57P admin shutdown / crash / starting up, 53 out of resources; SQLite busy
+                if code.starts_with("08") || code.starts_with("57P") || code.starts_with("53") || code == "5" {
+                    return Self::Unavailable(database.message().to_owned());
+                }
+                Self::Refused(database.message().to_owned())
+            }
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::BeginFailed => Self::Unavailable(error.to_string()),
+            _ => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+/// Whether the database asks to run the whole transaction again (deadlock, serialization failure).
+pub(super) fn asks_to_retry(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_some_and(|code| code == "40P01" || code == "40001" || code == "55P03")
+}

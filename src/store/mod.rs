@@ -1,0 +1,110 @@
+//! The store: what is true, kept. One trait, two engines (Postgres, embedded SQLite), one conformance suite.
+//!
+//! An engine loads rows under locks, lets pure code decide, writes exactly what changed, and commits:
+//! [`Store::transact`]. It makes no decision of its own. Claims and heartbeats are guarded batch updates.
+//! Whatever only shows things is portable SQL in `read/`.
+
+mod batch;
+mod catalog;
+mod changes;
+mod error;
+mod leases;
+pub mod postgres;
+pub mod read;
+mod schema;
+pub mod sqlite;
+mod want;
+
+pub use error::{Conflict, StoreError};
+pub use leases::{Beat, Claim, Claimed, LeaseFate};
+pub use want::{Journals, Want};
+pub use catalog::{ApiKey, Role, WorkerRow};
+
+use async_trait::async_trait;
+use bursar_domain::time::Timestamp;
+use bursar_domain::working_set::WorkingSet;
+use serde_json::Value;
+
+pub use batch::Arg;
+pub use schema::Dialect;
+
+/// What a store did since the process started; `bursar bench` and the metrics show it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct StoreCounters {
+    /// Transactions and single statements that committed.
+    pub commits: u64,
+    /// Statements that waited for an answer of the database.
+    pub round_trips: u64,
+    /// Transactions that were tried again after a deadlock or a serialization failure.
+    pub retries: u64,
+}
+
+/// A durable store. All methods may be called from many tasks at once.
+#[async_trait]
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// Which engine it is.
+    fn dialect(&self) -> Dialect;
+
+    /// Loads what is wanted under locks, lets `decide` change it, writes what changed, commits durably.
+    ///
+    /// `decide` may be called again from the start when the database asks to retry. When it leaves the working
+    /// set unchanged, nothing is written.
+    async fn transact(
+        &self,
+        want: &Want,
+        decide: &mut (dyn FnMut(&mut WorkingSet) + Send),
+    ) -> Result<(), StoreError>;
+
+    /// Takes ready tasks: those that are still ready and whose run is live, and no others.
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>, StoreError>;
+
+    /// Extends leases; tells the fate of those that can't be extended or must stop.
+    async fn beat(&self, beat: &Beat) -> Result<Vec<LeaseFate>, StoreError>;
+
+    /// Runs a portable query that only reads. `{list:n}` in the text stands for the elements of the JSON array
+    /// in parameter n, `{pairs:n}` for pairs (columns `a`, `b`). Each row is an object by column name.
+    async fn rows(&self, sql: &str, args: &[Arg]) -> Result<Vec<Value>, StoreError>;
+
+    /// Runs one portable statement that writes, durably. Returns how many rows it touched.
+    async fn execute(&self, sql: &str, args: &[Arg]) -> Result<u64, StoreError>;
+
+    /// The store's clock.
+    async fn time(&self) -> Result<Timestamp, StoreError>;
+
+    /// Creates or updates the schema.
+    async fn migrate(&self) -> Result<(), StoreError>;
+
+    /// Refuses a schema that is older or newer than this program.
+    async fn check_schema(&self) -> Result<(), StoreError>;
+
+    /// What it did so far.
+    fn counters(&self) -> StoreCounters;
+
+    /// Closes its connections after what runs has ended.
+    async fn close(&self);
+}
+
+/// Opens the store that a URL names: `postgres://…` or `sqlite://path`.
+pub async fn open(url: &str, connections: u32) -> Result<std::sync::Arc<dyn Store>, StoreError> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        Ok(std::sync::Arc::new(postgres::PostgresStore::connect(url, connections).await?))
+    } else if let Some(path) = url.strip_prefix("sqlite://") {
+        Ok(std::sync::Arc::new(sqlite::SqliteStore::open(std::path::Path::new(path)).await?))
+    } else {
+        Err(StoreError::BadUrl)
+    }
+}
+
+/// Refuses a schema that this program does not fit.
+fn compare_schema(applied: i64, known: i64) -> Result<(), StoreError> {
+    match applied.cmp(&known) {
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Less => Err(StoreError::Schema(format!(
+            "the database schema is at version {applied} and this program needs {known}: run `bursar migrate`"
+        ))),
+        std::cmp::Ordering::Greater => Err(StoreError::Schema(format!(
+            "the database schema is at version {applied}, newer than the {known} that this program knows: \
+             run a newer bursar"
+        ))),
+    }
+}

@@ -1,0 +1,159 @@
+//! The production engine: Postgres 15 or newer, set-based statements, four round trips per transaction.
+
+mod leases;
+mod transact;
+
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bursar_domain::time::Timestamp;
+use bursar_domain::working_set::WorkingSet;
+use serde_json::Value;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Row};
+
+use super::batch::{Arg, expand};
+use super::{Beat, Claim, Claimed, Dialect, LeaseFate, Store, StoreCounters, StoreError, Want};
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
+
+/// A pool of connections to Postgres.
+#[derive(Debug)]
+pub struct PostgresStore {
+    /// Everything that must be durable when it returns.
+    pool: PgPool,
+    /// Claims and heartbeats: nothing outside depends on them, so their commits are not waited for
+    /// (`synchronous_commit = off`); a crash forgets at most the last half second of them.
+    hasty: PgPool,
+    commits: AtomicU64,
+    round_trips: AtomicU64,
+    retries: AtomicU64,
+}
+
+impl PostgresStore {
+    /// Connects; fails when the server does not answer within ten seconds.
+    pub async fn connect(url: &str, connections: u32) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|error| StoreError::Unavailable(format!("DATABASE_URL is not valid: {error}")))?
+            .application_name("bursar")
+            .options([("lock_timeout", "20s"), ("idle_in_transaction_session_timeout", "60s"), ("jit", "off")]);
+        let pool = |options: PgConnectOptions, most: u32| {
+            PgPoolOptions::new()
+                .max_connections(most)
+                .acquire_timeout(Duration::from_secs(10))
+                .test_before_acquire(false)
+                .connect_lazy_with(options)
+        };
+        let hasty = pool(options.clone().options([("synchronous_commit", "off")]), connections.div_ceil(4).max(2));
+        let store = Self {
+            pool: pool(options, connections.max(2)),
+            hasty,
+            commits: AtomicU64::new(0),
+            round_trips: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+        };
+        store.time().await?;
+        Ok(store)
+    }
+
+    fn count(&self, commits: u64, round_trips: u64) {
+        self.commits.fetch_add(commits, Ordering::Relaxed);
+        self.round_trips.fetch_add(round_trips, Ordering::Relaxed);
+    }
+}
+
+type PgQuery<'q> = sqlx::query::Query<'q, sqlx::Postgres, PgArguments>;
+
+fn bind<'q>(mut query: PgQuery<'q>, args: &[Arg]) -> PgQuery<'q> {
+    for arg in args {
+        query = match arg {
+            Arg::Text(text) => query.bind(text.clone()),
+            Arg::Int(number) => query.bind(*number),
+            Arg::Json(value) => query.bind(value.to_string()),
+        };
+    }
+    query
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn dialect(&self) -> Dialect {
+        Dialect::Postgres
+    }
+
+    async fn transact(
+        &self,
+        want: &Want,
+        decide: &mut (dyn FnMut(&mut WorkingSet) + Send),
+    ) -> Result<(), StoreError> {
+        transact::transact(self, want, decide).await
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>, StoreError> {
+        leases::claim(self, claim).await
+    }
+
+    async fn beat(&self, beat: &Beat) -> Result<Vec<LeaseFate>, StoreError> {
+        leases::beat(self, beat).await
+    }
+
+    async fn rows(&self, sql: &str, args: &[Arg]) -> Result<Vec<Value>, StoreError> {
+        let text = format!("select row_to_json(q)::text from ({}) q", expand(Dialect::Postgres, sql));
+        let rows = bind(sqlx::query(AssertSqlSafe(text)), args).fetch_all(&self.pool).await?;
+        self.count(0, 1);
+        rows.iter()
+            .map(|row| {
+                let body: String = row.try_get(0)?;
+                serde_json::from_str(&body).map_err(|error| StoreError::Corrupt(error.to_string()))
+            })
+            .collect()
+    }
+
+    async fn execute(&self, sql: &str, args: &[Arg]) -> Result<u64, StoreError> {
+        let text = expand(Dialect::Postgres, sql);
+        let done = bind(sqlx::query(AssertSqlSafe(text)), args).execute(&self.pool).await?;
+        self.count(1, 1);
+        Ok(done.rows_affected())
+    }
+
+    async fn time(&self) -> Result<Timestamp, StoreError> {
+        let ms: i64 = sqlx::query_scalar("select (extract(epoch from clock_timestamp()) * 1000)::bigint")
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(Timestamp::from_ms(ms))
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        MIGRATIONS.run(&self.pool).await.map_err(|error| StoreError::Schema(error.to_string()))
+    }
+
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        let known: i64 = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+        let table: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
+            .fetch_one(&self.pool)
+            .await?;
+        let applied: i64 = if table {
+            sqlx::query_scalar("select coalesce(max(version), 0) from _sqlx_migrations where success")
+                .fetch_one(&self.pool)
+                .await?
+        } else {
+            0
+        };
+        super::compare_schema(applied, known)
+    }
+
+    fn counters(&self) -> StoreCounters {
+        StoreCounters {
+            commits: self.commits.load(Ordering::Relaxed),
+            round_trips: self.round_trips.load(Ordering::Relaxed),
+            retries: self.retries.load(Ordering::Relaxed),
+        }
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+        self.hasty.close().await;
+    }
+}

@@ -1,0 +1,218 @@
+//! The tables that a working set is loaded from and written to, as data, and the statements made from it.
+//!
+//! A row travels as one JSON object whose keys are the column names, so that both engines share one
+//! description: Postgres takes it apart with `json_populate_recordset`, SQLite with `json_each`. Reads that
+//! only show things are in `read/`.
+
+use std::fmt::Write as _;
+
+/// How a column is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Text.
+    Text,
+    /// A whole number.
+    Int,
+    /// True or false.
+    Bool,
+    /// A JSON document.
+    Json,
+}
+
+/// When a column is written and read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Written once, with the row.
+    Once,
+    /// Written with every change.
+    Always,
+    /// Written when the working set has a value; a value that exists is never erased.
+    IfPresent,
+    /// As `Once`, and never loaded into a working set (payloads).
+    OnceUnread,
+    /// As `IfPresent`, and never loaded into a working set (payloads).
+    IfPresentUnread,
+}
+
+/// One column.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    /// Its name, in the table and in the row's JSON.
+    pub name: &'static str,
+    /// How it is stored.
+    pub kind: Kind,
+    /// When it is written and read.
+    pub mode: Mode,
+}
+
+/// One table of the working set.
+#[derive(Debug)]
+pub struct Table {
+    /// Its name.
+    pub name: &'static str,
+    /// Its columns; the first is the key by which rows are updated.
+    pub columns: &'static [Column],
+}
+
+macro_rules! table {
+    ($const:ident, $name:literal, $($column:ident $kind:ident $mode:ident),* $(,)?) => {
+        #[doc = concat!("Table `", $name, "`.")]
+        pub static $const: Table = Table {
+            name: $name,
+            columns: &[$(Column { name: stringify!($column), kind: Kind::$kind, mode: Mode::$mode }),*],
+        };
+    };
+}
+
+table!(MISSIONS, "missions",
+    id Text Once, tenant_id Text Once, wallet_id Text Once, workflow_id Text Always, run_id Text Always,
+    input Json OnceUnread, metadata Json OnceUnread, idempotency_key Text OnceUnread, request_hash Text Once,
+    priority Int Always, budget_ucr Int Always, on_exhausted Text Always, last_seq Int Always,
+    tasks_total Int Always, tasks_done Int Always, held_ucr Int Always, spent_ucr Int Always,
+    created_at Int Once, updated_at Int Always);
+
+table!(RUNS, "runs",
+    id Text Once, tenant_id Text Once, mission_id Text Once, workflow_id Text Once, price_book_id Text Once,
+    number Int Once, state Text Always, status_reason Text Always, error Json Always, fee_ucr Int Once,
+    fee_hold_id Text Always, deadline_at Int Always, created_at Int Once, started_at Int IfPresent, ended_at Int Always);
+
+table!(TASKS, "tasks",
+    id Text Once, tenant_id Text Once, mission_id Text Once, run_id Text Once, workflow_id Text Once,
+    node Text Once, node_index Int Once, kind Text Once, pool Text Once, priority Int Once,
+    state Text Always, wait Text Always, status_reason Text Always, remaining_needs Int Always,
+    input_bytes Int Always, attempt Int Always, failures Int Always, losses Int Always, fence Int Always,
+    lease_token Text Always, lease_until Int Always, worker_id Text Always, ready_at Int Always,
+    due_at Int Always, started_at Int Always, ended_at Int Always, priced Bool Once, hold_id Text Always,
+    holds Int Always, output Json IfPresentUnread, error Json Always, cost_ucr Int Always,
+    units_ucr Int Always, usage Json Always, created_at Int Once);
+
+table!(ATTEMPTS, "attempts",
+    task_id Text Once, tenant_id Text Once, number Int Once, outcome Text Once, worker_id Text Once,
+    error Json Once, started_at Int Once, ended_at Int Once);
+
+table!(EVENTS, "events",
+    mission_id Text Once, seq Int Once, tenant_id Text Once, run_id Text Once, kind Text Once,
+    task_id Text Once, node Text Once, attempt Int Once, data Json Once, at Int Once);
+
+table!(WALLETS, "wallets",
+    id Text Once, tenant_id Text Once, available_ucr Int Always, held_ucr Int Always, debt_ucr Int Always,
+    frozen Bool Always, created_at Int Once);
+
+table!(GRANTS, "grants",
+    id Text Once, wallet_id Text Once, tenant_id Text Once, kind Text Once, priority Int Once,
+    amount_ucr Int Once, remaining_ucr Int Always, expires_at Int Once, expired Bool Always,
+    reason Text Once, created_at Int Once);
+
+table!(HOLDS, "holds",
+    id Text Once, wallet_id Text Once, tenant_id Text Once, owner_kind Text Once, owner_id Text Once,
+    mission_id Text Once, state Text Always, amount_ucr Int Always, reserved_ucr Int Always,
+    used_ucr Int Always, captured_ucr Int Always, returned_ucr Int Always, slices Json Always,
+    resizes Int Always, created_at Int Once, closed_at Int Always);
+
+table!(OPS, "ops",
+    id Text Once, wallet_id Text Once, tenant_id Text Once, kind Text Once, key Text Once,
+    request_hash Text Once, legs Json Once, mission_id Text Once, task_id Text Once, actor Text Once,
+    available_after_ucr Int Once, created_at Int Once);
+
+table!(CALLS, "usage_calls",
+    id Text Once, tenant_id Text Once, mission_id Text Once, run_id Text Once, task_id Text Once,
+    hold_id Text Once, attempt Int Once, number Int Once, request_hash Text Once, provider Text Once,
+    model Text Once, state Text Always, reserved_ucr Int Always, cost_ucr Int Always, billable Bool Always,
+    estimated Bool Always, usage Json Always, response Json IfPresentUnread, duration_ms Int Always,
+    first_token_ms Int Always, created_at Int Once, ended_at Int Always);
+
+/// Columns, of any table or read, that hold JSON documents.
+pub const JSON_COLUMNS: &[&str] = &[
+    "input", "metadata", "error", "output", "usage", "data", "slices", "legs", "response", "pools", "definition",
+    "content", "body", "columns", "rows",
+];
+/// Columns, of any table or read, that hold true or false.
+pub const BOOL_COLUMNS: &[&str] =
+    &["priced", "frozen", "expired", "billable", "estimated", "draining", "active", "simulated"];
+
+/// How an engine takes a JSON array of rows apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// `json_populate_recordset`.
+    Postgres,
+    /// `json_each`.
+    Sqlite,
+}
+
+impl Table {
+    fn names(&self, wanted: impl Fn(&Column) -> bool) -> Vec<&'static str> {
+        self.columns.iter().filter(|column| wanted(column)).map(|column| column.name).collect()
+    }
+
+    /// `(select … from <parameter>)`: the rows of a JSON array parameter as a relation with this table's columns.
+    fn relation(&self, dialect: Dialect, parameter: usize) -> String {
+        match dialect {
+            Dialect::Postgres => format!("json_populate_recordset(null::{}, ${parameter}::json)", self.name),
+            Dialect::Sqlite => {
+                let columns: Vec<String> =
+                    self.columns.iter().map(|column| format!("value ->> '$.{0}' as {0}", column.name)).collect();
+                format!("(select {} from json_each(${parameter}))", columns.join(", "))
+            }
+        }
+    }
+
+    /// The statement that inserts the rows of a JSON array parameter.
+    pub fn insert(&self, dialect: Dialect, parameter: usize) -> String {
+        let columns = self.names(|_| true).join(", ");
+        format!("insert into {} ({columns}) select {columns} from {}", self.name, self.relation(dialect, parameter))
+    }
+
+    /// The statement that updates the rows of a JSON array parameter by their key.
+    pub fn update(&self, dialect: Dialect, parameter: usize) -> String {
+        let mut sets = String::new();
+        for column in self.columns {
+            let name = column.name;
+            let comma = if sets.is_empty() { "" } else { ", " };
+            let _ = match column.mode {
+                Mode::Once | Mode::OnceUnread => Ok(()),
+                Mode::Always => write!(sets, "{comma}{name} = changed.{name}"),
+                Mode::IfPresent | Mode::IfPresentUnread => {
+                    write!(sets, "{comma}{name} = coalesce(changed.{name}, {}.{name})", self.name)
+                }
+            };
+        }
+        let key = self.columns.first().map_or("id", |column| column.name);
+        format!(
+            "update {0} set {sets} from {1} as changed where {0}.{key} = changed.{key}",
+            self.name,
+            self.relation(dialect, parameter)
+        )
+    }
+
+    /// The list of columns that a working set loads; payloads are null unless `payloads`.
+    pub fn loaded(&self, payloads: bool) -> String {
+        let columns: Vec<String> = self
+            .columns
+            .iter()
+            .map(|column| match column.mode {
+                Mode::OnceUnread | Mode::IfPresentUnread if !payloads => format!("null as {}", column.name),
+                _ => column.name.to_owned(),
+            })
+            .collect();
+        columns.join(", ")
+    }
+
+    /// A SQLite expression that makes the JSON object of a row.
+    pub fn sqlite_object(&self, payloads: bool) -> String {
+        let fields: Vec<String> = self
+            .columns
+            .iter()
+            .map(|column| {
+                let name = column.name;
+                let unread = matches!(column.mode, Mode::OnceUnread | Mode::IfPresentUnread) && !payloads;
+                match column.kind {
+                    _ if unread => format!("'{name}', null"),
+                    Kind::Text | Kind::Int => format!("'{name}', {name}"),
+                    Kind::Bool => format!("'{name}', json(iif({name}, 'true', 'false'))"),
+                    Kind::Json => format!("'{name}', json({name})"),
+                }
+            })
+            .collect();
+        format!("json_object({})", fields.join(", "))
+    }
+}

@@ -1,0 +1,146 @@
+//! One transaction: `begin immediate` takes the one writer's place, so nothing needs a lock of its own.
+
+use std::sync::LazyLock;
+
+use bursar_domain::working_set::WorkingSet;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Row};
+
+use super::SqliteStore;
+use crate::store::changes::{load_row, writes};
+use crate::store::schema::{CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, TASKS, WALLETS};
+use crate::store::want::json_list;
+use crate::store::{Journals, StoreError, Want};
+
+/// The loads of one transaction: what they read and the statement, parameters as bound in [`load`].
+struct Loads {
+    missions: String,
+    runs: String,
+    tasks: String,
+    nodes: String,
+    holds: String,
+    grants: String,
+    wallets: String,
+    calls: [String; 2],
+    ops: String,
+}
+
+static LOADS: LazyLock<Loads> = LazyLock::new(|| {
+    let list = |n: usize| format!("(select value from json_each(${n}))");
+    let (task, call) = (TASKS.sqlite_object(false), |open: bool| CALLS.sqlite_object(open));
+    let calls = |open: bool| {
+        format!(
+            "select {} from usage_calls where task_id in {} and state in ('sent', 'done') or id in {}",
+            call(open),
+            list(1),
+            list(2)
+        )
+    };
+    Loads {
+        tasks: format!("select {task} from tasks where id in {}", list(1)),
+        nodes: format!(
+            "select {task} from json_each($1) n
+             join tasks on run_id = n.value ->> 0 and node_index = n.value ->> 1"
+        )
+        .replace("'id', id", "'id', tasks.id"),
+        missions: format!("select {} from missions where id in {}", MISSIONS.sqlite_object(false), list(1)),
+        runs: format!("select {} from runs where id in {}", RUNS.sqlite_object(false), list(1)),
+        holds: format!("select {} from holds where id in {}", HOLDS.sqlite_object(false), list(1)),
+        grants: format!(
+            "select {} from grants where wallet_id in {} and remaining_ucr > 0 or id in {}",
+            GRANTS.sqlite_object(false),
+            list(1),
+            list(2)
+        ),
+        wallets: format!("select {} from wallets where id in {}", WALLETS.sqlite_object(false), list(1)),
+        calls: [calls(false), calls(true)],
+        ops: format!(
+            "select {} from json_each($1) k join ops on wallet_id = k.value ->> 0 and key = k.value ->> 1",
+            OPS.sqlite_object(false)
+        )
+        .replace("'id', id", "'id', ops.id")
+        .replace("'key', key", "'key', ops.key"),
+    }
+});
+
+pub(super) async fn transact(
+    store: &SqliteStore,
+    want: &Want,
+    decide: &mut (dyn FnMut(&mut WorkingSet) + Send),
+) -> Result<(), StoreError> {
+    let mut tx = store.writer.begin_with("begin immediate").await?;
+    let mut set = WorkingSet::default();
+    load(&mut tx, want, &mut set).await?;
+    decide(&mut set);
+    let writes = writes(&set)?;
+    if writes.is_empty() {
+        tx.rollback().await?;
+        store.count(0, 3);
+        return Ok(());
+    }
+    for write in &writes {
+        let done = sqlx::query(AssertSqlSafe(write.sql(Dialect::Sqlite, 1)))
+            .bind(write.rows.clone())
+            .execute(&mut *tx)
+            .await?;
+        if done.rows_affected() != write.count as u64 {
+            return Err(StoreError::Corrupt(format!("wrote {} rows of {}", done.rows_affected(), write.count)));
+        }
+    }
+    tx.commit().await?;
+    store.count(1, 4);
+    Ok(())
+}
+
+async fn fetch(
+    connection: &mut SqliteConnection,
+    set: &mut WorkingSet,
+    table: &str,
+    sql: &'static str,
+    lists: &[&str],
+) -> Result<(), StoreError> {
+    if lists.iter().all(|list| *list == "[]") {
+        return Ok(());
+    }
+    let mut query = sqlx::query(sql);
+    for list in lists {
+        query = query.bind((*list).to_owned());
+    }
+    for row in query.fetch_all(connection).await? {
+        load_row(set, table, row.try_get::<&str, _>(0)?)?;
+    }
+    Ok(())
+}
+
+async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingSet) -> Result<(), StoreError> {
+    let sql = &*LOADS;
+    fetch(connection, set, "tasks", &sql.tasks, &[&json_list(&want.tasks)]).await?;
+    let nodes: Vec<_> = want.nodes.iter().map(|(run, index)| serde_json::json!([run, index])).collect();
+    fetch(connection, set, "tasks", &sql.nodes, &[&serde_json::Value::from(nodes).to_string()]).await?;
+
+    let mut missions = want.missions.clone();
+    missions.extend(set.tasks.iter().map(|task| task.mission_id));
+    missions.sort_unstable();
+    missions.dedup();
+    fetch(connection, set, "missions", &sql.missions, &[&json_list(&missions)]).await?;
+    let runs: Vec<_> = set.missions.iter().map(|mission| mission.run_id).collect();
+    fetch(connection, set, "runs", &sql.runs, &[&json_list(&runs)]).await?;
+
+    let mut holds: Vec<_> = set.tasks.iter().filter_map(|task| task.hold_id).collect();
+    holds.extend(set.runs.iter().filter_map(|run| run.fee_hold_id));
+    fetch(connection, set, "holds", &sql.holds, &[&json_list(&holds)]).await?;
+    let mut wallets = want.wallets.clone();
+    wallets.extend(set.missions.iter().map(|mission| mission.wallet_id));
+    wallets.sort_unstable();
+    wallets.dedup();
+    let sliced: Vec<_> = set.holds.iter().flat_map(|hold| hold.slices.iter().map(|slice| slice.grant)).collect();
+    let wallets = json_list(&wallets);
+    fetch(connection, set, "grants", &sql.grants, &[&wallets, &json_list(&sliced)]).await?;
+    fetch(connection, set, "wallets", &sql.wallets, &[&wallets]).await?;
+
+    let priced: Vec<_> = set.tasks.iter().filter(|task| task.kind == "agent").map(|task| task.id).collect();
+    let calls = &sql.calls[usize::from(want.journals == Journals::Open)];
+    fetch(connection, set, "usage_calls", calls, &[&json_list(&priced), &json_list(&want.calls)]).await?;
+    let keys: Vec<_> = want.op_keys.iter().map(|(wallet, key)| serde_json::json!([wallet, key])).collect();
+    fetch(connection, set, "ops", &sql.ops, &[&serde_json::Value::from(keys).to_string()]).await
+}

@@ -1,0 +1,56 @@
+//! What a decision wants to see: the ids from which a store loads a working set.
+
+use bursar_domain::id::{CallId, MissionId, RunId, TaskId, WalletId};
+
+/// Whether finished calls are loaded with their journaled answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Journals {
+    /// Calls without their answers.
+    #[default]
+    Closed,
+    /// With their answers, for replays.
+    Open,
+}
+
+/// The rows to load. For each task: its run, mission, wallet, grants, hold and usage calls. For each mission: its
+/// latest run, wallet, grants and the hold on the fee. For each wallet: its spendable grants.
+///
+/// Missions are locked first, in the order of their ids; whoever changes a task, a hold or a run holds its mission.
+#[derive(Debug, Clone, Default)]
+pub struct Want {
+    /// Tasks, with the missions they belong to where known.
+    pub tasks: Vec<TaskId>,
+    /// Tasks by run and node index (dependents).
+    pub nodes: Vec<(RunId, i32)>,
+    /// Missions.
+    pub missions: Vec<MissionId>,
+    /// Wallets.
+    pub wallets: Vec<WalletId>,
+    /// Ledger keys that may have been used before.
+    pub op_keys: Vec<(WalletId, String)>,
+    /// Usage calls that a settle names.
+    pub calls: Vec<CallId>,
+    /// Whether answers are loaded.
+    pub journals: Journals,
+}
+
+impl Want {
+    /// Only wallets.
+    pub fn wallets(ids: impl IntoIterator<Item = WalletId>) -> Self {
+        let mut wallets: Vec<_> = ids.into_iter().collect();
+        wallets.sort_unstable();
+        wallets.dedup();
+        Self { wallets, ..Self::default() }
+    }
+
+    /// Only tasks.
+    pub fn tasks(ids: impl IntoIterator<Item = TaskId>) -> Self {
+        Self { tasks: ids.into_iter().collect(), ..Self::default() }
+    }
+}
+
+/// A JSON array of ids.
+pub(super) fn json_list<T: std::fmt::Display>(ids: &[T]) -> String {
+    let texts: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    serde_json::Value::from(texts).to_string()
+}
