@@ -6,5 +6,6 @@
 pub mod credits;
 pub mod id;
 pub mod outcome;
+pub mod pricing;
 pub mod time;
 pub mod usage;
