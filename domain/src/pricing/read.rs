@@ -198,7 +198,8 @@ fn check_name(name: &str) -> Result<(), String> {
 /// A list of names, in their order.
 pub(super) fn names(value: &Value) -> Result<Vec<String>, String> {
     let items = value.as_array().ok_or_else(|| format!("expected an array of names, found {}", kind(value)))?;
-    items.iter().map(name).collect()
+    let entry = |(at, item)| name(item).map_err(|message| format!("entry {at}: {message}"));
+    items.iter().enumerate().map(entry).collect()
 }
 
 /// A price in USD as text, in pico-USD. Zero is refused: nothing used is free, and no credit is worth nothing.

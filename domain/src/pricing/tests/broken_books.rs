@@ -114,6 +114,7 @@ fn models_that_cannot_be_used_are_refused() {
         ("/model/0/provider", Some(json!("")), "/model/0/provider", name),
         ("/model/0/provider", Some(json!(["x"])), "/model/0/provider", "expected a name, found an array"),
         ("/model/0/aliases", Some(json!("x")), "/model/0/aliases", "expected an array of names, found text"),
+        ("/model/0/aliases", Some(json!(["ok", ""])), "/model/0/aliases", &format!("entry 1: {name}")),
         (
             "/model/0/tokenizer",
             Some(json!("o200k")),
