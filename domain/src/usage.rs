@@ -1,7 +1,8 @@
 //! What one call used, in the canonical shape every provider's answer is brought to.
 //!
 //! `input_tokens` and `output_tokens` are inclusive totals: cached tokens are part of the input, reasoning
-//! tokens part of the output. A part larger than its total is an error, never clamped.
+//! tokens part of the output. A part larger than its total is an error, never clamped: a clamp would hide a
+//! provider's answer that was read wrongly, and bill it.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,4 +20,138 @@ pub struct Usage {
     pub output_tokens: u64,
     /// The part of the output that the model spent on reasoning.
     pub reasoning_tokens: u64,
+}
+
+/// The same call cut into disjoint parts, each of which has exactly one price.
+///
+/// `input + cache_read + cache_write` is the usage's `input_tokens`, `output + reasoning` its `output_tokens`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Leaves {
+    /// Input tokens that touched no cache.
+    pub input: u64,
+    /// Input tokens read from the provider's cache.
+    pub cache_read: u64,
+    /// Input tokens written to the provider's cache.
+    pub cache_write: u64,
+    /// Output tokens without the reasoning.
+    pub output: u64,
+    /// Output tokens spent on reasoning.
+    pub reasoning: u64,
+}
+
+/// Why counts cannot be the usage of a call: a part is larger than its total.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UsageError {
+    /// The cached parts together are more than the input.
+    #[error(
+        "{cache_read_tokens} tokens read from and {cache_write_tokens} written to the cache are more than the \
+         {input_tokens} input tokens they should be part of"
+    )]
+    CachedExceedsInput {
+        /// Tokens read from the cache.
+        cache_read_tokens: u64,
+        /// Tokens written to the cache.
+        cache_write_tokens: u64,
+        /// All input tokens.
+        input_tokens: u64,
+    },
+    /// The reasoning is more than the output.
+    #[error(
+        "{reasoning_tokens} reasoning tokens are more than the {output_tokens} output tokens they should be part of"
+    )]
+    ReasoningExceedsOutput {
+        /// Tokens spent on reasoning.
+        reasoning_tokens: u64,
+        /// All output tokens.
+        output_tokens: u64,
+    },
+}
+
+impl Usage {
+    /// Whether every part fits into its total.
+    pub fn check(&self) -> Result<(), UsageError> {
+        self.leaves().map(|_| ())
+    }
+
+    /// The disjoint parts of the call. Refuses a negative one, the input's before the output's.
+    pub fn leaves(&self) -> Result<Leaves, UsageError> {
+        let input = self
+            .input_tokens
+            .checked_sub(self.cache_read_tokens)
+            .and_then(|rest| rest.checked_sub(self.cache_write_tokens))
+            .ok_or(UsageError::CachedExceedsInput {
+                cache_read_tokens: self.cache_read_tokens,
+                cache_write_tokens: self.cache_write_tokens,
+                input_tokens: self.input_tokens,
+            })?;
+        let output =
+            self.output_tokens.checked_sub(self.reasoning_tokens).ok_or(UsageError::ReasoningExceedsOutput {
+                reasoning_tokens: self.reasoning_tokens,
+                output_tokens: self.output_tokens,
+            })?;
+        Ok(Leaves {
+            input,
+            cache_read: self.cache_read_tokens,
+            cache_write: self.cache_write_tokens,
+            output,
+            reasoning: self.reasoning_tokens,
+        })
+    }
+
+    /// Both usages together, `None` on overflow. For totals on pages: costs are added per call, never priced
+    /// from a sum (context tiers and the ceil belong to the call).
+    pub fn checked_add(&self, other: &Self) -> Option<Self> {
+        Some(Self {
+            input_tokens: self.input_tokens.checked_add(other.input_tokens)?,
+            cache_read_tokens: self.cache_read_tokens.checked_add(other.cache_read_tokens)?,
+            cache_write_tokens: self.cache_write_tokens.checked_add(other.cache_write_tokens)?,
+            output_tokens: self.output_tokens.checked_add(other.output_tokens)?,
+            reasoning_tokens: self.reasoning_tokens.checked_add(other.reasoning_tokens)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(counts: [u64; 5]) -> Usage {
+        let [input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens] = counts;
+        Usage { input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens }
+    }
+
+    #[test]
+    fn leaves_are_what_is_left_of_the_inclusive_totals() {
+        let leaves = usage([12_307, 1_000, 11_304, 550, 50]).leaves();
+        let expected = Leaves { input: 3, cache_read: 1_000, cache_write: 11_304, output: 500, reasoning: 50 };
+        assert_eq!(leaves, Ok(expected));
+        assert_eq!(usage([7, 3, 4, 9, 9]).leaves().map(|leaves| (leaves.input, leaves.output)), Ok((0, 0)));
+    }
+
+    #[test]
+    fn a_negative_leaf_is_an_error_and_not_a_clamp() {
+        for cached in [[3, 4, 0], [3, 0, 4], [3, 2, 2], [3, u64::MAX, u64::MAX], [0, 1, 0]] {
+            let [input_tokens, cache_read_tokens, cache_write_tokens] = cached;
+            let refused = UsageError::CachedExceedsInput { cache_read_tokens, cache_write_tokens, input_tokens };
+            let given = usage([input_tokens, cache_read_tokens, cache_write_tokens, 1, 2]);
+            assert_eq!(given.check(), Err(refused), "{given:?}");
+            assert_eq!(given.leaves(), Err(refused), "{given:?}");
+        }
+        let refused = UsageError::ReasoningExceedsOutput { reasoning_tokens: 22, output_tokens: 21 };
+        assert_eq!(usage([9, 0, 0, 21, 22]).check(), Err(refused));
+        assert_eq!(
+            refused.to_string(),
+            "22 reasoning tokens are more than the 21 output tokens they should be part of"
+        );
+    }
+
+    #[test]
+    fn a_sum_adds_every_field_and_never_wraps() {
+        let sum = usage([10, 2, 3, 20, 5]).checked_add(&usage([1, 1, 0, 2, 2]));
+        assert_eq!(sum, Some(usage([11, 3, 3, 22, 7])));
+        for field in 0..5 {
+            let counts = std::array::from_fn(|at| if at == field { u64::MAX } else { 0 });
+            assert_eq!(usage(counts).checked_add(&usage([1; 5])), None, "field {field}");
+        }
+    }
 }
