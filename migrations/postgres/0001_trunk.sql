@@ -327,15 +327,3 @@ create table workers (
   seen_at bigint not null
 );
 create index workers_seen on workers (seen_at);
-
--- Answers of POST requests other than missions, kept at least a week for replays.
-create table idempotency_keys (
-  tenant_id text collate "C" not null,
-  scope text collate "C" not null,     -- principal, method and route
-  key text collate "C" not null,
-  request_hash text not null,
-  status smallint not null,
-  body json not null,
-  created_at bigint not null,
-  constraint idempotency_keys_key primary key (tenant_id, scope, key)
-);

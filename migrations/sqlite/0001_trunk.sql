@@ -326,15 +326,3 @@ create table workers (
   seen_at integer not null
 ) strict;
 create index workers_seen on workers (seen_at);
-
--- Answers of POST requests other than missions, kept at least a week for replays.
-create table idempotency_keys (
-  tenant_id text not null,
-  scope text not null,     -- principal, method and route
-  key text not null,
-  request_hash text not null,
-  status integer not null,
-  body text not null,
-  created_at integer not null,
-  constraint idempotency_keys_key primary key (tenant_id, scope, key)
-) strict;

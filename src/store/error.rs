@@ -7,8 +7,6 @@ pub enum Conflict {
     MissionKey,
     /// A ledger operation with this key exists.
     LedgerKey,
-    /// An answer is stored under this idempotency key.
-    IdempotencyKey,
     /// This version of the workflow exists (two writers put at once).
     WorkflowVersion,
     /// Some other row exists already.
@@ -56,9 +54,6 @@ fn meaning(constraint: &str) -> Conflict {
             Conflict::MissionKey
         }
         text if text.contains("ops_key") || text.contains("ops.wallet_id, ops.key") => Conflict::LedgerKey,
-        text if text.contains("idempotency_keys_key") || text.contains("idempotency_keys.tenant_id") => {
-            Conflict::IdempotencyKey
-        }
         text if text.contains("workflows_version") || text.contains("workflows.tenant_id") => Conflict::WorkflowVersion,
         _ => Conflict::Other,
     }

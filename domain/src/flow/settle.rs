@@ -177,10 +177,16 @@ fn bill_calls(turn: &mut Turn<'_>, task: &Task, calls: &[FinishedCall]) -> Resul
         let (price, used) = finish_call(turn, task, call, state, call.succeeded)?;
         if call.succeeded {
             cost = cost.saturating_add(price);
-            usage = Some(usage.unwrap_or_default().saturating_add(&used));
+            usage = Some(sum(usage, &used));
         }
     }
     Ok((cost, usage))
+}
+
+/// The sum of what calls used; counts beyond an u64 (which no provider can report) leave the sum as it was.
+fn sum(usage: Option<Usage>, more: &Usage) -> Usage {
+    let usage = usage.unwrap_or_default();
+    usage.checked_add(more).unwrap_or(usage)
 }
 
 /// Settles the task's hold with `cost`; what was really charged.
@@ -314,7 +320,7 @@ pub(super) fn end_with_run(
                 row.cost_ucr = most;
             }
             cost = cost.saturating_add(most);
-            usage = Some(usage.unwrap_or_default().saturating_add(&used));
+            usage = Some(sum(usage, &used));
         }
     }
     close_open_calls(turn, task.id, CallState::Lost);

@@ -1,0 +1,212 @@
+//! What the engine looks for: inputs of claimed tasks, ready tasks, waits that are over, leases that ran out.
+//!
+//! All of it runs on partial indexes: the cost grows with what waits, never with what is done.
+
+use bursar_domain::id::{GrantId, MissionId, RunId, TaskId, TenantId, WalletId, WorkflowId};
+use bursar_domain::time::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::{Store, StoreError};
+use super::all;
+
+/// The output of one node of a run.
+#[derive(Debug, Clone, Deserialize)]
+pub struct NodeOutput {
+    /// The run.
+    pub run_id: RunId,
+    /// The node's index.
+    pub node_index: i32,
+    /// Its output; null for skipped nodes.
+    pub output: Option<Value>,
+}
+
+/// A ready task, as the queue wants to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ReadyRow {
+    /// The task.
+    pub id: TaskId,
+    /// Its owner.
+    pub tenant_id: TenantId,
+    /// Its pool.
+    pub pool: String,
+    /// Higher goes first.
+    pub priority: i16,
+    /// Since when.
+    pub ready_at: Timestamp,
+}
+
+/// A task that something must be done about.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Due {
+    /// The task.
+    pub id: TaskId,
+    /// Its mission, which is locked first.
+    pub mission_id: MissionId,
+    /// Its run.
+    pub run_id: RunId,
+    /// Its workflow.
+    pub workflow_id: WorkflowId,
+    /// Its node.
+    pub node_index: i32,
+}
+
+const DUE: &str = "select id, mission_id, run_id, workflow_id, node_index from tasks";
+
+impl dyn Store {
+    /// Outputs of nodes.
+    pub async fn outputs(&self, nodes: &[(RunId, u32)]) -> Result<Vec<NodeOutput>, StoreError> {
+        let sql = "
+            select t.run_id, t.node_index, t.output
+            from {pairs:1} n
+            join tasks t on t.run_id = n.a and t.node_index = cast(n.b as integer)";
+        all(self.rows(sql, &[json!(nodes).into()]).await?)
+    }
+
+    /// Inputs of missions.
+    pub async fn inputs(&self, missions: &[MissionId]) -> Result<Vec<(MissionId, Value)>, StoreError> {
+        #[derive(Deserialize)]
+        struct Row {
+            id: MissionId,
+            input: Value,
+        }
+        let rows = self.rows("select id, input from missions where id in {list:1}", &[json!(missions).into()]).await?;
+        Ok(all::<Row>(rows)?.into_iter().map(|row| (row.id, row.input)).collect())
+    }
+
+    /// Pools that have ready tasks, with how many, at most 256 pools.
+    pub async fn ready_counts(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        #[derive(Deserialize)]
+        struct Row {
+            pool: String,
+            ready: i64,
+        }
+        let sql = "select pool, count(*) as ready from tasks where state = 'ready' group by pool order by pool limit 256";
+        Ok(all::<Row>(self.rows(sql, &[]).await?)?.into_iter().map(|row| (row.pool, row.ready)).collect())
+    }
+
+    /// Tenants that have ready tasks in a pool, at most 256, found by hopping over the index.
+    async fn ready_tenants(&self, pool: &str) -> Result<Vec<TenantId>, StoreError> {
+        let sql = "
+            with recursive hop (tenant_id, n) as (
+              select (select min(tenant_id) from tasks where state = 'ready' and pool = $1), 1
+              union all
+              select (select min(tenant_id) from tasks
+                      where state = 'ready' and pool = $1 and tenant_id > hop.tenant_id), n + 1
+              from hop where hop.tenant_id is not null and n < 256
+            )
+            select tenant_id from hop where tenant_id is not null";
+        let rows = self.rows(sql, &[pool.into()]).await?;
+        all(rows.into_iter().map(|mut row| row["tenant_id"].take()).collect())
+    }
+
+    /// Ready tasks of a pool, the same number from each tenant, each tenant's most urgent first; at most about `limit`.
+    pub async fn ready_tasks(&self, pool: &str, limit: i64) -> Result<Vec<ReadyRow>, StoreError> {
+        let tenants = self.ready_tenants(pool).await?;
+        let share = limit.checked_div(tenants.len() as i64).unwrap_or(limit).max(1);
+        let mut rows = Vec::new();
+        for tenant in tenants {
+            let sql = "
+                select id, tenant_id, pool, priority, ready_at from tasks
+                where state = 'ready' and pool = $1 and tenant_id = $2
+                order by priority desc, ready_at limit $3";
+            rows.extend(all::<ReadyRow>(self.rows(sql, &[pool.into(), tenant.into(), share.into()]).await?)?);
+        }
+        Ok(rows)
+    }
+
+    /// What the queue must know about tasks that just became ready.
+    pub async fn ready_by_id(&self, tasks: &[TaskId]) -> Result<Vec<ReadyRow>, StoreError> {
+        let sql = "
+            select id, tenant_id, pool, priority, ready_at from tasks
+            where id in {list:1} and state = 'ready'";
+        all(self.rows(sql, &[json!(tasks).into()]).await?)
+    }
+
+    /// Tasks whose timer, retry or rate limit is over.
+    pub async fn due_tasks(&self, now: Timestamp, limit: i64) -> Result<Vec<Due>, StoreError> {
+        let sql = format!(
+            "{DUE} where state in ('retrying', 'waiting') and due_at is not null and due_at <= $1
+             order by due_at limit $2"
+        );
+        all(self.rows(&sql, &[now.into(), limit.into()]).await?)
+    }
+
+    /// When the next timer, retry or rate limit is over.
+    pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "
+            select min(due_at) as due_at from tasks where state in ('retrying', 'waiting') and due_at is not null";
+        let rows = self.rows(sql, &[]).await?;
+        Ok(rows.first().and_then(|row| row["due_at"].as_i64()).map(Timestamp::from_ms))
+    }
+
+    /// Running tasks whose lease is over.
+    pub async fn lost_leases(&self, now: Timestamp, limit: i64) -> Result<Vec<Due>, StoreError> {
+        let sql = format!("{DUE} where state = 'running' and lease_until <= $1 order by lease_until limit $2");
+        all(self.rows(&sql, &[now.into(), limit.into()]).await?)
+    }
+
+    /// Tasks that wait for credits, oldest first; of one wallet, or of all.
+    pub async fn credit_waiters(&self, wallet: Option<WalletId>, limit: i64) -> Result<Vec<Due>, StoreError> {
+        let sql = "
+            select t.id, t.mission_id, t.run_id, t.workflow_id, t.node_index
+            from tasks t
+            join missions m on m.id = t.mission_id
+            where t.state = 'waiting' and t.wait = 'credits' and ($1 is null or m.wallet_id = $1)
+            order by t.ready_at limit $2";
+        let wallet = super::super::Arg::Text(wallet.map(|id| id.to_string()));
+        all(self.rows(sql, &[wallet, limit.into()]).await?)
+    }
+
+    /// Runs that are failing or being cancelled.
+    pub async fn ending_runs(&self, limit: i64) -> Result<Vec<(RunId, MissionId)>, StoreError> {
+        #[derive(Deserialize)]
+        struct Row {
+            id: RunId,
+            mission_id: MissionId,
+        }
+        let sql = "select id, mission_id from runs where state in ('failing', 'cancelling') order by id limit $1";
+        Ok(all::<Row>(self.rows(sql, &[limit.into()]).await?)?.into_iter().map(|row| (row.id, row.mission_id)).collect())
+    }
+
+    /// Tasks of a run that an ending run must end now: nobody works on them, or whoever did vanished.
+    pub async fn tasks_to_end(&self, run: RunId, now: Timestamp, limit: i64) -> Result<Vec<TaskId>, StoreError> {
+        let sql = "
+            select id from tasks
+            where run_id = $1
+              and (state in ('pending', 'ready', 'retrying', 'waiting') or (state = 'running' and lease_until <= $2))
+            order by node_index desc limit $3";
+        let rows = self.rows(sql, &[run.into(), now.into(), limit.into()]).await?;
+        all(rows.into_iter().map(|mut row| row["id"].take()).collect())
+    }
+
+    /// Live runs whose deadline passed.
+    pub async fn overdue_runs(&self, now: Timestamp, limit: i64) -> Result<Vec<(RunId, MissionId)>, StoreError> {
+        #[derive(Deserialize)]
+        struct Row {
+            id: RunId,
+            mission_id: MissionId,
+        }
+        let sql = "
+            select id, mission_id from runs
+            where deadline_at is not null and state in ('queued', 'running') and deadline_at <= $1
+            order by deadline_at limit $2";
+        let rows = self.rows(sql, &[now.into(), limit.into()]).await?;
+        Ok(all::<Row>(rows)?.into_iter().map(|row| (row.id, row.mission_id)).collect())
+    }
+
+    /// Grants whose deadline passed and whose rest was not written off yet.
+    pub async fn overdue_grants(&self, now: Timestamp, limit: i64) -> Result<Vec<(GrantId, WalletId)>, StoreError> {
+        #[derive(Deserialize)]
+        struct Row {
+            id: GrantId,
+            wallet_id: WalletId,
+        }
+        let sql = "
+            select id, wallet_id from grants
+            where expires_at is not null and not expired and expires_at <= $1
+            order by expires_at limit $2";
+        let rows = self.rows(sql, &[now.into(), limit.into()]).await?;
+        Ok(all::<Row>(rows)?.into_iter().map(|row| (row.id, row.wallet_id)).collect())
+    }
+}

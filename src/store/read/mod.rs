@@ -1,0 +1,30 @@
+//! Reads: what the API, the dashboard and the engine's look-outs want to know. Portable SQL, both engines.
+//!
+//! Every query that answers a client takes the tenant (`None` only for admins) and is bounded.
+
+mod admin;
+mod lookout;
+mod money;
+mod work;
+
+pub use admin::{Overview, PoolView};
+pub use lookout::{Due, NodeOutput, ReadyRow};
+pub use money::{EntryView, GrantView, HoldView, WalletView};
+pub use work::{CallView, EventView, MissionFilter, MissionView, TaskView, WorkflowView};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::StoreError;
+
+fn parse<T: DeserializeOwned>(row: Value) -> Result<T, StoreError> {
+    serde_json::from_value(row).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+fn all<T: DeserializeOwned>(rows: Vec<Value>) -> Result<Vec<T>, StoreError> {
+    rows.into_iter().map(parse).collect()
+}
+
+fn first<T: DeserializeOwned>(rows: Vec<Value>) -> Result<Option<T>, StoreError> {
+    rows.into_iter().next().map(parse).transpose()
+}
