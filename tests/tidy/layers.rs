@@ -23,7 +23,16 @@ const LAYERS: &[Layer] = &[
     Layer {
         part: "domain",
         packages: &["tokio", "futures", "sqlx", "redis", "axum", "reqwest", "chrono", "rand", "tracing"],
-        paths: &["std::env", "std::fs", "std::io", "std::net", "std::process", "std::thread"],
+        paths: &[
+            "std::env",
+            "std::fs",
+            "std::io::stdin",
+            "std::io::stdout",
+            "std::io::stderr",
+            "std::net",
+            "std::process",
+            "std::thread",
+        ],
         words: &["SystemTime", "Instant", "HashMap", "HashSet", "f32", "f64", "async", "now_v7", "new_v4"],
         because: "the domain is pure: time, ids and chance are arguments, and order is fixed",
     },
