@@ -1,1 +1,11 @@
-//! x
+//! Bursar: a durable job queue for AI-agent workflows that bills every token exactly.
+//!
+//! `http` takes missions in, `engine` moves them, `queue` and `store` carry them, `stream` tells about them;
+//! `domain` decides and `workers` do. ARCHITECTURE.md tells the story.
+
+pub mod clock;
+pub mod engine;
+pub mod link;
+pub mod queue;
+pub mod store;
+pub mod stream;

@@ -1,7 +1,7 @@
 //! What claims and heartbeats carry.
 
 use bursar_domain::flow::Guard;
-use bursar_domain::id::{MissionId, RunId, TaskId, TenantId, WorkerId, WorkflowId};
+use bursar_domain::id::{MissionId, PriceBookId, RunId, TaskId, TenantId, WorkerId, WorkflowId};
 use bursar_domain::time::Timestamp;
 use serde::Deserialize;
 
@@ -33,6 +33,8 @@ pub struct Claimed {
     pub run_id: RunId,
     /// Its workflow version.
     pub workflow_id: WorkflowId,
+    /// The prices of its run.
+    pub price_book_id: PriceBookId,
     /// Its node's index.
     pub node_index: i32,
     /// Its pool.

@@ -39,6 +39,9 @@ pub struct StoreCounters {
     pub retries: u64,
 }
 
+/// What changes a working set: pure, and callable again from the start.
+pub type Decide<'d> = dyn FnMut(&mut WorkingSet) + Send + 'd;
+
 /// A durable store. All methods may be called from many tasks at once.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
@@ -52,7 +55,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn transact(
         &self,
         want: &Want,
-        decide: &mut (dyn FnMut(&mut WorkingSet) + Send),
+        decide: &mut Decide<'_>,
     ) -> Result<(), StoreError>;
 
     /// Takes ready tasks: those that are still ready and whose run is live, and no others.

@@ -22,7 +22,7 @@ mod testbed;
 
 pub use cancel::{cancel, wind_down};
 pub use recover::{lease_ran_out, recover_lease};
-pub use reserve::{CallGuard, reserve_call};
+pub use reserve::{CallGuard, record_late, reserve_call};
 pub use settle::{Guard, Handoff, SettleRequest, Settlement, settle};
 pub use submit::{Submission, submit};
 pub use wake::{expire_run, wake_task};

@@ -130,9 +130,8 @@ pub(super) fn finish_call(
         }
         return Ok(known);
     }
-    // usage that contradicts itself is treated as missing: settled at our own count, flagged
-    let reported = finished.usage.filter(|usage| usage.check().is_ok());
-    let usage = reported.unwrap_or(finished.counted);
+    let is_reported = finished.usage.is_some_and(|usage| usage.check().is_ok());
+    let usage = canonical_usage(finished);
     let model = row.model.clone();
     let cost = turn.prices(task.run_id)?.call_cost(&model, &usage)?;
     let now = turn.now;
@@ -141,7 +140,7 @@ pub(super) fn finish_call(
     row.state = state;
     row.cost_ucr = cost;
     row.billable = billable;
-    row.estimated = reported.is_none();
+    row.estimated = !is_reported;
     row.usage = Some(usage);
     row.response = (state == CallState::Done).then(|| finished.response.clone());
     row.duration_ms = Some(finished.duration_ms);
@@ -155,6 +154,30 @@ pub(super) fn finish_call(
         }
     }
     Ok((cost, usage))
+}
+
+/// What the call used: as reported; a report that is missing or contradicts itself is replaced by our own count.
+pub(super) fn canonical_usage(finished: &FinishedCall) -> Usage {
+    finished.usage.filter(|usage| usage.check().is_ok()).unwrap_or(finished.counted)
+}
+
+/// Records what calls of a lost attempt used, when its late settle was refused: known, never billed.
+pub fn record_late(turn: &mut Turn<'_>, calls: &[FinishedCall]) {
+    for finished in calls {
+        let Some(row) = turn.set.calls.get(finished.id) else { continue };
+        let usage = canonical_usage(finished);
+        let (model, run) = (row.model.clone(), row.run_id);
+        if row.state != CallState::Lost || row.usage.is_some() {
+            continue;
+        }
+        let Some(cost) = turn.prices(run).ok().and_then(|prices| prices.call_cost(&model, &usage).ok()) else { continue };
+        if let Some(row) = turn.set.calls.change(finished.id) {
+            row.usage = Some(usage);
+            row.cost_ucr = cost;
+            row.estimated = finished.usage.is_none();
+            row.duration_ms = Some(finished.duration_ms);
+        }
+    }
 }
 
 /// Ends the calls of a task whose fate is not known: the platform pays them.

@@ -14,7 +14,7 @@ use crate::state::{RunState, TaskState, WaitCause};
 use crate::usage::Usage;
 
 use super::advance::{self, count_done, count_held, fail, park, release_dependents};
-use super::reserve::{close_open_calls, finish_call};
+use super::reserve::{canonical_usage, close_open_calls, finish_call};
 use super::{Refusal, Turn, node_of, subject};
 
 /// What proves that a write comes from the present holder of a task.
@@ -83,6 +83,7 @@ pub fn settle(turn: &mut Turn<'_>, request: &SettleRequest) -> Result<Settlement
     if let Err(stale) = check_guard(&task, &request.guard) {
         return repeated(turn, &task, request).ok_or(stale);
     }
+    check_outcome(turn, &task, &request.outcome)?;
     if let Some(row) = turn.set.tasks.change(id) {
         row.lease_until = None;
         row.losses = 0;
@@ -107,6 +108,38 @@ pub fn settle(turn: &mut Turn<'_>, request: &SettleRequest) -> Result<Settlement
         settlement.ending = Some(task.run_id);
     }
     Ok(settlement)
+}
+
+/// Refuses an outcome that can't be settled, before anything changes: calls that were never granted or that have
+/// no price, dependents that were not loaded.
+fn check_outcome(turn: &Turn<'_>, task: &Task, outcome: &Outcome) -> Result<(), Refusal> {
+    let prices = turn.prices(task.run_id)?;
+    turn.mission(task.mission_id)?;
+    let definition = turn.definition(task.workflow_id)?;
+    let node = node_of(&definition, task)?;
+    let calls = match outcome {
+        Outcome::HandedBack => return Ok(()),
+        Outcome::Failed { calls, .. } => calls,
+        Outcome::Succeeded { calls, .. } => {
+            prices.units_cost(&node.units)?;
+            for index in &node.dependents {
+                let index = i32::try_from(*index).unwrap_or(i32::MAX);
+                if turn.set.task_of(task.run_id, index).is_none() {
+                    return Err(Refusal::Unloaded(format!("node {index} of run {}", task.run_id)));
+                }
+            }
+            calls
+        }
+    };
+    for call in calls {
+        let row = turn.set.calls.get(call.id).filter(|row| row.task_id == task.id);
+        let row = row.ok_or_else(|| Refusal::NotFound(format!("usage call {}", call.id)))?;
+        prices.call_cost(&row.model, &canonical_usage(call))?;
+    }
+    match task.hold_id {
+        Some(hold) if turn.set.holds.get(hold).is_none() => Err(Refusal::Unloaded(format!("hold {hold}"))),
+        _ => Ok(()),
+    }
 }
 
 /// The stored result of a settle whose acknowledgement was lost.

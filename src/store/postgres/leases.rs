@@ -15,7 +15,7 @@ waking as materialized (
   select id from runs where id in (select run_id from asked) and state = 'queued' order by id for update
 ),
 picked as materialized (
-  select t.id
+  select t.id, r.price_book_id
   from tasks t
   join runs r on r.id = t.run_id
   where (select count(*) from waking) >= 0
@@ -32,7 +32,7 @@ claimed as (
   from picked
   where tasks.id = picked.id
   returning tasks.id, tenant_id, mission_id, run_id, workflow_id, node_index, pool, attempt, failures, fence,
-    lease_until, ready_at
+    lease_until, ready_at, picked.price_book_id
 ),
 woken as (
   update runs set state = 'running', status_reason = null, started_at = $5

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bursar_domain::time::Timestamp;
-use bursar_domain::working_set::WorkingSet;
 use serde_json::Value;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::batch::{Arg, expand};
-use super::{Beat, Claim, Claimed, Dialect, LeaseFate, Store, StoreCounters, StoreError, Want};
+use super::{Beat, Claim, Claimed, Decide, Dialect, LeaseFate, Store, StoreCounters, StoreError, Want};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -86,7 +85,7 @@ impl Store for PostgresStore {
     async fn transact(
         &self,
         want: &Want,
-        decide: &mut (dyn FnMut(&mut WorkingSet) + Send),
+        decide: &mut Decide<'_>,
     ) -> Result<(), StoreError> {
         transact::transact(self, want, decide).await
     }

@@ -15,7 +15,7 @@ use super::PostgresStore;
 use crate::store::changes::{Write, load_row, writes};
 use crate::store::error::asks_to_retry;
 use crate::store::schema::{CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, TASKS, WALLETS};
-use crate::store::{Journals, StoreError, Want};
+use crate::store::{Decide, Journals, StoreError, Want};
 
 /// How often a transaction is run again when the database asks for it.
 const MAX_TRIES: u32 = 12;
@@ -119,7 +119,7 @@ fn apply_sql(writes: &[Write]) -> String {
 pub(super) async fn transact(
     store: &PostgresStore,
     want: &Want,
-    decide: &mut (dyn FnMut(&mut WorkingSet) + Send),
+    decide: &mut Decide<'_>,
 ) -> Result<(), StoreError> {
     for _ in 0..MAX_TRIES {
         match attempt(store, want, decide).await {
@@ -156,7 +156,7 @@ impl From<StoreError> for Failed {
 async fn attempt(
     store: &PostgresStore,
     want: &Want,
-    decide: &mut (dyn FnMut(&mut WorkingSet) + Send),
+    decide: &mut Decide<'_>,
 ) -> Result<(), Failed> {
     let mut tx = store.pool.begin_with(AssertSqlSafe(begin_sql(want))).await?;
     let sql = if want.journals == Journals::Open { &LOAD_WITH_JOURNALS } else { &LOAD };

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bursar_domain::time::Timestamp;
-use bursar_domain::working_set::WorkingSet;
 use serde_json::{Map, Value};
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
@@ -19,7 +18,7 @@ use sqlx::{AssertSqlSafe, Column, Row, TypeInfo, ValueRef};
 
 use super::batch::{Arg, expand};
 use super::schema::{BOOL_COLUMNS, JSON_COLUMNS};
-use super::{Beat, Claim, Claimed, Dialect, LeaseFate, Store, StoreCounters, StoreError, Want};
+use super::{Beat, Claim, Claimed, Decide, Dialect, LeaseFate, Store, StoreCounters, StoreError, Want};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -118,7 +117,7 @@ impl Store for SqliteStore {
     async fn transact(
         &self,
         want: &Want,
-        decide: &mut (dyn FnMut(&mut WorkingSet) + Send),
+        decide: &mut Decide<'_>,
     ) -> Result<(), StoreError> {
         transact::transact(self, want, decide).await
     }

@@ -10,7 +10,7 @@ use super::SqliteStore;
 use crate::store::changes::{load_row, writes};
 use crate::store::schema::{CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, TASKS, WALLETS};
 use crate::store::want::json_list;
-use crate::store::{Journals, StoreError, Want};
+use crate::store::{Decide, Journals, StoreError, Want};
 
 /// The loads of one transaction: what they read and the statement, parameters as bound in [`load`].
 struct Loads {
@@ -66,7 +66,7 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
 pub(super) async fn transact(
     store: &SqliteStore,
     want: &Want,
-    decide: &mut (dyn FnMut(&mut WorkingSet) + Send),
+    decide: &mut Decide<'_>,
 ) -> Result<(), StoreError> {
     let mut tx = store.writer.begin_with("begin immediate").await?;
     let mut set = WorkingSet::default();

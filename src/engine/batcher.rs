@@ -1,0 +1,94 @@
+//! Batches without lingering: a batch is whatever queued while the previous one was on its way.
+//!
+//! An idle system serves the first item at once; a busy one makes large batches by itself.
+
+use std::future::Future;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Engine;
+use crate::store::StoreError;
+
+/// How many items may wait before callers wait to put one in.
+const BACKLOG: usize = 8_192;
+
+type Waiting<I, O> = (I, oneshot::Sender<O>);
+
+/// Where items are put in. Each caller gets its own answer.
+#[derive(Debug)]
+pub(super) struct Batcher<I, O> {
+    items: mpsc::Sender<Waiting<I, O>>,
+}
+
+/// The other end, until it is started.
+pub(super) struct Inbox<I, O> {
+    items: mpsc::Receiver<Waiting<I, O>>,
+    most: usize,
+}
+
+impl<I: Clone + Send + Sync + 'static, O: Send + 'static> Batcher<I, O> {
+    /// A batcher whose batches have at most `most` items.
+    pub(super) fn new(most: usize) -> (Self, Inbox<I, O>) {
+        let (sender, items) = mpsc::channel(BACKLOG);
+        (Self { items: sender }, Inbox { items, most })
+    }
+
+    /// Puts an item in and waits for its answer. `None` when the engine is gone.
+    pub(super) async fn call(&self, item: I) -> Option<O> {
+        let (answer, answered) = oneshot::channel();
+        self.items.send((item, answer)).await.ok()?;
+        answered.await.ok()
+    }
+}
+
+/// One batch, done or refused as a whole. Answers come in the order of the items.
+pub(super) trait Process<I, O>: Clone + Send + 'static {
+    /// Does a batch.
+    fn process(&self, engine: &Engine, items: Vec<I>) -> impl Future<Output = Result<Vec<O>, StoreError>> + Send;
+    /// The answer for an item that the store refused alone.
+    fn refuse(&self, error: &StoreError) -> O;
+}
+
+impl<I: Clone + Send + Sync + 'static, O: Send + 'static> Inbox<I, O> {
+    /// Starts to work. Ends when the last [`Batcher`] is gone.
+    pub(super) fn spawn(mut self, engine: Engine, process: impl Process<I, O> + Sync) {
+        // a weak hold, so that the engine can end: the batcher lives inside of it
+        let engine = std::sync::Arc::downgrade(&engine.parts);
+        tokio::spawn(async move {
+            let mut batch = Vec::new();
+            while self.items.recv_many(&mut batch, self.most).await > 0 {
+                let Some(parts) = engine.upgrade() else { return };
+                let engine = Engine { parts };
+                let (items, answers): (Vec<I>, Vec<_>) = batch.drain(..).unzip();
+                for (answer, out) in answers.into_iter().zip(divide(&engine, &process, items).await) {
+                    let _ = answer.send(out);
+                }
+            }
+        });
+    }
+}
+
+/// Does a batch; when the database refuses a value in it, divides it until the culprit stands alone.
+async fn divide<I, O, P>(engine: &Engine, process: &P, items: Vec<I>) -> Vec<O>
+where
+    I: Clone + Send + Sync + 'static,
+    O: Send + 'static,
+    P: Process<I, O> + Sync,
+{
+    let mut answers = Vec::with_capacity(items.len());
+    let mut stack = vec![items];
+    while let Some(items) = stack.pop() {
+        match process.process(engine, items.clone()).await {
+            Ok(done) => answers.extend(done),
+            Err(error) if items.len() == 1 || error.is_transient() => {
+                answers.extend(items.iter().map(|_| process.refuse(&error)));
+            }
+            Err(_) => {
+                let (left, right) = items.split_at(items.len() / 2);
+                stack.push(right.to_vec());
+                stack.push(left.to_vec());
+            }
+        }
+    }
+    answers
+}

@@ -1,0 +1,195 @@
+//! Claim: a pool's pump takes ids from the queue, as many as it has free slots, and claims them in the store.
+//!
+//! A slot is taken before the task is leased, so nothing is leased that nobody works on.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bursar_domain::id::{TaskId, WorkerId};
+use bursar_domain::workflow::Definition;
+use serde_json::{Map, Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::Engine;
+use super::leases::{LeaseHandle, Leases};
+use crate::clock::new_token;
+use crate::store::{Claim, Claimed, StoreError};
+
+/// Tasks taken at once at most.
+const MOST_AT_ONCE: usize = 64;
+/// How long an idle pump waits for the queue before it asks again.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// A pool of slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Its name.
+    pub name: String,
+    /// How many tasks run at once.
+    pub slots: usize,
+}
+
+/// A claimed task with everything that its step needs.
+#[derive(Debug)]
+pub struct ClaimedJob {
+    pub(super) claimed: Claimed,
+    pub(super) token: String,
+    pub(super) definition: Arc<Definition>,
+    /// What templates see.
+    pub(super) context: Value,
+    pub(super) lease: LeaseHandle,
+    /// The slot; free again when the job is dropped.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+}
+
+pub(super) struct Pump {
+    pub(super) engine: Engine,
+    pub(super) pool: String,
+    pub(super) worker_id: WorkerId,
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) leases: Arc<Leases>,
+    pub(super) jobs: mpsc::Sender<ClaimedJob>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Pump {
+    /// Feeds the pool until `stop`. No error ends it.
+    pub(super) async fn run(self) {
+        while !self.stop.is_cancelled() {
+            let Some(mut permits) = self.free_slots().await else { return };
+            let ids = tokio::select! {
+                ids = self.next_ids(permits.len()) => ids,
+                () = self.stop.cancelled() => return,
+            };
+            if ids.is_empty() {
+                continue;
+            }
+            match self.take(&ids).await {
+                Ok(jobs) => {
+                    for mut job in jobs {
+                        job.permit = permits.pop();
+                        if self.jobs.send(job).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, pool = self.pool, "a claim did not succeed");
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for one free slot and takes all that are free.
+    async fn free_slots(&self) -> Option<Vec<OwnedSemaphorePermit>> {
+        let first = tokio::select! {
+            permit = self.slots.clone().acquire_owned() => permit.ok()?,
+            () = self.stop.cancelled() => return None,
+        };
+        let mut permits = vec![first];
+        while permits.len() < MOST_AT_ONCE {
+            match self.slots.clone().try_acquire_owned() {
+                Ok(permit) => permits.push(permit),
+                Err(_) => break,
+            }
+        }
+        Some(permits)
+    }
+
+    /// Ids of ready tasks: from the queue, or from the store while the queue is away.
+    async fn next_ids(&self, most: usize) -> Vec<TaskId> {
+        let metrics = self.engine.metrics();
+        match self.engine.queue().pop(&self.pool, most, IDLE_WAIT).await {
+            Ok(ids) => {
+                metrics.queue_up.set(1);
+                metrics.popped_from_queue.inc_by(ids.len() as u64);
+                ids
+            }
+            Err(error) => {
+                metrics.queue_up.set(0);
+                metrics.queue_failures.inc();
+                tracing::warn!(%error, pool = self.pool, "the store serves while the queue is away");
+                let ready = self.engine.store().ready_tasks(&self.pool, most as i64).await.unwrap_or_default();
+                metrics.polled_from_store.inc_by(ready.len() as u64);
+                if ready.is_empty() {
+                    tokio::time::sleep(IDLE_WAIT).await;
+                }
+                ready.into_iter().take(most).map(|row| row.id).collect()
+            }
+        }
+    }
+
+    /// Claims tasks and brings what their steps need. A crash after the claim leaves leases that run out.
+    async fn take(&self, ids: &[TaskId]) -> Result<Vec<ClaimedJob>, StoreError> {
+        let token = new_token();
+        let asked = Instant::now();
+        let claim = Claim {
+            tasks: ids.to_vec(),
+            worker_id: self.worker_id,
+            token: token.clone(),
+            lease_ms: self.leases.lease_ms(),
+            now: self.engine.clock().now(),
+        };
+        let claimed = self.engine.store().claim(&claim).await?;
+        self.engine.metrics().claims.inc_by(claimed.len() as u64);
+        // the store answered for all of them: what it did not grant is not ready any more, or the sweep brings it back
+        if let Err(error) = self.engine.queue().confirm(&self.pool, ids).await {
+            tracing::debug!(%error, "popped tasks are left to come back by themselves");
+        }
+        self.engine.prepare(&self.leases, claimed, &token, asked).await
+    }
+}
+
+impl Engine {
+    /// Brings workflow, inputs and outputs for claimed tasks and takes note of their leases.
+    pub(super) async fn prepare(
+        &self,
+        leases: &Leases,
+        claimed: Vec<Claimed>,
+        token: &str,
+        asked: Instant,
+    ) -> Result<Vec<ClaimedJob>, StoreError> {
+        let mut nodes = Vec::new();
+        let mut missions = Vec::new();
+        let mut jobs = Vec::with_capacity(claimed.len());
+        for task in claimed {
+            let lease = leases.add(task.guard(token), task.run_id, asked);
+            let definition = self.parts.facts.workflow(&self.parts.store, task.workflow_id).await?;
+            let definition = definition
+                .ok_or_else(|| StoreError::Corrupt(format!("workflow {} does not exist", task.workflow_id)))?;
+            self.parts.facts.prices(&self.parts.store, task.price_book_id).await?;
+            if let Some(node) = u32::try_from(task.node_index).ok().and_then(|index| definition.node(index)) {
+                nodes.extend(node.uses.iter().map(|index| (task.run_id, *index)));
+            }
+            missions.push(task.mission_id);
+            let job =
+                ClaimedJob { claimed: task, token: token.to_owned(), definition, context: Value::Null, lease, permit: None };
+            jobs.push(job);
+        }
+        nodes.sort_unstable();
+        nodes.dedup();
+        missions.sort_unstable();
+        missions.dedup();
+        let outputs = if nodes.is_empty() { Vec::new() } else { self.parts.store.outputs(&nodes).await? };
+        let inputs = self.parts.store.inputs(&missions).await?;
+        for job in &mut jobs {
+            let input = inputs.iter().find(|(id, _)| *id == job.claimed.mission_id).map(|(_, input)| input.clone());
+            let mut upstream = Map::new();
+            for output in outputs.iter().filter(|output| output.run_id == job.claimed.run_id) {
+                let node = u32::try_from(output.node_index).ok().and_then(|index| job.definition.node(index));
+                if let Some(node) = node {
+                    upstream.insert(node.key.clone(), json!({"output": output.output}));
+                }
+            }
+            job.context = json!({
+                "inputs": input,
+                "nodes": upstream,
+                "run": {"id": job.claimed.run_id},
+                "task": {"attempt": job.claimed.attempt},
+            });
+        }
+        Ok(jobs)
+    }
+}

@@ -1,0 +1,121 @@
+//! Immutable facts, kept in memory: workflow versions and price books.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bursar_domain::flow::Facts;
+use bursar_domain::id::{PriceBookId, WorkflowId};
+use bursar_domain::pricing::PriceBook;
+use bursar_domain::working_set::WorkingSet;
+use bursar_domain::workflow::{self, Definition};
+
+use crate::store::{Store, StoreError};
+
+/// Workflow versions kept at once; the one fetched first leaves first.
+const MOST_WORKFLOWS: usize = 1_000;
+
+/// Facts that a working set refers to and that are not known yet.
+#[derive(Debug, Default)]
+pub(super) struct Missing {
+    workflows: BTreeSet<WorkflowId>,
+    prices: BTreeSet<PriceBookId>,
+}
+
+impl Missing {
+    /// What the loaded runs and tasks refer to beyond `facts`.
+    pub(super) fn of(set: &WorkingSet, facts: &Facts) -> Self {
+        let runs = set.runs.iter().map(|run| run.workflow_id);
+        let tasks = set.tasks.iter().map(|task| task.workflow_id);
+        Self {
+            workflows: runs.chain(tasks).filter(|id| !facts.workflows.contains_key(id)).collect(),
+            prices: set.runs.iter().map(|run| run.price_book_id).filter(|id| !facts.prices.contains_key(id)).collect(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.workflows.is_empty() && self.prices.is_empty()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct FactsCache {
+    facts: Mutex<(Arc<Facts>, VecDeque<WorkflowId>)>,
+}
+
+impl FactsCache {
+    /// The facts known now.
+    pub(super) fn snapshot(&self) -> Arc<Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    /// A workflow version, fetched when it is not known.
+    pub(super) async fn workflow(
+        &self,
+        store: &Arc<dyn Store>,
+        id: WorkflowId,
+    ) -> Result<Option<Arc<Definition>>, StoreError> {
+        if let Some(known) = self.snapshot().workflows.get(&id) {
+            return Ok(Some(known.clone()));
+        }
+        self.fetch(store, &Missing { workflows: BTreeSet::from([id]), ..Missing::default() }).await?;
+        Ok(self.snapshot().workflows.get(&id).cloned())
+    }
+
+    /// A price book, fetched when it is not known.
+    pub(super) async fn prices(
+        &self,
+        store: &Arc<dyn Store>,
+        id: PriceBookId,
+    ) -> Result<Option<Arc<PriceBook>>, StoreError> {
+        if let Some(known) = self.snapshot().prices.get(&id) {
+            return Ok(Some(known.clone()));
+        }
+        self.fetch(store, &Missing { prices: BTreeSet::from([id]), ..Missing::default() }).await?;
+        Ok(self.snapshot().prices.get(&id).cloned())
+    }
+
+    /// Fetches facts. One that does not exist is an error: a run refers to it.
+    pub(super) async fn fetch(&self, store: &Arc<dyn Store>, missing: &Missing) -> Result<(), StoreError> {
+        let mut workflows = Vec::new();
+        let wanted: Vec<_> = missing.workflows.iter().copied().collect();
+        for row in store.workflows_by_id(&wanted).await? {
+            let definition = workflow::parse_value(&row.definition.unwrap_or_default()).map_err(|problems| {
+                let first = problems.first().map(ToString::to_string).unwrap_or_default();
+                StoreError::Corrupt(format!("workflow {} is not valid any more: {first}", row.id))
+            })?;
+            workflows.push((row.id, Arc::new(definition)));
+        }
+        let mut prices = Vec::new();
+        let wanted: Vec<_> = missing.prices.iter().copied().collect();
+        for (id, content) in store.price_books(&wanted).await? {
+            let book = PriceBook::from_value(content).map_err(|problems| {
+                let first = problems.first().map(ToString::to_string).unwrap_or_default();
+                StoreError::Corrupt(format!("price book {id} is not valid any more: {first}"))
+            })?;
+            prices.push((id, Arc::new(book)));
+        }
+        let found = workflows.len().saturating_add(prices.len());
+        if found < missing.workflows.len().saturating_add(missing.prices.len()) {
+            return Err(StoreError::Corrupt(format!("a run refers to facts that do not exist: {missing:?}")));
+        }
+        self.add(workflows, prices);
+        Ok(())
+    }
+
+    fn add(&self, workflows: Vec<(WorkflowId, Arc<Definition>)>, prices: Vec<(PriceBookId, Arc<PriceBook>)>) {
+        let mut guard = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let (facts, order) = &mut *guard;
+        let facts = Arc::make_mut(facts);
+        for (id, definition) in workflows {
+            if facts.workflows.insert(id, definition).is_none() {
+                order.push_back(id);
+            }
+        }
+        while order.len() > MOST_WORKFLOWS {
+            if let Some(oldest) = order.pop_front() {
+                facts.workflows.remove(&oldest);
+            }
+        }
+        facts.prices.extend(prices);
+    }
+}

@@ -1,0 +1,211 @@
+//! The leases that this process holds: renewed together, and given up in time.
+//!
+//! A lease that could not be renewed ends here before it ends in the store, by this process's own monotonic clock,
+//! so that two workers never believe to hold the same task.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bursar_domain::flow::Guard;
+use bursar_domain::id::{RunId, TaskId, WorkerId};
+use tokio_util::sync::CancellationToken;
+
+use super::Engine;
+use crate::store::{Beat, LeaseFate, WorkerRow};
+use crate::stream::FrameBody;
+
+/// How long before its end a lease that was not renewed is given up.
+const SAFETY: Duration = Duration::from_millis(500);
+
+/// Why a running step must stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StopCause {
+    /// The run is being ended: settle as cancelled.
+    RunEnds,
+    /// The lease is gone: nothing counts any more.
+    LeaseLost,
+    /// The process drains: hand the task back.
+    Drain,
+}
+
+#[derive(Debug)]
+struct Held {
+    guard: Guard,
+    run_id: RunId,
+    until: Instant,
+    stop: CancellationToken,
+    cause: Arc<Mutex<Option<StopCause>>>,
+}
+
+/// What a running step needs to know about its lease.
+#[derive(Debug, Clone)]
+pub(super) struct LeaseHandle {
+    /// Fires when the step must stop.
+    pub(super) stop: CancellationToken,
+    cause: Arc<Mutex<Option<StopCause>>>,
+}
+
+impl LeaseHandle {
+    /// Why it must stop, once it must.
+    pub(super) fn cause(&self) -> Option<StopCause> {
+        *self.cause.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All leases of this process.
+#[derive(Debug)]
+pub(super) struct Leases {
+    lease: Duration,
+    heartbeat: Duration,
+    held: Mutex<HashMap<TaskId, Held>>,
+}
+
+impl Leases {
+    pub(super) fn new(lease: Duration, heartbeat: Duration) -> Self {
+        Self { lease, heartbeat, held: Mutex::default() }
+    }
+
+    /// How long leases last, in ms.
+    pub(super) fn lease_ms(&self) -> i64 {
+        self.lease.as_millis() as i64
+    }
+
+    /// Takes note of a lease that was asked for at `asked`.
+    pub(super) fn add(&self, guard: Guard, run_id: RunId, asked: Instant) -> LeaseHandle {
+        let handle = LeaseHandle { stop: CancellationToken::new(), cause: Arc::default() };
+        let held = Held {
+            run_id,
+            until: asked + self.lease,
+            stop: handle.stop.clone(),
+            cause: handle.cause.clone(),
+            guard,
+        };
+        self.lock().insert(held.guard.task_id, held);
+        handle
+    }
+
+    /// Forgets a lease, if it is still that one.
+    pub(super) fn remove(&self, guard: &Guard) {
+        let mut held = self.lock();
+        if held.get(&guard.task_id).is_some_and(|held| held.guard == *guard) {
+            held.remove(&guard.task_id);
+        }
+    }
+
+    /// How many tasks run.
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Stops what the condition names.
+    pub(super) fn stop_where(&self, cause: StopCause, condition: impl Fn(TaskId, RunId, Instant) -> bool) {
+        for (task, held) in self.lock().iter() {
+            if condition(*task, held.run_id, held.until) {
+                held.cause.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(cause);
+                held.stop.cancel();
+            }
+        }
+    }
+
+    fn guards(&self) -> Vec<Guard> {
+        self.lock().values().map(|held| held.guard.clone()).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskId, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Renews the leases of a process and its entry among the workers until `stop`.
+pub(super) async fn keep(engine: Engine, leases: Arc<Leases>, mut row: WorkerRow, stop: CancellationToken) {
+    let mut frames = engine.relay().hub().watch_everything();
+    let mut next_beat = Instant::now();
+    let tick = leases.heartbeat.min(Duration::from_millis(500)) / 2;
+    while !stop.is_cancelled() {
+        if Instant::now() >= next_beat {
+            row.running = leases.len() as i64;
+            next_beat = Instant::now() + beat(&engine, &leases, &mut row).await;
+        }
+        let now = Instant::now();
+        leases.stop_where(StopCause::LeaseLost, |_, _, until| until <= now + SAFETY);
+        tokio::select! {
+            () = tokio::time::sleep(tick) => {}
+            () = stop.cancelled() => {}
+            frame = frames.recv() => {
+                if let Ok(frame) = frame
+                    && let FrameBody::Stop { run_id } = frame.body
+                {
+                    leases.stop_where(StopCause::RunEnds, |_, run, _| run == run_id);
+                }
+            }
+        }
+    }
+}
+
+/// One heartbeat; how long until the next.
+async fn beat(engine: &Engine, leases: &Leases, row: &mut WorkerRow) -> Duration {
+    let asked = Instant::now();
+    match engine.store().time().await {
+        Ok(time) => engine.clock().synchronise(time, asked),
+        Err(error) => {
+            tracing::warn!(%error, "the heartbeat did not reach the store");
+            return Duration::from_millis(500);
+        }
+    }
+    let guards = leases.guards();
+    if !guards.is_empty() {
+        let beat = Beat { lease_until: engine.clock().now().plus_ms(leases.lease_ms()), leases: guards.clone() };
+        match engine.store().beat(&beat).await {
+            Ok(fates) => apply(leases, &guards, &fates, asked),
+            Err(error) => {
+                tracing::warn!(%error, "leases could not be renewed");
+                return Duration::from_millis(500);
+            }
+        }
+    }
+    row.seen_at = engine.clock().now();
+    if let Err(error) = engine.store().note_worker(row).await {
+        tracing::warn!(%error, "the worker's entry could not be renewed");
+    }
+    leases.heartbeat
+}
+
+fn apply(leases: &Leases, guards: &[Guard], fates: &[LeaseFate], asked: Instant) {
+    let lost = |task| fates.contains(&LeaseFate::Lost(task));
+    let stopped = |task| fates.contains(&LeaseFate::Stop(task));
+    {
+        let mut held = leases.lock();
+        for guard in guards {
+            // a lease that was settled or taken anew since the beat was sent is not touched
+            if let Some(held) = held.get_mut(&guard.task_id).filter(|held| held.guard == *guard)
+                && !lost(guard.task_id)
+            {
+                held.until = asked + leases.lease;
+            }
+        }
+    }
+    let same = |task: TaskId| guards.iter().any(|guard| guard.task_id == task);
+    leases.stop_where(StopCause::LeaseLost, |task, _, _| same(task) && lost(task));
+    leases.stop_where(StopCause::RunEnds, |task, _, _| same(task) && stopped(task));
+}
+
+/// The entry of a worker process.
+pub(super) fn worker_row(
+    id: WorkerId,
+    host: String,
+    pools: serde_json::Value,
+    now: bursar_domain::time::Timestamp,
+) -> WorkerRow {
+    WorkerRow {
+        id,
+        host,
+        pid: i64::from(std::process::id()),
+        pools,
+        running: 0,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        draining: false,
+        started_at: now,
+        seen_at: now,
+    }
+}

@@ -1,0 +1,121 @@
+//! What the engine counts, for `/metrics` and for `bursar bench`.
+
+use std::time::{Duration, Instant};
+
+use bursar_domain::outcome::{CallPermit, CallRefusal};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// One label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: String,
+}
+
+/// A pool.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Pool {
+    pool: String,
+}
+
+/// Counters of one process.
+#[derive(Debug)]
+pub struct Metrics {
+    started: Instant,
+    /// Tasks that claims took.
+    pub(super) claims: Counter,
+    /// Ids that came from the queue.
+    pub(super) popped_from_queue: Counter,
+    /// Ids that the store served while the queue was away.
+    pub(super) polled_from_store: Counter,
+    /// Calls to the queue that failed.
+    pub(super) queue_failures: Counter,
+    /// Whether the queue answered last.
+    pub(super) queue_up: Gauge,
+    /// Attempts that were settled.
+    pub(super) settles: Counter,
+    /// Late settles that the fence refused.
+    pub(super) stale_settles: Counter,
+    events: Family<Kind, Counter>,
+    finds: Family<Kind, Counter>,
+    reservations: Family<Kind, Counter>,
+    backlog: Family<Pool, Gauge>,
+    queue_depth: Family<Pool, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            claims: Counter::default(),
+            popped_from_queue: Counter::default(),
+            polled_from_store: Counter::default(),
+            queue_failures: Counter::default(),
+            queue_up: Gauge::default(),
+            settles: Counter::default(),
+            stale_settles: Counter::default(),
+            events: Family::default(),
+            finds: Family::default(),
+            reservations: Family::default(),
+            backlog: Family::default(),
+            queue_depth: Family::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Names everything for exposition. Counters get `_total` appended.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("bursar_claims", "Tasks that claims took", self.claims.clone());
+        registry.register("bursar_queue_popped", "Task ids that came from the queue", self.popped_from_queue.clone());
+        let polled = self.polled_from_store.clone();
+        registry.register("bursar_store_fallback", "Task ids that the store served while the queue was away", polled);
+        registry.register("bursar_queue_failures", "Calls to the queue that failed", self.queue_failures.clone());
+        registry.register("bursar_queue_up", "Whether the queue answered last", self.queue_up.clone());
+        registry.register("bursar_settles", "Attempts that were settled", self.settles.clone());
+        registry.register("bursar_stale_settles", "Late settles that the fence refused", self.stale_settles.clone());
+        registry.register("bursar_events", "Events by type", self.events.clone());
+        registry.register("bursar_sweep_finds", "What only the sweep found, by kind", self.finds.clone());
+        registry.register("bursar_call_reservations", "Calls asked for, by answer", self.reservations.clone());
+        registry.register("bursar_backlog_tasks", "Ready tasks in the store, by pool", self.backlog.clone());
+        registry.register("bursar_queue_depth_tasks", "Tasks that the queue knows, by pool", self.queue_depth.clone());
+    }
+
+    /// Claims, of which so many were named by the queue and so many by the store.
+    pub fn claim_sources(&self) -> (u64, u64, u64) {
+        (self.claims.get(), self.popped_from_queue.get(), self.polled_from_store.get())
+    }
+
+    pub(super) fn started_within(&self, duration: Duration) -> bool {
+        self.started.elapsed() < duration
+    }
+
+    pub(super) fn note_event(&self, kind: &str) {
+        self.events.get_or_create(&Kind { kind: kind.to_owned() }).inc();
+    }
+
+    pub(super) fn sweep_finds(&self, kind: &str, count: u64) {
+        self.finds.get_or_create(&Kind { kind: kind.to_owned() }).inc_by(count);
+    }
+
+    pub(super) fn set_depths(&self, pool: &str, ready: i64, depth: u64) {
+        let pool = Pool { pool: pool.to_owned() };
+        self.backlog.get_or_create(&pool).set(ready);
+        self.queue_depth.get_or_create(&pool).set(depth as i64);
+    }
+
+    pub(super) fn note_reservation(&self, answer: &Result<CallPermit, CallRefusal>) {
+        let kind = match answer {
+            Ok(CallPermit::Send(_)) => "sent",
+            Ok(CallPermit::Replay(_)) => "replayed",
+            Err(CallRefusal::StaleFence) => "stale_fence",
+            Err(CallRefusal::NotPriced(_)) => "not_priced",
+            Err(CallRefusal::InsufficientCredits { .. }) => "insufficient_credits",
+            Err(CallRefusal::Unavailable(_)) => "unavailable",
+        };
+        self.reservations.get_or_create(&Kind { kind: kind.to_owned() }).inc();
+    }
+}

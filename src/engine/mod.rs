@@ -1,0 +1,182 @@
+//! The engine: how a mission happens.
+//!
+//! A client submits (`submit`): one transaction makes the mission, its run, its tasks and the first holds.
+//! What became ready is told to the queue and to watchers, after the commit (`dispatch`). A pool's pump takes ids
+//! from the queue, as many as it has free slots, and claims them in the store (`claim`). The claimed job runs as
+//! an apalis task (`pool`), which renders nothing under locks and does its step through `workers` (`run`). Before
+//! each call the step asks for a reservation (`reserve`). While it runs, its lease is renewed (`leases`). When it
+//! ends, one transaction turns the outcome into state, money and newly ready tasks (`settle`), perhaps handing the
+//! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. Users end
+//! runs through `cancel`, and `wallet` brings credits in. Every transaction goes through [`Engine::decide`]: load,
+//! decide in pure code, write everything, commit; only then does anything leave the process.
+
+mod batcher;
+mod cancel;
+mod claim;
+mod dispatch;
+mod facts;
+mod leases;
+mod metrics;
+mod pool;
+mod reserve;
+mod run;
+mod settle;
+mod submit;
+mod sweep;
+mod wallet;
+mod workflow;
+
+pub use cancel::CancelError;
+pub use claim::{ClaimedJob, PoolConfig};
+pub use metrics::Metrics;
+pub use pool::{Drained, WorkerPool};
+pub use settle::SettleError;
+pub use submit::{Submit, SubmitError, Submitted};
+pub use sweep::Sweeper;
+pub use wallet::GrantError;
+pub use workflow::{PutWorkflowError, WorkflowPut};
+
+use std::sync::Arc;
+
+use bursar_domain::flow::{Facts, Turn};
+use bursar_domain::record::Event;
+use bursar_domain::state::TaskState;
+use bursar_domain::working_set::WorkingSet;
+
+use crate::clock::{Clock, SystemChance};
+use crate::queue::{Queue, ReadyTask};
+use crate::store::{Store, StoreError, Want};
+use crate::stream::Relay;
+
+use batcher::Batcher;
+use facts::FactsCache;
+
+/// Everything that moves missions. One per process; clones share it.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    parts: Arc<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    store: Arc<dyn Store>,
+    queue: Arc<dyn Queue>,
+    relay: Relay,
+    clock: Arc<Clock>,
+    facts: FactsCache,
+    metrics: Metrics,
+    submits: Batcher<Submit, Result<Submitted, SubmitError>>,
+    settles: Batcher<settle::Settle, Result<settle::Settled, SettleError>>,
+    reserves: Batcher<reserve::Reserve, reserve::Reserved>,
+    /// Wakes the sweep before its time: something may be due.
+    attention: tokio::sync::Notify,
+}
+
+/// What leaves the process after a commit.
+#[derive(Debug, Default)]
+struct Effects {
+    events: Vec<Event>,
+    ready: Vec<ReadyTask>,
+}
+
+impl Effects {
+    /// Everything in the changed rows that somebody outside must hear of.
+    fn of(set: &WorkingSet) -> Self {
+        let rows = set.tasks.added().chain(set.tasks.changed());
+        let ready = rows
+            .filter(|task| task.state == TaskState::Ready)
+            .map(|task| ReadyTask {
+                task_id: task.id,
+                tenant_id: task.tenant_id,
+                pool: task.pool.clone(),
+                priority: task.priority,
+                ready_at: task.ready_at.unwrap_or(task.created_at),
+            })
+            .collect();
+        Self { events: set.events.clone(), ready }
+    }
+}
+
+impl Engine {
+    /// An engine over a store and a queue. Must be called inside a tokio runtime: it starts its batchers.
+    pub fn new(store: Arc<dyn Store>, queue: Arc<dyn Queue>, relay: Relay, clock: Arc<Clock>) -> Self {
+        let (submits, submit_inbox) = Batcher::new(256);
+        let (settles, settle_inbox) = Batcher::new(256);
+        let (reserves, reserve_inbox) = Batcher::new(256);
+        let engine = Self {
+            parts: Arc::new(Parts {
+                store,
+                queue,
+                relay,
+                clock,
+                facts: FactsCache::default(),
+                metrics: Metrics::default(),
+                submits,
+                settles,
+                reserves,
+                attention: tokio::sync::Notify::new(),
+            }),
+        };
+        submit_inbox.spawn(engine.clone(), submit::submit_batch);
+        settle_inbox.spawn(engine.clone(), settle::settle_batch);
+        reserve_inbox.spawn(engine.clone(), reserve::reserve_batch);
+        engine
+    }
+
+    /// The store, for reads.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.parts.store
+    }
+
+    /// The queue, for health and depth.
+    pub fn queue(&self) -> &Arc<dyn Queue> {
+        &self.parts.queue
+    }
+
+    /// Where frames go.
+    pub fn relay(&self) -> &Relay {
+        &self.parts.relay
+    }
+
+    /// The store's time.
+    pub fn clock(&self) -> &Arc<Clock> {
+        &self.parts.clock
+    }
+
+    /// What happened so far, counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.parts.metrics
+    }
+
+    /// One transaction: loads what is wanted, lets `decide` change it, writes it with all consequences, commits;
+    /// then tells queue and watchers. Workflows and prices that a loaded run pins are fetched when they are not
+    /// known yet; `decide` may be called again from the start and must not keep anything from an earlier call.
+    async fn decide<T: Send>(
+        &self,
+        want: &Want,
+        decide: &mut (dyn FnMut(&mut Turn<'_>) -> T + Send),
+    ) -> Result<T, StoreError> {
+        loop {
+            let facts = self.parts.facts.snapshot();
+            let now = self.parts.clock.now();
+            let mut missing = facts::Missing::default();
+            let mut answer = None;
+            let mut effects = Effects::default();
+            let mut step = |set: &mut WorkingSet| {
+                missing = facts::Missing::of(set, &facts);
+                if !missing.is_empty() {
+                    return;
+                }
+                let mut turn = Turn { set, facts: &facts as &Facts, now, chance: &mut SystemChance };
+                answer = Some(decide(&mut turn));
+                effects = Effects::of(turn.set);
+            };
+            self.parts.store.transact(want, &mut step).await?;
+            if let Some(answer) = answer {
+                self.dispatch(effects).await;
+                return Ok(answer);
+            }
+            self.parts.facts.fetch(&self.parts.store, &missing).await?;
+        }
+    }
+}

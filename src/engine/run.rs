@@ -1,0 +1,267 @@
+//! Run: a claimed job does its step and settles; perhaps it goes straight on with the successor.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bursar_domain::flow::{Guard, Handoff, SettleRequest};
+use bursar_domain::id::WorkerId;
+use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest, ErrorClass, Outcome, StepError};
+use bursar_workers::{Context, Job, Providers};
+use futures::FutureExt;
+use tokio_util::sync::CancellationToken;
+
+use super::Engine;
+use super::claim::ClaimedJob;
+use super::leases::{LeaseHandle, Leases, StopCause};
+use super::reserve::Reserve;
+use super::settle::{Settle, SettleError, Settled};
+use crate::clock::new_token;
+use crate::stream::{Frame, FrameBody};
+
+/// How many successors a worker may take in a row while other tasks wait.
+const MOST_HANDOFFS: usize = 8;
+/// How often produced text is passed on at most: 20 times a second.
+const DELTA_PAUSE: Duration = Duration::from_millis(50);
+
+/// What running jobs of a process share.
+#[derive(Debug)]
+pub(super) struct Runtime {
+    pub(super) engine: Engine,
+    pub(super) providers: Arc<Providers>,
+    pub(super) leases: Arc<Leases>,
+    pub(super) worker_id: WorkerId,
+    /// Fires when no new work may be taken.
+    pub(super) drain: CancellationToken,
+}
+
+/// Runs a job to its settle, and successors that the settles hand over.
+pub(super) async fn run(runtime: Arc<Runtime>, mut job: ClaimedJob) {
+    for hop in 0.. {
+        let may_go_on = hop < MOST_HANDOFFS && !runtime.drain.is_cancelled();
+        match step_and_settle(&runtime, &job, may_go_on).await {
+            Some(mut next) => {
+                next.permit = job.permit.take();
+                job = next;
+            }
+            None => return,
+        }
+    }
+}
+
+async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bool) -> Option<ClaimedJob> {
+    let guard = job.claimed.guard(&job.token);
+    let outcome = step(runtime, job, &guard).await;
+    let handoff = may_go_on.then(|| Handoff {
+        worker_id: runtime.worker_id,
+        pool: job.claimed.pool.clone(),
+        token: new_token(),
+        lease_ms: runtime.leases.lease_ms(),
+    });
+    let next_token = handoff.as_ref().map(|handoff| handoff.token.clone());
+    let asked = Instant::now();
+    let settled = settle(runtime, job, &guard, outcome, handoff).await;
+    runtime.leases.remove(&guard);
+    let successor = settled?.successor?;
+    match runtime.engine.prepare(&runtime.leases, vec![successor], &next_token?, asked).await {
+        Ok(mut jobs) => jobs.pop(),
+        Err(error) => {
+            tracing::warn!(%error, "a successor's inputs could not be read; its lease will run out");
+            None
+        }
+    }
+}
+
+/// Does the step. Whatever happens inside, panics included, becomes an outcome.
+async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> Outcome {
+    let index = u32::try_from(job.claimed.node_index).unwrap_or(u32::MAX);
+    let Some(node) = job.definition.node(index) else {
+        let message = format!("the workflow has no node {index}");
+        return failed(StepError::new(ErrorClass::Permanent, "node_unknown", message));
+    };
+    let started = FrameBody::Started {
+        task_id: guard.task_id,
+        node: node.key.clone(),
+        attempt: job.claimed.attempt,
+        at: runtime.engine.clock().now(),
+    };
+    runtime.engine.relay().publish(Frame { mission_id: job.claimed.mission_id, body: started });
+    let work = Job {
+        task_id: guard.task_id,
+        node: node.key.clone(),
+        attempt: job.claimed.failures.saturating_add(1),
+        action: node.action.clone(),
+        context: job.context.clone(),
+        timeout_ms: node.timeout_ms,
+    };
+    let context = StepContext::new(runtime.clone(), job, node.key.clone(), guard.clone());
+    let result = AssertUnwindSafe(bursar_workers::run(&work, &context, &runtime.providers)).catch_unwind().await;
+    context.say.flush();
+    let outcome = result.unwrap_or_else(|_| {
+        tracing::error!(task = %guard.task_id, node = node.key, "a step panicked");
+        failed(StepError::new(ErrorClass::Retryable, "step_panicked", "the step ended by a defect of its own"))
+    });
+    match (&outcome, job.lease.cause()) {
+        // what was under way when the process had to drain runs again elsewhere, without a penalty
+        (Outcome::Failed { error, .. }, Some(StopCause::Drain)) if error.class == ErrorClass::Cancelled => {
+            Outcome::HandedBack
+        }
+        _ => outcome,
+    }
+}
+
+fn failed(error: StepError) -> Outcome {
+    Outcome::Failed { error, calls: Vec::new() }
+}
+
+/// Settles, for as long as the lease lives. An outcome that can't be stored fails the task by that name.
+async fn settle(
+    runtime: &Runtime,
+    job: &ClaimedJob,
+    guard: &Guard,
+    outcome: Outcome,
+    handoff: Option<Handoff>,
+) -> Option<Settled> {
+    let index = u32::try_from(job.claimed.node_index).unwrap_or(u32::MAX);
+    let dependents = job.definition.node(index).map(|node| node.dependents.clone()).unwrap_or_default();
+    let mut settle = Settle {
+        request: SettleRequest { guard: guard.clone(), outcome, handoff },
+        mission_id: job.claimed.mission_id,
+        run_id: job.claimed.run_id,
+        dependents,
+    };
+    let still_ours = || job.lease.cause() != Some(StopCause::LeaseLost);
+    let metrics = runtime.engine.metrics();
+    for _ in 0..2 {
+        match runtime.engine.settle(settle.clone(), still_ours).await {
+            Ok(settled) => {
+                metrics.settles.inc();
+                return Some(settled);
+            }
+            Err(SettleError::Refused(bursar_domain::flow::Refusal::StaleFence { .. })) => {
+                metrics.stale_settles.inc();
+                tracing::info!(task = %guard.task_id, fence = guard.fence, "a late settle was refused");
+                runtime.engine.record_late(job.claimed.mission_id, guard.task_id, &settle.request.outcome).await;
+                return None;
+            }
+            Err(SettleError::Unavailable(error)) => {
+                tracing::warn!(task = %guard.task_id, error, "not settled in time; the task will run again");
+                return None;
+            }
+            Err(error) => {
+                tracing::error!(task = %guard.task_id, %error, "the outcome can't be settled");
+                let reason = format!("the step's result can't be stored: {error}");
+                settle.request.outcome = failed(StepError::new(ErrorClass::Permanent, "result_refused", reason));
+                settle.request.handoff = None;
+            }
+        }
+    }
+    None
+}
+
+/// What a step sees of the engine.
+struct StepContext {
+    runtime: Arc<Runtime>,
+    mission_id: bursar_domain::id::MissionId,
+    price_book_id: bursar_domain::id::PriceBookId,
+    guard: Guard,
+    lease: LeaseHandle,
+    say: Arc<Say>,
+}
+
+impl StepContext {
+    fn new(runtime: Arc<Runtime>, job: &ClaimedJob, node: String, guard: Guard) -> Self {
+        let say = Say {
+            relay: runtime.engine.relay().clone(),
+            mission_id: job.claimed.mission_id,
+            task_id: guard.task_id,
+            node,
+            attempt: job.claimed.attempt,
+            pending: Mutex::default(),
+        };
+        Self {
+            mission_id: job.claimed.mission_id,
+            price_book_id: job.claimed.price_book_id,
+            lease: job.lease.clone(),
+            say: Arc::new(say),
+            guard,
+            runtime,
+        }
+    }
+}
+
+#[async_trait]
+impl Context for StepContext {
+    fn cancelled(&self) -> &CancellationToken {
+        &self.lease.stop
+    }
+
+    async fn reserve(&self, call: CallRequest) -> Result<CallPermit, CallRefusal> {
+        let reserve = Reserve { guard: self.guard.clone(), mission_id: self.mission_id, request: call };
+        let answer = self.runtime.engine.reserve(reserve).await;
+        self.runtime.engine.metrics().note_reservation(&answer);
+        answer
+    }
+
+    fn delta(&self, text: &str) {
+        Say::say(&self.say, text);
+    }
+
+    fn tokenizer(&self, model: &str) -> (Option<String>, u32) {
+        self.runtime.engine.tokenizer(self.price_book_id, model)
+    }
+}
+
+/// Produced text on its way out: small pieces are gathered.
+struct Say {
+    relay: crate::stream::Relay,
+    mission_id: bursar_domain::id::MissionId,
+    task_id: bursar_domain::id::TaskId,
+    node: String,
+    attempt: i32,
+    pending: Mutex<Pending>,
+}
+
+#[derive(Default)]
+struct Pending {
+    text: String,
+    next_index: u64,
+    is_scheduled: bool,
+}
+
+impl Say {
+    fn say(this: &Arc<Self>, text: &str) {
+        let mut pending = this.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.text.push_str(text);
+        if !pending.is_scheduled {
+            pending.is_scheduled = true;
+            let this = this.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(DELTA_PAUSE).await;
+                this.flush();
+            });
+        }
+    }
+
+    fn flush(&self) {
+        let (index, text) = {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            pending.is_scheduled = false;
+            if pending.text.is_empty() {
+                return;
+            }
+            let index = pending.next_index;
+            pending.next_index = index.saturating_add(1);
+            (index, std::mem::take(&mut pending.text))
+        };
+        let body = FrameBody::Delta {
+            task_id: self.task_id,
+            node: self.node.clone(),
+            attempt: self.attempt,
+            index,
+            text,
+        };
+        self.relay.publish(Frame { mission_id: self.mission_id, body });
+    }
+}

@@ -1,0 +1,134 @@
+//! Settle: an attempt's outcome becomes state, money and consequences. Batched per process.
+
+use bursar_domain::flow::{self, Refusal, SettleRequest, Settlement};
+use bursar_domain::id::{MissionId, RunId};
+use bursar_domain::outcome::Outcome;
+use bursar_domain::record::Task;
+
+use super::Engine;
+use super::batcher::Process;
+use crate::store::{Claimed, StoreError, Want};
+
+/// One attempt's end, with what must be loaded for it.
+#[derive(Debug, Clone)]
+pub(super) struct Settle {
+    pub(super) request: SettleRequest,
+    pub(super) mission_id: MissionId,
+    pub(super) run_id: RunId,
+    /// The node indexes that wait for this task.
+    pub(super) dependents: Vec<u32>,
+}
+
+/// What a settle did, with the successor as a claim.
+#[derive(Debug, Clone)]
+pub(super) struct Settled {
+    pub(super) settlement: Settlement,
+    pub(super) successor: Option<Claimed>,
+}
+
+/// Why a settle is refused.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SettleError {
+    /// The attempt does not own the task any more, or the outcome can't be settled.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// The store can't be reached; the settle may be repeated.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The database refuses the outcome itself.
+    #[error("{0}")]
+    Unstorable(String),
+}
+
+impl Engine {
+    /// Settles an attempt. Repeats itself while the store is away, for as long as `may_repeat` says.
+    pub(super) async fn settle(
+        &self,
+        settle: Settle,
+        mut may_repeat: impl FnMut() -> bool + Send,
+    ) -> Result<Settled, SettleError> {
+        let mut pause = std::time::Duration::from_millis(50);
+        loop {
+            let answer = self.parts.settles.call(settle.clone()).await;
+            match answer.unwrap_or_else(|| Err(SettleError::Unavailable("the engine is stopping".to_owned()))) {
+                Err(SettleError::Unavailable(_)) if may_repeat() => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(std::time::Duration::from_secs(1));
+                }
+                Ok(settled) => {
+                    if let Some(run) = settled.settlement.ending {
+                        let engine = self.clone();
+                        tokio::spawn(async move { engine.end_run(run, settle.mission_id).await });
+                    }
+                    return Ok(settled);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Settles a batch in one transaction.
+#[derive(Clone)]
+pub(super) struct SettleBatch;
+
+#[allow(non_upper_case_globals, reason = "reads as the function that the batcher runs")]
+pub(super) const settle_batch: SettleBatch = SettleBatch;
+
+impl Process<Settle, Result<Settled, SettleError>> for SettleBatch {
+    async fn process(
+        &self,
+        engine: &Engine,
+        items: Vec<Settle>,
+    ) -> Result<Vec<Result<Settled, SettleError>>, StoreError> {
+        let mut want = Want::default();
+        for item in &items {
+            want.tasks.push(item.request.guard.task_id);
+            want.missions.push(item.mission_id);
+            if let Outcome::Succeeded { .. } = item.request.outcome {
+                let nodes = item.dependents.iter().filter_map(|index| i32::try_from(*index).ok());
+                want.nodes.extend(nodes.map(|index| (item.run_id, index)));
+            }
+            if let Outcome::Succeeded { calls, .. } | Outcome::Failed { calls, .. } = &item.request.outcome {
+                want.calls.extend(calls.iter().map(|call| call.id));
+            }
+        }
+        let mut decide = |turn: &mut flow::Turn<'_>| {
+            let one = |item: &Settle| {
+                let settlement = flow::settle(turn, &item.request).map_err(SettleError::Refused)?;
+                let task = settlement.successor.and_then(|id| turn.set.tasks.get(id));
+                let prices = turn.set.runs.get(item.run_id).map(|run| run.price_book_id);
+                let successor = task.zip(prices).map(|(task, prices)| claim_of(task, prices));
+                Ok(Settled { settlement, successor })
+            };
+            items.iter().map(one).collect::<Vec<_>>()
+        };
+        engine.decide(&want, &mut decide).await
+    }
+
+    fn refuse(&self, error: &StoreError) -> Result<Settled, SettleError> {
+        Err(match error {
+            error if error.is_transient() => SettleError::Unavailable(error.to_string()),
+            error => SettleError::Unstorable(error.to_string()),
+        })
+    }
+}
+
+/// A successor that the settle claimed, as if it had come from the store's claim.
+fn claim_of(task: &Task, price_book_id: bursar_domain::id::PriceBookId) -> Claimed {
+    Claimed {
+        id: task.id,
+        tenant_id: task.tenant_id,
+        mission_id: task.mission_id,
+        run_id: task.run_id,
+        workflow_id: task.workflow_id,
+        price_book_id,
+        node_index: task.node_index,
+        pool: task.pool.clone(),
+        attempt: task.attempt,
+        failures: task.failures,
+        fence: task.fence,
+        lease_until: task.lease_until.unwrap_or(task.created_at),
+        ready_at: task.ready_at,
+    }
+}

@@ -1,0 +1,148 @@
+//! Submit: a mission comes in. Batched across requests; each gets its own answer.
+
+use std::collections::BTreeMap;
+
+use bursar_domain::flow::{self, Refusal, Submission};
+use bursar_domain::id::{MissionId, RunId};
+use bursar_domain::ledger::LedgerRefusal;
+
+use super::Engine;
+use super::batcher::Process;
+use crate::store::read::MissionView;
+use crate::store::{Conflict, StoreError, Want};
+
+/// A mission to submit, checked and complete but for what only the transaction can know.
+#[derive(Debug, Clone)]
+pub struct Submit(pub Submission);
+
+/// What was made, or what an earlier submit with the same key had made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submitted {
+    /// The mission.
+    pub mission_id: MissionId,
+    /// Its run.
+    pub run_id: RunId,
+    /// Whether it existed already.
+    pub replayed: bool,
+}
+
+/// Why a submit is refused. Nothing was created.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// Credits, budget, prices.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// The idempotency key was used with another body.
+    #[error("the Idempotency-Key was used before with another body")]
+    KeyReused,
+    /// The store.
+    #[error("{0}")]
+    Store(String, bool),
+    /// The process is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+impl Engine {
+    /// Submits a mission. With an idempotency key, the second submit returns what the first one made.
+    pub async fn submit(&self, submission: Submission) -> Result<Submitted, SubmitError> {
+        if let Some(known) = self.replay(&submission).await? {
+            return Ok(known);
+        }
+        let answer = self.parts.submits.call(Submit(submission.clone())).await;
+        match answer.unwrap_or(Err(SubmitError::Stopping)) {
+            // somebody else submitted under the same key since we looked
+            Err(SubmitError::Store(..)) if submission.idempotency_key.is_some() => {
+                match self.replay(&submission).await? {
+                    Some(known) => Ok(known),
+                    None => Err(SubmitError::Store("the store did not take the mission; try again".to_owned(), true)),
+                }
+            }
+            other => other,
+        }
+    }
+
+    async fn replay(&self, submission: &Submission) -> Result<Option<Submitted>, SubmitError> {
+        let Some(key) = &submission.idempotency_key else { return Ok(None) };
+        let known = self.parts.store.mission_by_key(submission.tenant_id, key).await;
+        match known.map_err(|error| SubmitError::Store(error.to_string(), error.is_transient()))? {
+            None => Ok(None),
+            Some(mission) => recognise(&mission, submission).map(Some),
+        }
+    }
+}
+
+fn recognise(mission: &MissionView, submission: &Submission) -> Result<Submitted, SubmitError> {
+    if mission.request_hash != submission.request_hash {
+        return Err(SubmitError::KeyReused);
+    }
+    Ok(Submitted { mission_id: mission.id, run_id: mission.run_id, replayed: true })
+}
+
+/// Submits a batch in one transaction; what one of them is refused for does not touch the others.
+#[derive(Clone)]
+pub(super) struct SubmitBatch;
+
+#[allow(non_upper_case_globals, reason = "reads as the function that the batcher runs")]
+pub(super) const submit_batch: SubmitBatch = SubmitBatch;
+
+impl Process<Submit, Result<Submitted, SubmitError>> for SubmitBatch {
+    async fn process(
+        &self,
+        engine: &Engine,
+        items: Vec<Submit>,
+    ) -> Result<Vec<Result<Submitted, SubmitError>>, StoreError> {
+        for item in &items {
+            engine.parts.facts.workflow(&engine.parts.store, item.0.workflow_id).await?;
+            engine.parts.facts.prices(&engine.parts.store, item.0.price_book_id).await?;
+        }
+        let want = Want::wallets(items.iter().map(|item| item.0.wallet_id));
+        let mut seen: BTreeMap<(String, String), usize> = BTreeMap::new();
+        let mut decide = |turn: &mut flow::Turn<'_>| {
+            seen.clear();
+            let mut answers: Vec<Result<Submitted, SubmitError>> = Vec::with_capacity(items.len());
+            for item in &items {
+                let submission = &item.0;
+                let key = submission.idempotency_key.as_ref().map(|key| (submission.tenant_id.to_string(), key.clone()));
+                let twin = key.as_ref().and_then(|key| seen.get(key)).copied();
+                answers.push(match twin.and_then(|index| items.get(index)) {
+                    // the same key twice in one batch: the second replays the first, or is refused with it
+                    Some(first) if first.0.request_hash != submission.request_hash => Err(SubmitError::KeyReused),
+                    Some(first) => Ok(Submitted {
+                        mission_id: first.0.mission_id,
+                        run_id: first.0.run_id,
+                        replayed: true,
+                    }),
+                    None => submit_one(turn, submission),
+                });
+                if let (Some(key), Some(Ok(_))) = (key, answers.last()) {
+                    seen.entry(key).or_insert(answers.len().saturating_sub(1));
+                }
+            }
+            answers
+        };
+        engine.decide(&want, &mut decide).await
+    }
+
+    fn refuse(&self, error: &StoreError) -> Result<Submitted, SubmitError> {
+        let is_race = matches!(error, StoreError::Conflict(Conflict::MissionKey));
+        Err(SubmitError::Store(error.to_string(), is_race || error.is_transient()))
+    }
+}
+
+fn submit_one(turn: &mut flow::Turn<'_>, submission: &Submission) -> Result<Submitted, SubmitError> {
+    flow::submit(turn, submission).map_err(SubmitError::Refused)?;
+    Ok(Submitted { mission_id: submission.mission_id, run_id: submission.run_id, replayed: false })
+}
+
+impl SubmitError {
+    /// What is needed and what there is, when credits are the reason.
+    pub fn shortfall(&self) -> Option<(bursar_domain::credits::Ucr, bursar_domain::credits::Ucr)> {
+        match self {
+            Self::Refused(Refusal::Ledger(LedgerRefusal::Insufficient { required, available })) => {
+                Some((*required, *available))
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Sweep: what time brings. Timers, retries, lost leases, deadlines, waits for credits, expired grants, lost jobs.
+//!
+//! Any number of processes may sweep at once: each finding is decided again under locks, and what another has done
+//! meanwhile is left alone. A crash in the middle leaves the rest to the next pass.
+
+use std::time::{Duration, Instant};
+
+use bursar_domain::flow;
+use bursar_domain::id::WalletId;
+use bursar_domain::ledger;
+use tokio_util::sync::CancellationToken;
+
+use super::Engine;
+use crate::clock::new_id;
+use crate::queue::ReadyTask;
+use crate::store::read::{Due, ReadyRow};
+use crate::store::{StoreError, Want};
+
+/// How often a sweep happens at least.
+const PASS: Duration = Duration::from_secs(1);
+/// Findings handled per kind and pass.
+const CHUNK: i64 = 500;
+/// Ready tasks pushed again per pool and pass.
+const MOST_PUSHED: i64 = 1_000;
+
+/// Runs sweeps until it is stopped.
+#[derive(Debug)]
+pub struct Sweeper {
+    engine: Engine,
+    lease: Duration,
+    /// Since when the store answers without a break.
+    up_since: Option<Instant>,
+}
+
+impl Sweeper {
+    /// A sweeper; `lease` is how long it trusts nobody's absence after an outage of the store.
+    pub fn new(engine: Engine, lease: Duration) -> Self {
+        Self { engine, lease, up_since: Some(Instant::now()) }
+    }
+
+    /// Sweeps about once a second, earlier when something is due, until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let pause = match self.pass().await {
+                Ok(pause) => pause,
+                Err(error) => {
+                    self.up_since = None;
+                    tracing::warn!(%error, "a sweep did not reach the store");
+                    PASS
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.engine.parts.attention.notified() => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// One pass over everything; how long until the next.
+    pub async fn pass(&mut self) -> Result<Duration, StoreError> {
+        let engine = self.engine.clone();
+        let store = engine.store();
+        let now = engine.clock().now();
+        engine.wake(store.due_tasks(now, CHUNK).await?).await?;
+        if self.trusts_absence() {
+            engine.recover(store.lost_leases(now, CHUNK).await?).await?;
+        }
+        for (run, mission) in store.overdue_runs(now, CHUNK).await? {
+            let want = Want { missions: vec![mission], ..Want::default() };
+            if let Ok(true) = engine.decide(&want, &mut |turn| flow::expire_run(turn, run)).await? {
+                engine.metrics().sweep_finds("deadline", 1);
+            }
+        }
+        for (run, mission) in store.ending_runs(CHUNK).await? {
+            engine.end_run(run, mission).await;
+        }
+        for (grant, wallet) in store.overdue_grants(now, CHUNK).await? {
+            let op = new_id();
+            let want = Want::wallets([wallet]);
+            engine.decide(&want, &mut |turn| ledger::expire(turn.set, grant, op, turn.now)).await?;
+        }
+        engine.retry_waiters(None).await;
+        engine.refill_queue().await?;
+        let next = store.next_due().await?;
+        let until_due = next.map_or(PASS.as_millis() as i64, |due| due.since_ms(engine.clock().now()).max(1));
+        Ok(PASS.min(Duration::from_millis(until_due as u64)))
+    }
+
+    /// After an outage of the store, nobody could renew a lease: absence means nothing for one lease.
+    fn trusts_absence(&mut self) -> bool {
+        let up_since = *self.up_since.get_or_insert_with(Instant::now);
+        let was_down = up_since.elapsed() < self.lease;
+        !was_down || self.engine.metrics().started_within(self.lease)
+    }
+}
+
+impl Engine {
+    /// Wakes tasks whose wait is over.
+    async fn wake(&self, due: Vec<Due>) -> Result<(), StoreError> {
+        for chunk in due.chunks(64) {
+            let want = self.want(chunk).await?;
+            let mut wake = |turn: &mut flow::Turn<'_>| {
+                for task in chunk {
+                    if let Err(refusal) = flow::wake_task(turn, task.id) {
+                        tracing::warn!(task = %task.id, %refusal, "a task could not be woken");
+                    }
+                }
+            };
+            self.decide(&want, &mut wake).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes tasks from workers whose lease ran out.
+    async fn recover(&self, lost: Vec<Due>) -> Result<(), StoreError> {
+        for chunk in lost.chunks(64) {
+            let want = self.want(chunk).await?;
+            let mut recover = |turn: &mut flow::Turn<'_>| {
+                for task in chunk {
+                    if let Err(refusal) = flow::recover_lease(turn, task.id) {
+                        tracing::warn!(task = %task.id, %refusal, "a lost task could not be recovered");
+                    }
+                }
+            };
+            self.decide(&want, &mut recover).await?;
+            self.metrics().sweep_finds("lost_lease", chunk.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Tries tasks that wait for credits, oldest first.
+    pub(super) async fn retry_waiters(&self, wallet: Option<WalletId>) {
+        let tried = async {
+            let waiters = self.store().credit_waiters(wallet, CHUNK).await?;
+            self.wake(waiters).await
+        };
+        if let Err(error) = tried.await {
+            tracing::warn!(%error, "tasks that wait for credits are left to the next sweep");
+        }
+    }
+
+    /// The tasks and, because a sleep that ends releases them, their dependents.
+    async fn want(&self, due: &[Due]) -> Result<Want, StoreError> {
+        let mut want = Want::tasks(due.iter().map(|task| task.id));
+        want.missions = due.iter().map(|task| task.mission_id).collect();
+        for task in due {
+            let definition = self.parts.facts.workflow(&self.parts.store, task.workflow_id).await?;
+            let index = u32::try_from(task.node_index).unwrap_or(u32::MAX);
+            if let Some(node) = definition.as_ref().and_then(|definition| definition.node(index)) {
+                let nodes = node.dependents.iter().filter_map(|index| i32::try_from(*index).ok());
+                want.nodes.extend(nodes.map(|index| (task.run_id, index)));
+            }
+        }
+        Ok(want)
+    }
+
+    /// Pushes ready tasks again where the queue knows fewer than the store: it lost them, or a push got lost.
+    async fn refill_queue(&self) -> Result<(), StoreError> {
+        for (pool, ready) in self.store().ready_counts().await? {
+            let Ok(depth) = self.queue().depth(&pool).await else { return Ok(()) };
+            self.metrics().set_depths(&pool, ready, depth);
+            if depth >= ready as u64 {
+                continue;
+            }
+            let rows = self.store().ready_tasks(&pool, MOST_PUSHED).await?;
+            let tasks: Vec<ReadyTask> = rows.into_iter().map(ready_task).collect();
+            self.metrics().sweep_finds("lost_job", tasks.len() as u64);
+            if let Err(error) = self.queue().push(&tasks).await {
+                tracing::debug!(%error, "the queue is away");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ready_task(row: ReadyRow) -> ReadyTask {
+    ReadyTask {
+        task_id: row.id,
+        tenant_id: row.tenant_id,
+        pool: row.pool,
+        priority: row.priority,
+        ready_at: row.ready_at,
+    }
+}

@@ -1,0 +1,130 @@
+//! Workflow versions come in, and facts that others ask the engine for.
+
+use std::sync::Arc;
+
+use bursar_domain::id::{PriceBookId, TenantId, WorkflowId};
+use bursar_domain::pricing::PriceBook;
+use bursar_domain::workflow::{self, Definition, Problem};
+use serde_json::Value;
+
+use super::Engine;
+use crate::clock::new_id;
+use crate::store::read::WorkflowView;
+use crate::store::{Conflict, StoreError};
+
+/// Why a workflow was not put.
+#[derive(Debug, thiserror::Error)]
+pub enum PutWorkflowError {
+    /// Every price that its nodes need and that the active price book lacks.
+    #[error("{} prices are missing", .0.len())]
+    NotPriced(Vec<Problem>),
+    /// No price book is active.
+    #[error("no price book is active: run `bursar migrate`")]
+    NoPrices,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a put did.
+#[derive(Debug, Clone)]
+pub struct WorkflowPut {
+    /// The version that holds the definition now.
+    pub workflow: WorkflowView,
+    /// Whether it is new; the same content again is not.
+    pub created: bool,
+}
+
+impl Engine {
+    /// Puts a definition: a new version, unless the newest has the same content. Names without a price are refused.
+    pub async fn put_workflow(&self, tenant: TenantId, definition: &Definition) -> Result<WorkflowPut, PutWorkflowError> {
+        let (_, prices) = self.active_prices().await?.ok_or(PutWorkflowError::NoPrices)?;
+        let problems = unpriced(definition, &prices);
+        if !problems.is_empty() {
+            return Err(PutWorkflowError::NotPriced(problems));
+        }
+        let hash = definition.content_hash();
+        loop {
+            let newest = self.store().workflow(tenant, &definition.name, None).await?;
+            if let Some(newest) = newest.as_ref().filter(|newest| newest.content_hash == hash) {
+                return Ok(WorkflowPut { workflow: newest.clone(), created: false });
+            }
+            let version = newest.map_or(0, |newest| newest.version).saturating_add(1);
+            let id: WorkflowId = new_id();
+            let now = self.clock().now();
+            let added = self
+                .store()
+                .add_workflow(id, tenant, &definition.name, version, &hash, &definition.source, now)
+                .await;
+            match added {
+                // somebody else put a version at the same moment: look again
+                Err(StoreError::Conflict(Conflict::WorkflowVersion)) => {}
+                Err(error) => return Err(error.into()),
+                Ok(()) => {
+                    let workflow = WorkflowView {
+                        id,
+                        tenant_id: tenant,
+                        name: definition.name.clone(),
+                        version,
+                        content_hash: hash,
+                        definition: Some(definition.source.clone()),
+                        created_at: now,
+                    };
+                    return Ok(WorkflowPut { workflow, created: true });
+                }
+            }
+        }
+    }
+
+    /// A workflow version that a run refers to.
+    pub async fn definition(&self, id: WorkflowId) -> Result<Option<Arc<Definition>>, StoreError> {
+        self.parts.facts.workflow(&self.parts.store, id).await
+    }
+
+    /// The price book that new runs pin.
+    pub async fn active_prices(&self) -> Result<Option<(PriceBookId, Arc<PriceBook>)>, StoreError> {
+        let Some(id) = self.store().active_prices().await? else { return Ok(None) };
+        Ok(self.parts.facts.prices(&self.parts.store, id).await?.map(|prices| (id, prices)))
+    }
+
+    /// Stores a price book and makes it the one that new runs pin. The same content again changes nothing.
+    pub async fn activate_prices(&self, book: &PriceBook) -> Result<(), StoreError> {
+        let content: Value = book.to_value();
+        self.store().activate_prices(new_id(), book.name(), &book.content_hash(), &content, self.clock().now()).await
+    }
+
+    /// The tokenizer that a run's price book names for a model, with its factor in parts per million.
+    pub(super) fn tokenizer(&self, prices: PriceBookId, model: &str) -> (Option<String>, u32) {
+        let facts = self.parts.facts.snapshot();
+        match facts.prices.get(&prices).and_then(|book| book.model(model)) {
+            Some(price) => (Some(price.tokenizer().to_owned()), price.tokenizer_factor_ppm()),
+            None => (None, 1_000_000),
+        }
+    }
+}
+
+/// Models and units of the definition that have no price.
+fn unpriced(definition: &Definition, prices: &PriceBook) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for node in &definition.nodes {
+        if let workflow::Action::Agent(step) = &node.action
+            && prices.model(&step.model).is_none()
+        {
+            problems.push(Problem {
+                pointer: format!("/nodes/{}", node.key),
+                code: "model_not_priced",
+                message: format!("model `{}` has no price in the price book `{}`", step.model, prices.name()),
+                hint: Some("use a model of the price book, or add its price".to_owned()),
+            });
+        }
+        for unit in node.units.keys().filter(|unit| prices.unit(unit).is_none()) {
+            problems.push(Problem {
+                pointer: format!("/nodes/{}/units/{unit}", node.key),
+                code: "unit_not_priced",
+                message: format!("unit `{unit}` has no price in the price book `{}`", prices.name()),
+                hint: None,
+            });
+        }
+    }
+    problems
+}

@@ -1,0 +1,20 @@
+-- Adds ready tasks of one pool and wakes as many waiting workers.
+-- KEYS: 1 ring (tenants by turn), 2 wake list, 3 epoch, 4 popped, 5 the prefix of the tenants' sets (with the hash tag)
+-- ARGV: now in ms, then for each task: tenant, id, score
+local now = ARGV[1]
+local added = 0
+for i = 2, #ARGV, 3 do
+  local tenant, id, score = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  added = added + redis.call('ZADD', KEYS[5] .. tenant, score, id)
+  -- a tenant that was not waiting is served next; one that waits keeps its turn
+  redis.call('ZADD', KEYS[1], 'NX', 0, tenant)
+end
+redis.call('SET', KEYS[3], now, 'NX')
+local wake = math.min(added, 64) - redis.call('LLEN', KEYS[2])
+for _ = 1, wake do
+  redis.call('RPUSH', KEYS[2], '1')
+end
+if wake > 0 then
+  redis.call('PEXPIRE', KEYS[2], 10000)
+end
+return added

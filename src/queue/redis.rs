@@ -1,0 +1,183 @@
+//! The queue in Redis: per pool a ring of tenants and per tenant a sorted set of unique ids.
+//!
+//! All keys of a pool share a hash tag, so that the scripts work on a cluster. Blocking pops have a connection of
+//! their own; everything else shares one that reconnects by itself. No error of Redis ends anything: callers
+//! fall back to the store and come back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bursar_domain::id::TaskId;
+use redis::Script;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::Mutex;
+
+use super::{Queue, QueueError, ReadyTask};
+use crate::clock::Clock;
+use crate::link::{LinkError, RedisLink};
+
+/// How long a popped task may stay unconfirmed before it comes back.
+const POPPED_MS: i64 = 2_000;
+/// Ready tasks in Redis.
+pub struct RedisQueue {
+    link: RedisLink,
+    clock: Arc<Clock>,
+    push: Script,
+    pop: Script,
+    /// A connection per pool for blocking pops.
+    blocking: Mutex<HashMap<String, MultiplexedConnection>>,
+}
+
+impl std::fmt::Debug for RedisQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RedisQueue")
+    }
+}
+
+struct Keys {
+    ring: String,
+    wake: String,
+    epoch: String,
+    popped: String,
+    homes: String,
+    turn: String,
+    tenants: String,
+}
+
+impl Keys {
+    fn of(pool: &str) -> Self {
+        let key = |name: &str| format!("bursar:{{{pool}}}:{name}");
+        Self {
+            ring: key("ring"),
+            wake: key("wake"),
+            epoch: key("epoch"),
+            popped: key("popped"),
+            homes: key("homes"),
+            turn: key("turn"),
+            tenants: key("tenant:"),
+        }
+    }
+}
+
+impl RedisQueue {
+    /// A queue on that server.
+    pub fn new(link: RedisLink, clock: Arc<Clock>) -> Self {
+        Self {
+            link,
+            clock,
+            push: Script::new(include_str!("push.lua")),
+            pop: Script::new(include_str!("pop.lua")),
+            blocking: Mutex::default(),
+        }
+    }
+
+    async fn take(&self, keys: &Keys, most: usize) -> Result<Vec<TaskId>, QueueError> {
+        let mut connection = self.link.connection().await?;
+        let ids: Vec<String> = self
+            .pop
+            .key(&keys.ring)
+            .key(&keys.popped)
+            .key(&keys.homes)
+            .key(&keys.turn)
+            .key(&keys.tenants)
+            .arg(self.clock.now().ms())
+            .arg(most)
+            .arg(POPPED_MS)
+            .invoke_async(&mut connection)
+            .await?;
+        // an id that is none was not put there by us: the store would not know it either
+        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    /// Waits until something is pushed, at most `wait`.
+    async fn wait(&self, keys: &Keys, wait: Duration) -> Result<bool, QueueError> {
+        let own = self.blocking.lock().await.remove(&keys.wake);
+        let mut connection = match own {
+            Some(connection) => connection,
+            None => self.link.blocking_connection(Duration::from_secs(1)).await?,
+        };
+        let answer: Option<(String, String)> = redis::cmd("BLPOP")
+            .arg(&keys.wake)
+            .arg(wait.as_secs_f64())
+            .query_async(&mut connection)
+            .await?;
+        self.blocking.lock().await.insert(keys.wake.clone(), connection);
+        Ok(answer.is_some())
+    }
+}
+
+#[async_trait]
+impl Queue for RedisQueue {
+    async fn push(&self, tasks: &[ReadyTask]) -> Result<(), QueueError> {
+        let mut pools: Vec<&str> = tasks.iter().map(|task| task.pool.as_str()).collect();
+        pools.sort_unstable();
+        pools.dedup();
+        let mut connection = self.link.connection().await?;
+        for pool in pools {
+            let keys = Keys::of(pool);
+            let of_pool: Vec<&ReadyTask> = tasks.iter().filter(|task| task.pool == pool).collect();
+            for chunk in of_pool.chunks(256) {
+                let mut call = self.push.prepare_invoke();
+                call.key(&keys.ring).key(&keys.wake).key(&keys.epoch).key(&keys.popped).key(&keys.tenants);
+                call.arg(self.clock.now().ms());
+                for task in chunk {
+                    call.arg(task.tenant_id.to_string()).arg(task.task_id.to_string()).arg(task.score());
+                }
+                let _: i64 = call.invoke_async(&mut connection).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn pop(&self, pool: &str, most: usize, wait: Duration) -> Result<Vec<TaskId>, QueueError> {
+        let keys = Keys::of(pool);
+        let tasks = self.take(&keys, most).await?;
+        if !tasks.is_empty() || wait.is_zero() {
+            return Ok(tasks);
+        }
+        if self.wait(&keys, wait).await? { self.take(&keys, most).await } else { Ok(Vec::new()) }
+    }
+
+    async fn confirm(&self, pool: &str, tasks: &[TaskId]) -> Result<(), QueueError> {
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        let keys = Keys::of(pool);
+        let ids: Vec<String> = tasks.iter().map(ToString::to_string).collect();
+        let mut connection = self.link.connection().await?;
+        let mut pipe = redis::pipe();
+        pipe.zrem(&keys.popped, &ids).ignore().hdel(&keys.homes, &ids).ignore();
+        pipe.query_async::<()>(&mut connection).await?;
+        Ok(())
+    }
+
+    async fn depth(&self, pool: &str) -> Result<u64, QueueError> {
+        let keys = Keys::of(pool);
+        let mut connection = self.link.connection().await?;
+        let epoch: Option<String> = redis::cmd("GET").arg(&keys.epoch).query_async(&mut connection).await?;
+        if epoch.is_none() {
+            return Ok(0);
+        }
+        let tenants: Vec<String> =
+            redis::cmd("ZRANGE").arg(&keys.ring).arg(0).arg(255).query_async(&mut connection).await?;
+        let mut pipe = redis::pipe();
+        pipe.zcard(&keys.popped);
+        for tenant in tenants {
+            pipe.zcard(format!("{}{tenant}", keys.tenants));
+        }
+        let counts: Vec<u64> = pipe.query_async(&mut connection).await?;
+        Ok(counts.into_iter().sum())
+    }
+
+    async fn ping(&self) -> Result<(), QueueError> {
+        let mut connection = self.link.connection().await?;
+        redis::cmd("PING").query_async::<()>(&mut connection).await?;
+        Ok(())
+    }
+
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+}

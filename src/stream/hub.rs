@@ -1,0 +1,176 @@
+//! Fan-out inside one process: bounded, and a slow watcher costs itself.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use bursar_domain::id::{MissionId, TaskId};
+use tokio::sync::broadcast;
+
+use super::{Frame, FrameBody};
+
+/// Frames that a watcher may lag behind before it is told to read the log.
+const WATCH_CAPACITY: usize = 256;
+/// Bytes of produced text kept per running task, for watchers that join late.
+const SNAPSHOT_BYTES: usize = 64 * 1024;
+
+/// What a watched task has said so far in its present attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The task.
+    pub task_id: TaskId,
+    /// Its node.
+    pub node: String,
+    /// The attempt.
+    pub attempt: i32,
+    /// The number of the next piece.
+    pub next_index: u64,
+    /// The text; its end, when it is longer than the limit.
+    pub text: String,
+}
+
+/// A subscription to one mission.
+#[derive(Debug)]
+pub struct Watch {
+    /// Frames from now on. `Lagged` means: read the log.
+    pub frames: broadcast::Receiver<Frame>,
+    /// What running tasks said before.
+    pub snapshots: Vec<Snapshot>,
+}
+
+#[derive(Debug)]
+struct Topic {
+    sender: broadcast::Sender<Frame>,
+    snapshots: HashMap<TaskId, Snapshot>,
+}
+
+/// All watched missions of this process, and one feed of everything for the process's own use.
+#[derive(Debug)]
+pub struct Hub {
+    topics: Mutex<HashMap<MissionId, Topic>>,
+    everything: broadcast::Sender<Frame>,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self { topics: Mutex::default(), everything: broadcast::channel(1_024).0 }
+    }
+}
+
+impl Hub {
+    /// Watches a mission.
+    pub fn watch(&self, mission: MissionId) -> Watch {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        // topics nobody watches any more leave when somebody new comes
+        topics.retain(|_, topic| topic.sender.receiver_count() > 0);
+        let topic = topics.entry(mission).or_insert_with(|| Topic {
+            sender: broadcast::channel(WATCH_CAPACITY).0,
+            snapshots: HashMap::new(),
+        });
+        Watch { frames: topic.sender.subscribe(), snapshots: topic.snapshots.values().cloned().collect() }
+    }
+
+    /// Watches everything, e.g. to stop tasks of runs that end.
+    pub fn watch_everything(&self) -> broadcast::Receiver<Frame> {
+        self.everything.subscribe()
+    }
+
+    /// How many watchers there are.
+    pub fn watchers(&self) -> usize {
+        let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        topics.values().map(|topic| topic.sender.receiver_count()).sum()
+    }
+
+    /// Hands a frame to the watchers of its mission in this process.
+    pub fn deliver(&self, frame: &Frame) {
+        let _ = self.everything.send(frame.clone());
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(topic) = topics.get_mut(&frame.mission_id) else { return };
+        remember(&mut topic.snapshots, &frame.body);
+        let _ = topic.sender.send(frame.clone());
+    }
+}
+
+/// Keeps the text of running tasks; forgets it when the task's event says that the attempt is over.
+fn remember(snapshots: &mut HashMap<TaskId, Snapshot>, body: &FrameBody) {
+    match body {
+        FrameBody::Delta { task_id, node, attempt, index, text } => {
+            let fresh = || Snapshot {
+                task_id: *task_id,
+                node: node.clone(),
+                attempt: *attempt,
+                next_index: *index,
+                text: String::new(),
+            };
+            let snapshot = snapshots.entry(*task_id).or_insert_with(fresh);
+            if snapshot.attempt != *attempt {
+                *snapshot = fresh();
+            }
+            snapshot.next_index = index.saturating_add(1);
+            snapshot.text.push_str(text);
+            if snapshot.text.len() > SNAPSHOT_BYTES {
+                let mut cut = snapshot.text.len() - SNAPSHOT_BYTES;
+                while !snapshot.text.is_char_boundary(cut) {
+                    cut += 1;
+                }
+                snapshot.text.drain(..cut);
+            }
+        }
+        FrameBody::Event { event: Some(event), .. } => {
+            if let Some(task) = event.task_id {
+                snapshots.remove(&task);
+            }
+        }
+        FrameBody::Event { event: None, .. } | FrameBody::Started { .. } | FrameBody::Stop { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn delta(index: u64, attempt: i32, text: &str) -> Frame {
+        Frame {
+            mission_id: MissionId::from_uuid(Uuid::from_u128(1)),
+            body: FrameBody::Delta {
+                task_id: TaskId::from_uuid(Uuid::from_u128(2)),
+                node: "write".to_owned(),
+                attempt,
+                index,
+                text: text.to_owned(),
+            },
+        }
+    }
+
+    #[test]
+    fn who_joins_late_is_told_what_was_said() {
+        let hub = Hub::default();
+        let _first = hub.watch(MissionId::from_uuid(Uuid::from_u128(1)));
+        hub.deliver(&delta(0, 1, "Hello "));
+        hub.deliver(&delta(1, 1, "world"));
+        let late = hub.watch(MissionId::from_uuid(Uuid::from_u128(1)));
+        assert_eq!(late.snapshots.len(), 1);
+        assert_eq!((late.snapshots[0].text.as_str(), late.snapshots[0].next_index), ("Hello world", 2));
+    }
+
+    #[test]
+    fn a_new_attempt_starts_over() {
+        let hub = Hub::default();
+        let _first = hub.watch(MissionId::from_uuid(Uuid::from_u128(1)));
+        hub.deliver(&delta(0, 1, "lost"));
+        hub.deliver(&delta(0, 2, "found"));
+        let late = hub.watch(MissionId::from_uuid(Uuid::from_u128(1)));
+        assert_eq!((late.snapshots[0].text.as_str(), late.snapshots[0].attempt), ("found", 2));
+    }
+
+    #[test]
+    fn the_text_kept_is_bounded() {
+        let hub = Hub::default();
+        let _first = hub.watch(MissionId::from_uuid(Uuid::from_u128(1)));
+        for index in 0..100 {
+            hub.deliver(&delta(index, 1, &"ä".repeat(1_000)));
+        }
+        let late = hub.watch(MissionId::from_uuid(Uuid::from_u128(1)));
+        assert!(late.snapshots[0].text.len() <= SNAPSHOT_BYTES);
+    }
+}
