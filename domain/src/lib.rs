@@ -5,6 +5,9 @@
 
 pub mod credits;
 pub mod id;
+pub mod limits;
 pub mod outcome;
+pub mod retry;
 pub mod time;
 pub mod usage;
+pub mod workflow;
