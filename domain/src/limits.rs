@@ -1,0 +1,130 @@
+//! Every hard limit of the domain, in one place, each with its reason.
+//!
+//! A limit stands here when crossing it could exhaust memory, stack, time or money. Nothing else in the package
+//! names such a number. Raising one is an additive change; lowering one can refuse what is already stored.
+
+/// Text of one workflow definition, before and after YAML aliases are expanded: 1 MiB. It is kept with every
+/// version, compared on every deploy and sent to the dashboard whole.
+pub const MAX_DEFINITION_BYTES: usize = 1024 * 1024;
+
+/// Values (scalars, lists, mappings) in one definition: fifty for each of [`MAX_NODES`], so that a megabyte of
+/// `[[],[],…` cannot become a hundred megabytes of memory.
+pub const MAX_DEFINITION_VALUES: usize = 50_000;
+
+/// Nesting of lists and mappings in a definition. Readers recurse once per level; 32 levels fit any stack.
+pub const MAX_DEFINITION_DEPTH: usize = 32;
+
+/// Bytes of one key anywhere in a definition. Keys become JSON pointers in problems and columns in tables.
+pub const MAX_KEY_BYTES: usize = 256;
+
+/// YAML anchors, and uses of them, in one definition. People use a handful; alias bombs use thousands.
+pub const MAX_YAML_ALIASES: usize = 256;
+
+/// Problems reported about one definition. Nobody reads more than fifty, and each costs work to find a hint.
+pub const MAX_PROBLEMS: usize = 50;
+
+/// Nodes in one definition. A submit writes one task row per node in one transaction.
+pub const MAX_NODES: usize = 1_000;
+
+/// Needs of one node. A node's dependents are updated one row each when it ends.
+pub const MAX_NEEDS_PER_NODE: usize = 256;
+
+/// Agents in one definition.
+pub const MAX_AGENTS: usize = 64;
+
+/// Named outputs of one definition. Each is resolved when a run ends.
+pub const MAX_OUTPUTS: usize = 256;
+
+/// Priced units that one node may bill, each a leg of its settle.
+pub const MAX_UNITS_PER_NODE: usize = 32;
+
+/// How often one unit may be billed for one node. Keeps quantity times price inside of an i64 of micro-credits.
+pub const MAX_UNIT_QUANTITY: u64 = 1_000_000_000;
+
+/// Bytes of a name: workflow, node, agent, output, unit. Names are parts of URLs, metrics and indexed columns.
+pub const MAX_NAME_BYTES: usize = 64;
+
+/// Bytes of the name of a worker pool, which is part of every Redis key of the pool.
+pub const MAX_POOL_NAME_BYTES: usize = 32;
+
+/// Bytes of a model's name as in the price book.
+pub const MAX_MODEL_NAME_BYTES: usize = 128;
+
+/// Bytes of a workflow's description, which lists show.
+pub const MAX_DESCRIPTION_BYTES: usize = 4 * 1024;
+
+/// Bytes of one prompt template or of an agent's instructions: 64 KiB, about 16,000 tokens of fixed text.
+pub const MAX_PROMPT_BYTES: usize = 64 * 1024;
+
+/// Bytes of the schema of a workflow's inputs. It is compiled once per definition that is loaded.
+pub const MAX_SCHEMA_BYTES: usize = 64 * 1024;
+
+/// Subschemas that checking one input may have to visit when every `$ref` is followed. References may share
+/// definitions, and thirty levels of "twice the level below" would otherwise take 2^30 steps.
+pub const MAX_SCHEMA_STEPS: usize = 2_000;
+
+/// Nesting of a schema with every reference followed. The validator recurses once per level.
+pub const MAX_SCHEMA_DEPTH: usize = 64;
+
+/// Regular expressions in the schema of the inputs. Each is compiled when the definition is parsed.
+pub const MAX_SCHEMA_PATTERNS: usize = 64;
+
+/// Bytes of one compiled regular expression of a schema: `(\w{1000}){1000}` must not compile.
+pub const MAX_PATTERN_COMPILED_BYTES: usize = 256 * 1024;
+
+/// Output tokens that one model call may ask for. Above what any model offers; keeps estimates inside of an i64.
+pub const MAX_OUTPUT_TOKENS: i64 = 1_000_000;
+
+/// Attempts at one node, the first included. With the longest pause this is most of a day.
+pub const MAX_ATTEMPTS: i64 = 20;
+
+/// The factor by which the pause between attempts grows.
+pub const MAX_BACKOFF_FACTOR: i64 = 10;
+
+/// The longest time one attempt may take, and the longest pause before the next: 24 hours.
+pub const MAX_TIMEOUT_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// The longest time a mission may take, and the longest sleep inside of it: 30 days.
+pub const MAX_DEADLINE_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
+
+/// Priorities go from minus to plus this. A small closed range keeps queue scores exact.
+pub const MAX_PRIORITY: i64 = 100;
+
+/// Work that rendering one template may cost, in the units of the template engine: one per instruction or per
+/// 64 bytes produced. Enough to write a megabyte of JSON, little enough to end within some milliseconds.
+pub const TEMPLATE_FUEL: u64 = 500_000;
+
+/// Bytes that rendering one prompt, or all templates of one transform, may produce: 1 MiB.
+pub const MAX_RENDERED_BYTES: usize = 1024 * 1024;
+
+/// Nesting of the JSON value that a transform produces. Readers of stored JSON stop at 128 levels.
+pub const MAX_RENDERED_DEPTH: usize = 100;
+
+/// Strings with template code in one transform. Each may use all of [`TEMPLATE_FUEL`].
+pub const MAX_TRANSFORM_TEMPLATES: usize = 256;
+
+/// Tags (`{{ … }}` and `{% … %}`) in one template. The template engine recurses over `elif` chains; it was
+/// measured to overflow a 2 MiB stack at about 3,700 of them.
+pub const MAX_TEMPLATE_TAGS: usize = 500;
+
+/// Tokens in one tag. The template engine recurses over chains such as `a+a+a…`; it was measured to overflow a
+/// 2 MiB stack at about 7,000 tokens.
+pub const MAX_TAG_TOKENS: usize = 256;
+
+/// Opening brackets and filters in one template: what bounds the nesting of the values it builds. Printing a
+/// value recurses; it was measured to overflow a 2 MiB stack at about 4,000 levels.
+pub const MAX_TEMPLATE_NESTINGS: usize = 500;
+
+// --- Leases, losses and waits ---
+
+/// How long a lease lasts unless it is renewed: long enough to survive a pause of a few seconds, short enough that
+/// work of a crashed worker runs again within 17 s.
+pub const LEASE_MS: i64 = 15_000;
+/// How often leases are renewed: three chances per lease.
+pub const HEARTBEAT_MS: i64 = 5_000;
+/// How many workers in a row may vanish with a task before it is taken for what kills them.
+pub const POISON_LOSSES: i32 = 3;
+/// How long a rate-limited task waits when the provider does not say.
+pub const RATE_LIMIT_PAUSE_MS: i64 = 5_000;
+/// The longest wait that a provider may ask for.
+pub const MAX_RETRY_AFTER_MS: i64 = 3_600_000;

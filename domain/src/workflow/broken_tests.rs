@@ -1,0 +1,334 @@
+//! Definitions that are broken in one way each, with the exact place and words of the refusal.
+//!
+//! A row of a table reads `what the text says ¦ pointer ¦ code ¦ message ¦ hint`, `⏎` for a line's end. The text
+//! around it is sound, so the one problem is all there may be.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::needless_raw_string_hashes, reason = "all tables are quoted alike")]
+
+use super::{Problem, Syntax, parse, parse_value};
+use crate::limits::{
+    MAX_DEFINITION_BYTES, MAX_KEY_BYTES, MAX_NEEDS_PER_NODE, MAX_NODES, MAX_PROBLEMS, MAX_PROMPT_BYTES,
+};
+
+fn problems(text: &str, syntax: Syntax) -> Vec<Problem> {
+    parse(text, syntax).map(|definition| definition.name).expect_err(text)
+}
+
+/// Checks each row of a table: `around` puts what it says into a whole definition.
+fn check(table: &str, syntax: Syntax, around: impl Fn(&str) -> String) {
+    for row in table.trim_matches('\n').lines() {
+        let (says, expected) = row.split_once(" ¦ ").expect(row);
+        let found = problems(&around(&says.replace('⏎', "\n")), syntax);
+        let shown: Vec<String> = found.iter().map(show).collect();
+        assert_eq!(shown, [expected], "{says}");
+    }
+}
+
+fn show(problem: &Problem) -> String {
+    let Problem { pointer, code, message, hint } = problem;
+    let hint = hint.as_ref().map(|hint| format!(" ¦ {hint}")).unwrap_or_default();
+    format!("{pointer} ¦ {code} ¦ {message}{hint}").replace('\0', "\\0")
+}
+
+#[test]
+fn text_that_is_no_definition() {
+    let rows = r#"
+ ¦  ¦ wrong_type ¦ expected a mapping, found nothing
+- 1 ¦  ¦ wrong_type ¦ expected a mapping, found a list
+a: [ ¦ /a/0 ¦ syntax ¦ this is not valid YAML: unclosed bracket '[' at line 1, column 4
+a: b: c ¦  ¦ syntax ¦ this is not valid YAML: mapping values are not allowed in this context at line 1, column 5
+a: 1⏎---⏎b: 2 ¦  ¦ syntax ¦ line 2: a definition is one YAML document, here another begins
+b: { c: *nowhere } ¦ /b/c ¦ syntax ¦ this is not valid YAML: alias references unknown anchor at line 1, column 9
+a: &b { x: 1 }⏎c: { <<: *b } ¦ /c ¦ merge_key ¦ line 2: merge keys (`<<`) are not part of YAML 1.2; write the fields out
+a: !custom 1 ¦ /a ¦ syntax ¦ this is not valid YAML: unsupported tag `!custom` at line 1, column 12
+a: [.nan] ¦ /a/0 ¦ syntax ¦ this is not valid YAML: non-finite float `.nan` rejected by the configured policy at line 1, column 5
+a: { 1: x } ¦ /a ¦ syntax ¦ this is not valid YAML: invalid type: integer `1`, expected a key that is text (put it in quotes) at line 1, column 6
+? [1]⏎: 2 ¦  ¦ syntax ¦ this is not valid YAML: invalid type: sequence, expected a key that is text (put it in quotes) at line 1, column 3
+a: { ¦ /a ¦ syntax ¦ this is not valid YAML: unclosed bracket '{' at line 1, column 4
+a: " ¦ /a ¦ syntax ¦ this is not valid YAML: unclosed quote at line 1, column 4
+"#;
+    check(rows, Syntax::Yaml, str::to_owned);
+    let rows = r#"
+ ¦  ¦ syntax ¦ this is not valid JSON: EOF while parsing a value at line 1 column 0
+[1 ¦ /1 ¦ syntax ¦ this is not valid JSON: EOF while parsing a list at line 1 column 2
+{"a":1,} ¦  ¦ syntax ¦ this is not valid JSON: trailing comma at line 1 column 8
+{} {} ¦  ¦ syntax ¦ this is not valid JSON: trailing characters at line 1 column 4
+{"a": 1e999} ¦ /a ¦ syntax ¦ this is not valid JSON: number out of range at line 1 column 11
+{"a": NaN} ¦ /a ¦ syntax ¦ this is not valid JSON: expected value at line 1 column 7
+"text" ¦  ¦ wrong_type ¦ expected a mapping, found text
+"#;
+    check(rows, Syntax::Json, str::to_owned);
+}
+
+#[test]
+fn duplicate_keys_are_refused_in_both_syntaxes() {
+    let rows = r#"
+workflow: v ¦ /workflow ¦ duplicate_key ¦ the key `workflow` is given twice
+nodes: {} ¦ /nodes ¦ duplicate_key ¦ the key `nodes` is given twice
+inputs: { type: object, "type": object } ¦ /inputs/type ¦ duplicate_key ¦ the key `type` is given twice
+"#;
+    check(rows, Syntax::Yaml, |says| format!("workflow: w\nnodes: {{ a: {{ sleep: 1s }} }}\n{says}\n"));
+    let rows = r#"
+{"workflow": "w", "nodes": {"a": {"sleep": "1s", "sleep": "2s"}}} ¦ /nodes/a/sleep ¦ duplicate_key ¦ the key `sleep` is given twice
+{"workflow": "w", "nodes": {"a": {"sleep": "1s", "\u0073leep": "2s"}}} ¦ /nodes/a/sleep ¦ duplicate_key ¦ the key `sleep` is given twice
+{"workflow": "w", "nodes": {"a": {"transform": {"x~/y": 1, "x~/y": 1}}}} ¦ /nodes/a/transform/x~0~1y ¦ duplicate_key ¦ the key `x~/y` is given twice
+"#;
+    check(rows, Syntax::Json, str::to_owned);
+}
+
+#[test]
+fn fields_of_the_definition() {
+    let rows = r#"
+x-custom: 1 ¦ /x-custom ¦ unknown_key ¦ unknown key `x-custom` ¦ known here: workflow, description, inputs, budget, flat_fee, deadline, defaults, agents, nodes, outputs
+ouputs: {} ¦ /ouputs ¦ unknown_key ¦ unknown key `ouputs` ¦ did you mean `outputs`?
+schemas: {} ¦ /schemas ¦ unsupported ¦ `schemas` is not supported by this version
+description: 5 ¦ /description ¦ wrong_type ¦ expected text, found a number
+inputs: [1] ¦ /inputs ¦ wrong_type ¦ expected a JSON Schema (a mapping), found a list
+inputs: { type: objekt } ¦ /inputs/type ¦ invalid_schema ¦ this is not a usable JSON Schema: value is not valid under any of the schemas listed in the 'anyOf' keyword
+inputs: { $ref: '#' } ¦ /inputs/$ref ¦ unsupported_schema ¦ `$ref: #` leads back to itself
+budget: 300 ¦ /budget ¦ wrong_type ¦ expected a mapping, found a number
+budget: {} ¦ /budget/credits ¦ missing ¦ `credits` is missing: it is the most a mission may spend
+budget: { credits: 12.5 } ¦ /budget/credits ¦ invalid_credits ¦ `credits` must be a whole number or a decimal in quotes, so that it stays exact ¦ write "12.5"
+budget: { credits: '0.0000001' } ¦ /budget/credits ¦ invalid_credits ¦ `0.0000001` has more than six decimal places: the smallest amount is 0.000001 credits
+budget: { credits: 0 } ¦ /budget/credits ¦ out_of_range ¦ `credits` must be more than zero
+budget: { credits: 5, on_exhausted: paus } ¦ /budget/on_exhausted ¦ unknown_choice ¦ `on_exhausted` must be one of: pause, fail ¦ did you mean `pause`?
+budget: { credits: 5, limit: 1 } ¦ /budget/limit ¦ unknown_key ¦ unknown key `limit` ¦ known here: credits, on_exhausted
+flat_fee: -1 ¦ /flat_fee ¦ out_of_range ¦ `flat_fee` must not be negative
+flat_fee: [1] ¦ /flat_fee ¦ wrong_type ¦ expected an amount of credits, found a list
+deadline: 30 ¦ /deadline ¦ invalid_duration ¦ `deadline` must be a duration such as 500ms, 30s, 10m, 2h or 1d ¦ write `30s` for seconds
+deadline: 31d ¦ /deadline ¦ out_of_range ¦ `deadline` must be from 1ms to 30d
+defaults: { timeout: 25h } ¦ /defaults/timeout ¦ out_of_range ¦ `timeout` must be from 1ms to 1d
+defaults: { max_output_tokens: 1000001 } ¦ /defaults/max_output_tokens ¦ out_of_range ¦ `max_output_tokens` must be a whole number from 1 to 1000000
+defaults: { temperature: 2.5 } ¦ /defaults/temperature ¦ out_of_range ¦ `temperature` must be a number from 0 to 2 with at most six decimals
+defaults: { models: [a] } ¦ /defaults/models ¦ unsupported ¦ `models` is not supported by this version
+outputs: { x: inputs.idea } ¦ /outputs/x ¦ invalid_path ¦ an output is a path such as nodes.summary.output or nodes.summary.output.title
+outputs: { x: nodes.aa.output } ¦ /outputs/x ¦ unknown_node ¦ there is no node `aa` ¦ did you mean `a`?
+"#;
+    check(rows, Syntax::Yaml, |says| format!("workflow: w\nnodes: {{ a: {{ sleep: 1s }} }}\n{says}\n"));
+    let rows = r#"
+nodes: { a: { sleep: 1s } } ¦ /workflow ¦ missing ¦ `workflow` is missing: it is the name of the workflow
+workflow: My Flow⏎nodes: { a: { sleep: 1s } } ¦ /workflow ¦ invalid_name ¦ `workflow` must be 1 to 64 of the characters a-z, 0-9 and -
+workflow: w ¦ /nodes ¦ no_nodes ¦ a workflow has at least one node
+workflow: w⏎nodes: {} ¦ /nodes ¦ no_nodes ¦ a workflow has at least one node
+workflow: w⏎nodes: [a] ¦ /nodes ¦ wrong_type ¦ expected a mapping, found a list
+"#;
+    check(rows, Syntax::Yaml, str::to_owned);
+}
+
+#[test]
+fn fields_of_agents() {
+    let rows = r#"
+Writer: { instructions: x } ¦ /agents/Writer ¦ invalid_name ¦ names in `agents` must be 1 to 64 of the characters a-z, 0-9 and _, a letter first
+b: {} ¦ /agents/b/instructions ¦ missing ¦ `instructions` is missing: they tell the agent who it is
+b: text ¦ /agents/b ¦ wrong_type ¦ expected a mapping, found text
+b: { instructions: x, tools: [] } ¦ /agents/b/tools ¦ unsupported ¦ `tools` is not supported by this version
+b: { instructions: x, modell: y } ¦ /agents/b/modell ¦ unknown_key ¦ unknown key `modell` ¦ did you mean `model`?
+b: { instructions: x, model: gpt 4 } ¦ /agents/b/model ¦ invalid_name ¦ `model` must be 1 to 128 visible ASCII characters without spaces
+"#;
+    check(rows, Syntax::Yaml, |says| format!("workflow: w\nnodes: {{ a: {{ sleep: 1s }} }}\nagents:\n  {says}\n"));
+}
+
+/// `says` is the inside of node `a`; before it comes node `first`, apart from both stands `other`.
+fn around_node(says: &str) -> String {
+    format!(
+        "workflow: w
+inputs: {{ type: object, properties: {{ idea: {{}} }} }}
+agents: {{ writer: {{ instructions: Write., model: m }}, blank: {{ instructions: x }} }}
+nodes:
+  first: {{ sleep: 1s }}
+  a: {{ {says} }}
+  other: {{ sleep: 1s }}
+"
+    )
+}
+
+#[test]
+fn fields_of_nodes() {
+    let rows = r#"
+sleep: 1s, map: {} ¦ /nodes/a/map ¦ unsupported ¦ `map` is not supported by this version
+sleep: 1s, when: x ¦ /nodes/a/when ¦ unsupported ¦ `when` is not supported by this version
+approval: { show: x } ¦ /nodes/a/approval ¦ unsupported ¦ `approval` is not supported by this version
+agent: writer, prompt: x, review: {} ¦ /nodes/a/review ¦ unsupported ¦ `review` is not supported by this version
+sleep: 1s, retry: { on: [lost] } ¦ /nodes/a/retry/on ¦ unsupported ¦ `on` is not supported by this version
+agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, sleep, agent, transform, prompt, model, max_output_tokens, temperature, pool, priority, retry, timeout, units
+needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep
+prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep ¦ `prompt` goes with `agent: <name>`
+agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
+sleep: 1s, prompt: x ¦ /nodes/a/prompt ¦ misplaced_key ¦ `prompt` belongs to nodes with an `agent`
+agent: writer ¦ /nodes/a/prompt ¦ missing ¦ `prompt` is missing: it says what to ask the agent
+agent: write, prompt: x ¦ /nodes/a/agent ¦ unknown_agent ¦ there is no agent `write` ¦ did you mean `writer`?
+agent: blank, prompt: x ¦ /nodes/a/model ¦ missing_model ¦ no model: set `model` on this node, on the agent `blank` or in `defaults`
+agent: writer, prompt: [x] ¦ /nodes/a/prompt ¦ wrong_type ¦ expected text, found a list
+agent: writer, prompt: x, max_output_tokens: 0 ¦ /nodes/a/max_output_tokens ¦ out_of_range ¦ `max_output_tokens` must be a whole number from 1 to 1000000
+agent: writer, prompt: x, max_output_tokens: 1.5 ¦ /nodes/a/max_output_tokens ¦ out_of_range ¦ `max_output_tokens` must be a whole number from 1 to 1000000
+agent: writer, prompt: x, temperature: warm ¦ /nodes/a/temperature ¦ out_of_range ¦ `temperature` must be a number from 0 to 2 with at most six decimals
+sleep: forever ¦ /nodes/a/sleep ¦ invalid_duration ¦ `sleep` must be a duration such as 500ms, 30s, 10m, 2h or 1d
+sleep: 0s ¦ /nodes/a/sleep ¦ out_of_range ¦ `sleep` must be from 1ms to 30d
+sleep: 1s, timeout: 2d ¦ /nodes/a/timeout ¦ out_of_range ¦ `timeout` must be from 1ms to 1d
+sleep: 1s, priority: 101 ¦ /nodes/a/priority ¦ out_of_range ¦ `priority` must be a whole number from -100 to 100
+sleep: 1s, pool: GPU ¦ /nodes/a/pool ¦ invalid_name ¦ `pool` must be 1 to 32 of the characters a-z, 0-9 and -
+sleep: 1s, retry: 3 ¦ /nodes/a/retry ¦ wrong_type ¦ expected a mapping, found a number
+sleep: 1s, retry: { max_attempts: 21 } ¦ /nodes/a/retry/max_attempts ¦ out_of_range ¦ `max_attempts` must be a whole number from 1 to 20
+sleep: 1s, retry: { backoff: { factor: 11 } } ¦ /nodes/a/retry/backoff/factor ¦ out_of_range ¦ `factor` must be a whole number from 1 to 10
+sleep: 1s, retry: { backoff: { jitter: maybe } } ¦ /nodes/a/retry/backoff/jitter ¦ wrong_type ¦ expected true or false, found text
+sleep: 1s, retry: { backoff: { initial: 2m } } ¦ /nodes/a/retry/backoff ¦ out_of_range ¦ the first pause (`initial`) is longer than the longest one (`max`)
+sleep: 1s, units: { page: 0 } ¦ /nodes/a/units/page ¦ out_of_range ¦ the quantity of `page` must be a whole number from 1 to 1000000000
+sleep: 1s, units: { 'a b': 1 } ¦ /nodes/a/units/a b ¦ invalid_name ¦ names in `units` must be 1 to 64 of the characters a-z, 0-9, _, - and ., a letter or digit first
+sleep: 1s, units: { page: many } ¦ /nodes/a/units/page ¦ wrong_type ¦ expected a whole number, found text
+ ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep
+"#;
+    check(rows, Syntax::Yaml, around_node);
+}
+
+#[test]
+fn text_that_databases_cannot_store() {
+    let rows = r#"
+transform: "a\0b" ¦ /nodes/a/transform ¦ nul_character ¦ text must not contain the character U+0000, which databases cannot store
+transform: { "a\0b": 1 } ¦ /nodes/a/transform/a\0b ¦ nul_character ¦ text must not contain the character U+0000, which databases cannot store
+"#;
+    check(rows, Syntax::Yaml, around_node);
+}
+
+#[test]
+fn what_nodes_say_about_each_other() {
+    let rows = r#"
+sleep: 1s, needs: first ¦ /nodes/a/needs ¦ wrong_type ¦ expected a list of node keys, found text
+sleep: 1s, needs: [first, 5] ¦ /nodes/a/needs/1 ¦ wrong_type ¦ expected a node key, found a number
+sleep: 1s, needs: [first, a] ¦ /nodes/a/needs/1 ¦ self_need ¦ `a` needs itself
+sleep: 1s, needs: [first, other, first] ¦ /nodes/a/needs/2 ¦ duplicate_need ¦ `first` is needed twice
+sleep: 1s, needs: [frist] ¦ /nodes/a/needs/0 ¦ unknown_node ¦ there is no node `frist` ¦ did you mean `first`?
+transform: '{{ nodes.other.output }}' ¦ /nodes/a/transform ¦ not_upstream ¦ line 1: `other` does not come before this node ¦ add `other` to `needs`
+transform: ['{{ nodes.a.output }}'] ¦ /nodes/a/transform/0 ¦ own_output ¦ line 1: a node cannot use its own output
+transform: { x: "\n{{ nodes['frist'] }}" } ¦ /nodes/a/transform/x ¦ unknown_node ¦ line 2: there is no node `frist` ¦ did you mean `first`?
+needs: [first], transform: '{{ nodes.first.title }}' ¦ /nodes/a/transform ¦ unknown_variable ¦ line 1: `nodes.first.title` does not exist ¦ write `nodes.first.output.title`
+"#;
+    check(rows, Syntax::Yaml, around_node);
+    let rows = r#"
+a: { sleep: 1s, needs: [b] }⏎  b: { sleep: 1s, needs: [a] } ¦ /nodes/a/needs/0 ¦ cycle ¦ these nodes need each other in a circle: a → b → a
+z: { sleep: 1s, needs: [c] }⏎  c: { sleep: 1s, needs: [ok, b] }⏎  b: { sleep: 1s, needs: [z] }⏎  ok: { sleep: 1s }⏎  later: { sleep: 1s, needs: [z] } ¦ /nodes/b/needs/0 ¦ cycle ¦ these nodes need each other in a circle: b → z → c → b
+A1: { sleep: 1s } ¦ /nodes/A1 ¦ invalid_name ¦ names in `nodes` must be 1 to 64 of the characters a-z, 0-9 and _, a letter first
+"#;
+    check(rows, Syntax::Yaml, |says| format!("workflow: w\nnodes:\n  {says}\n"));
+}
+
+#[test]
+fn templates() {
+    let rows = r#"
+{{ inputs.idea ¦ /nodes/a/prompt ¦ template_syntax ¦ line 1: unexpected end of input, expected end of variable block
+\n\n{% if inputs.idea %} ¦ /nodes/a/prompt ¦ template_syntax ¦ line 3: unexpected end of input, expected end of block
+{% include 'x' %} ¦ /nodes/a/prompt ¦ template_syntax ¦ line 1: unknown statement include
+{% macro x() %}{% endmacro %} ¦ /nodes/a/prompt ¦ template_syntax ¦ line 1: unknown statement macro
+{{ input.idea }} ¦ /nodes/a/prompt ¦ unknown_variable ¦ the template uses `input`, which does not exist ¦ did you mean `inputs`?
+{{ now() }} ¦ /nodes/a/prompt ¦ unknown_variable ¦ the template uses `now`, which does not exist ¦ known here: inputs, nodes, run, task
+{{ inputs.ideas }} ¦ /nodes/a/prompt ¦ unknown_input ¦ line 1: `inputs` has no property `ideas` in its schema ¦ did you mean `idea`?
+{{ run.ids }} ¦ /nodes/a/prompt ¦ unknown_variable ¦ line 1: `run.ids` does not exist ¦ known here: id
+\n{{ inputs.idea|uper }} ¦ /nodes/a/prompt ¦ unknown_filter ¦ line 2: there is no filter `uper`
+{% if inputs.idea is strange %}{% endif %} ¦ /nodes/a/prompt ¦ unknown_test ¦ line 1: there is no test `strange`
+{% for x in [1] recursive %}{{ loop([x]) }}{% endfor %} ¦ /nodes/a/prompt ¦ template_too_complex ¦ line 1: recursive loops are not allowed
+"#;
+    check(rows, Syntax::Yaml, |says| around_node(&format!("agent: writer, prompt: \"{says}\"")));
+}
+
+#[test]
+fn sizes() {
+    let sleeps =
+        |count: usize| (0..count).map(|number| format!("  n{number}: {{ sleep: 1s }}")).collect::<Vec<_>>().join("\n");
+    let needs = |count: usize| (0..count).map(|number| format!("n{number}")).collect::<Vec<_>>().join(", ");
+    let many_nodes = format!("workflow: w\nnodes:\n{}", sleeps(MAX_NODES + 1));
+    let many_needs = format!(
+        "workflow: w\nnodes:\n{}\n  a: {{ sleep: 1s, needs: [{}] }}\n",
+        sleeps(257),
+        needs(MAX_NEEDS_PER_NODE + 1)
+    );
+    let long_prompt = around_node(&format!("agent: writer, prompt: {}", "x".repeat(MAX_PROMPT_BYTES + 1)));
+    let templates = around_node(&format!("transform: [{}]", "'{{ 1 }}', ".repeat(257)));
+    let rows: [(String, &str, &str, &str); 9] = [
+        (
+            " ".repeat(MAX_DEFINITION_BYTES + 1),
+            "",
+            "too_large",
+            "a definition has at most 1048576 bytes and 50000 values, with aliases expanded",
+        ),
+        (
+            format!("a: [{}]", "0,".repeat(60_000)),
+            "/a/49997",
+            "too_large",
+            "a definition has at most 1048576 bytes and 50000 values, with aliases expanded",
+        ),
+        (
+            format!("a: &x {}\nb: [*x, *x]", "x".repeat(500_000)),
+            "/b/1",
+            "too_large",
+            "the YAML has too many values, anchors or aliases",
+        ),
+        (
+            format!("a: &x 1\nb: [{}]", "*x, ".repeat(300)),
+            "/b/256",
+            "too_large",
+            "the YAML has too many values, anchors or aliases",
+        ),
+        (format!("{}: 1", "k".repeat(MAX_KEY_BYTES + 1)), "", "too_long", "keys have at most 256 bytes"),
+        (many_nodes, "/nodes", "too_many", "`nodes` has 1001 entries, at most 1000 are allowed"),
+        (many_needs, "/nodes/a/needs", "too_many", "a node has at most 256 needs, this has 257"),
+        (long_prompt, "/nodes/a/prompt", "too_long", "`prompt` has 65537 bytes, at most 65536 are allowed"),
+        (templates, "/nodes/a/transform", "too_many", "a transform has at most 256 templates, this has 257"),
+    ];
+    for (text, pointer, code, message) in rows {
+        assert_eq!(problems(&text, Syntax::Yaml), [Problem::new(pointer, code, message)]);
+    }
+    let value = serde_json::json!({"a": ["x".repeat(MAX_DEFINITION_BYTES)]});
+    assert_eq!(
+        parse_value(&value).unwrap_err()[0].pointer,
+        "/a/0",
+        "the limit holds for values that were parsed elsewhere"
+    );
+    let deep = |open: &str, close: &str| format!("{}{}", open.repeat(33), close.repeat(33));
+    let nested = problems(&deep("[", "]"), Syntax::Json);
+    assert_eq!(nested, [Problem::new("/0".repeat(32), "too_deep", "lists and mappings nest at most 32 deep")]);
+    assert_eq!(problems(&deep("[", "]"), Syntax::Yaml), nested);
+}
+
+#[test]
+fn an_alias_bomb_is_refused_before_it_expands() {
+    let levels = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let mut lines = vec!["z: &z [x, x, x, x, x, x, x, x]".to_owned()];
+    let mut below = "z";
+    for level in levels {
+        lines.push(format!("{level}: &{level} [{}]", vec![format!("*{below}"); 8].join(", ")));
+        below = level;
+    }
+    let found = problems(&lines.join("\n"), Syntax::Yaml);
+    assert_eq!(found.iter().map(|problem| problem.code).collect::<Vec<_>>(), ["too_large"]);
+}
+
+#[test]
+fn all_problems_come_at_once() {
+    let text = "
+workflow: W
+budget: { credits: -1 }
+nodes:
+  b: { sleep: soon, needs: [c] }
+  b: { sleep: 1s }
+  a: { agent: nobody }
+extra: 1
+";
+    let found = problems(text, Syntax::Yaml);
+    let places: Vec<(&str, &str)> = found.iter().map(|problem| (problem.pointer.as_str(), problem.code)).collect();
+    assert_eq!(
+        places,
+        [
+            ("/nodes/b", "duplicate_key"),
+            ("/workflow", "invalid_name"),
+            ("/budget/credits", "out_of_range"),
+            ("/nodes/b/sleep", "invalid_duration"),
+            ("/nodes/a/agent", "unknown_agent"),
+            ("/nodes/a/prompt", "missing"),
+            ("/nodes/b/needs/0", "unknown_node"),
+            ("/extra", "unknown_key"),
+        ]
+    );
+    let hundred: Vec<String> = (0..100).map(|number| format!("k{number}: 1")).collect();
+    assert_eq!(problems(&hundred.join("\n"), Syntax::Yaml).len(), MAX_PROBLEMS);
+}

@@ -1,0 +1,278 @@
+//! Puts a definition together: its own fields, its nodes, and what the nodes say about each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::graph::{self, Graph};
+use super::name::{IDENTIFIER, WORKFLOW};
+use super::output_path::OutputPath;
+use super::problem::{Problem, Problems, did_you_mean};
+use super::reader::{Entry, Fields, wrong_type};
+use super::scan::Mention;
+use super::schema::{self, InputCheck};
+use super::step::{self, Draft, Surroundings};
+use super::{Budget, Definition, Node, OnExhausted};
+use crate::credits::Ucr;
+use crate::limits::{MAX_AGENTS, MAX_DEADLINE_MS, MAX_DESCRIPTION_BYTES, MAX_NODES, MAX_OUTPUTS};
+
+/// The members of a template's `run` and `task`.
+const RUN_KEYS: [&str; 1] = ["id"];
+const TASK_KEYS: [&str; 1] = ["attempt"];
+
+/// How many nodes of a cycle a message names.
+const SHOWN_OF_CYCLE: usize = 12;
+
+/// Builds the definition. `None` only if `problems` says why; but there may be problems with `Some` as well.
+pub(super) fn build(value: &Value, problems: &mut Problems) -> Option<Definition> {
+    let mut fields = Fields::open(value, String::new(), problems)?;
+    let name = fields.name("workflow", &WORKFLOW);
+    if !fields.has_any(&["workflow"]) {
+        fields.missing("workflow", "it is the name of the workflow");
+    }
+    let description = fields.text("description", MAX_DESCRIPTION_BYTES).map(str::to_owned);
+    let inputs = fields.value("inputs");
+    let check = inputs.map_or(InputCheck::ANY_MAPPING, |schema| {
+        let at = fields.at("inputs");
+        InputCheck::compile(schema, &at, fields.problems)
+    });
+    let budget = read_budget(&mut fields);
+    let flat_fee = fields.credits("flat_fee");
+    let deadline_ms = fields.duration_ms("deadline", 1, MAX_DEADLINE_MS);
+    let drafts = read_nodes(&mut fields);
+    let nodes = link(&drafts, inputs, fields.problems);
+    let outputs = read_outputs(&mut fields, &drafts);
+    fields.close(&["concurrency", "on_error", "schemas"]);
+
+    let mut source = value.clone();
+    source.sort_all_objects();
+    let nodes = nodes?;
+    let outputs = outputs.unwrap_or_else(|| default_outputs(&nodes));
+    let inputs = source.get("inputs").cloned();
+    let name = name?.to_owned();
+    Some(Definition { name, description, inputs, budget, flat_fee, deadline_ms, nodes, outputs, source, check })
+}
+
+fn read_budget(fields: &mut Fields<'_, '_>) -> Option<Budget> {
+    let mut section = fields.section("budget")?;
+    if !section.has_any(&["credits"]) {
+        section.missing("credits", "it is the most a mission may spend");
+    }
+    let credits = section.credits("credits");
+    if credits == Some(Ucr::ZERO) {
+        let pointer = section.at("credits");
+        section.problems.add(pointer, "out_of_range", "`credits` must be more than zero");
+    }
+    let words = [("pause", OnExhausted::Pause), ("fail", OnExhausted::Fail)];
+    let on_exhausted = section.choice("on_exhausted", &words).unwrap_or_default();
+    section.close(&[]);
+    credits.map(|credits| Budget { credits, on_exhausted })
+}
+
+fn read_nodes<'v>(fields: &mut Fields<'v, '_>) -> Vec<Draft<'v>> {
+    let defaults = step::read_defaults(fields);
+    let agents: Vec<Entry<'v>> = fields.entries("agents", &IDENTIFIER, MAX_AGENTS);
+    let agents = agents.iter().map(|entry| (entry.name, step::read_agent_entry(entry, fields.problems))).collect();
+    let around = Surroundings { defaults, agents };
+    let none = match fields.value("nodes") {
+        None => true,
+        Some(nodes) => nodes.as_object().is_some_and(serde_json::Map::is_empty),
+    };
+    if none {
+        let pointer = fields.at("nodes");
+        fields.problems.add(pointer, "no_nodes", "a workflow has at least one node");
+    }
+    let entries = fields.entries("nodes", &IDENTIFIER, MAX_NODES);
+    entries.into_iter().filter_map(|entry| step::read(entry, &around, fields.problems)).collect()
+}
+
+/// Resolves what nodes say about each other. `None` if there is no graph or a node could not be made out.
+fn link(drafts: &[Draft<'_>], inputs: Option<&Value>, problems: &mut Problems) -> Option<Vec<Node>> {
+    let position_of: BTreeMap<&str, usize> =
+        drafts.iter().enumerate().map(|(position, draft)| (draft.key, position)).collect();
+    let needs: Vec<Vec<usize>> = drafts.iter().map(|draft| resolve_needs(draft, &position_of, problems)).collect();
+    let mut rank = vec![0_usize; drafts.len()];
+    for (ranked, position) in position_of.values().enumerate() {
+        if let Some(place) = rank.get_mut(*position) {
+            *place = ranked;
+        }
+    }
+    let graph = match graph::link(&needs, &rank) {
+        Ok(graph) => Some(graph),
+        Err(cycles) => {
+            for cycle in &cycles {
+                problems.push(explain_cycle(cycle, drafts));
+            }
+            None
+        }
+    };
+    let uses: Vec<BTreeSet<usize>> = drafts
+        .iter()
+        .enumerate()
+        .map(|(position, draft)| {
+            let direct = needs.get(position).map(Vec::as_slice).unwrap_or_default();
+            let known = Known { position_of: &position_of, graph: graph.as_ref(), inputs, position, direct };
+            draft.mentions.iter().flat_map(|(mention, at)| known.check(mention, at, problems)).collect()
+        })
+        .collect();
+    number(drafts, &needs, &uses, &graph?)
+}
+
+fn resolve_needs(draft: &Draft<'_>, position_of: &BTreeMap<&str, usize>, problems: &mut Problems) -> Vec<usize> {
+    let mut needs = Vec::with_capacity(draft.needs.len());
+    for (need, at) in &draft.needs {
+        match position_of.get(need) {
+            Some(_) if *need == draft.key => problems.add(at, "self_need", format!("`{need}` needs itself")),
+            Some(position) => needs.push(*position),
+            None => problems.push(unknown_node(need, at, position_of.keys().copied())),
+        }
+    }
+    needs
+}
+
+fn unknown_node<'k>(key: &str, at: &str, keys: impl Iterator<Item = &'k str>) -> Problem {
+    let shown: String = key.chars().take(64).collect();
+    let problem = Problem::new(at, "unknown_node", format!("there is no node `{shown}`"));
+    problem.with_hint(did_you_mean(key, keys))
+}
+
+/// Names the cycle from its smallest key on, and points at that node's need.
+fn explain_cycle(cycle: &[usize], drafts: &[Draft<'_>]) -> Problem {
+    let mut members: Vec<&Draft<'_>> = cycle.iter().filter_map(|position| drafts.get(*position)).collect();
+    let smallest = members.iter().enumerate().min_by_key(|(_, draft)| draft.key).map_or(0, |(place, _)| place);
+    members.rotate_left(smallest);
+    let mut keys: Vec<&str> = members.iter().map(|draft| draft.key).take(SHOWN_OF_CYCLE).collect();
+    if members.len() > SHOWN_OF_CYCLE {
+        keys.push("…");
+    }
+    keys.extend(members.first().map(|draft| draft.key));
+    let pointer = members.first().and_then(|first| {
+        let next = members.get(1)?.key;
+        first.needs.iter().find(|(need, _)| *need == next).map(|(_, at)| at.clone())
+    });
+    let message = format!("these nodes need each other in a circle: {}", keys.join(" → "));
+    Problem::new(pointer.unwrap_or_else(|| "/nodes".to_owned()), "cycle", message)
+}
+
+/// What the templates of one node may refer to.
+struct Known<'k> {
+    position_of: &'k BTreeMap<&'k str, usize>,
+    graph: Option<&'k Graph>,
+    inputs: Option<&'k Value>,
+    position: usize,
+    direct: &'k [usize],
+}
+
+impl Known<'_> {
+    /// The nodes whose outputs the mention reads.
+    fn check(&self, mention: &Mention<'_>, at: &str, problems: &mut Problems) -> Vec<usize> {
+        match (mention.root, mention.key) {
+            ("nodes", None) => return self.direct.to_vec(),
+            ("nodes", Some(key)) => return self.check_node(key, mention, at, problems).into_iter().collect(),
+            ("inputs", Some(key)) => {
+                if let Some(schema) = self.inputs.filter(|schema| !schema::may_have(schema, key)) {
+                    let message = format!("line {}: `inputs` has no property `{key}` in its schema", mention.line);
+                    let hint = did_you_mean(key, schema::listed(schema));
+                    problems.push(Problem::new(at, "unknown_input", message).with_hint(hint));
+                }
+            }
+            ("run", Some(key)) if !RUN_KEYS.contains(&key) => problems.push(unknown_member(mention, key, at, "id")),
+            ("task", Some(key)) if !TASK_KEYS.contains(&key) => {
+                problems.push(unknown_member(mention, key, at, "attempt"));
+            }
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    fn check_node(&self, key: &str, mention: &Mention<'_>, at: &str, problems: &mut Problems) -> Option<usize> {
+        let line = mention.line;
+        let Some(position) = self.position_of.get(key).copied() else {
+            let mut problem = unknown_node(key, at, self.position_of.keys().copied());
+            problem.message = format!("line {line}: {}", problem.message);
+            problems.push(problem);
+            return None;
+        };
+        if let Some(then) = mention.then.filter(|then| *then != "output") {
+            let message = format!("line {line}: `nodes.{key}.{then}` does not exist");
+            let hint = format!("write `nodes.{key}.output.{then}`");
+            problems.push(Problem::new(at, "unknown_variable", message).with_hint(hint));
+        }
+        if position == self.position {
+            problems.add(at, "own_output", format!("line {line}: a node cannot use its own output"));
+            return None;
+        }
+        let ancestors = self.graph.and_then(|graph| graph.ancestors.get(self.position))?;
+        if !ancestors.has(position) {
+            let message = format!("line {line}: `{key}` does not come before this node");
+            let hint = format!("add `{key}` to `needs`");
+            problems.push(Problem::new(at, "not_upstream", message).with_hint(hint));
+            return None;
+        }
+        Some(position)
+    }
+}
+
+fn unknown_member(mention: &Mention<'_>, key: &str, at: &str, known: &str) -> Problem {
+    let message = format!("line {}: `{}.{key}` does not exist", mention.line, mention.root);
+    Problem::new(at, "unknown_variable", message).with_hint(format!("known here: {known}"))
+}
+
+/// Turns drafts into nodes, each at the place of its index.
+fn number(drafts: &[Draft<'_>], needs: &[Vec<usize>], uses: &[BTreeSet<usize>], graph: &Graph) -> Option<Vec<Node>> {
+    let mut index_of = vec![0_u32; drafts.len()];
+    for (index, position) in graph.order.iter().enumerate() {
+        *index_of.get_mut(*position)? = u32::try_from(index).ok()?;
+    }
+    let dependents = graph::dependents(needs);
+    let indexes = |positions: &[usize]| -> Option<Vec<u32>> {
+        positions.iter().map(|position| index_of.get(*position).copied()).collect()
+    };
+    let node = |position: &usize| {
+        let draft = drafts.get(*position)?;
+        let mut dependents = indexes(dependents.get(*position)?)?;
+        dependents.sort_unstable();
+        let mut uses = indexes(&uses.get(*position)?.iter().copied().collect::<Vec<_>>())?;
+        uses.sort_unstable();
+        Some(Node {
+            key: draft.key.to_owned(),
+            index: index_of.get(*position).copied()?,
+            needs: indexes(needs.get(*position)?)?,
+            dependents,
+            uses,
+            action: draft.action.clone()?,
+            pool: draft.pool.clone(),
+            priority: draft.priority,
+            retry: draft.retry,
+            timeout_ms: draft.timeout_ms,
+            units: draft.units.clone(),
+        })
+    };
+    graph.order.iter().map(node).collect()
+}
+
+fn read_outputs(fields: &mut Fields<'_, '_>, drafts: &[Draft<'_>]) -> Option<BTreeMap<String, OutputPath>> {
+    fields.value("outputs")?;
+    let mut outputs = BTreeMap::new();
+    for entry in fields.entries("outputs", &IDENTIFIER, MAX_OUTPUTS) {
+        let Some(text) = entry.value.as_str() else {
+            fields.problems.push(wrong_type(entry.at, "a path such as nodes.summary.output", entry.value));
+            continue;
+        };
+        let Some(path) = OutputPath::parse(text) else {
+            let message = "an output is a path such as nodes.summary.output or nodes.summary.output.title";
+            fields.problems.add(entry.at, "invalid_path", message);
+            continue;
+        };
+        if !drafts.iter().any(|draft| draft.key == path.nodes()) {
+            fields.problems.push(unknown_node(path.nodes(), &entry.at, drafts.iter().map(|draft| draft.key)));
+        }
+        outputs.insert(entry.name.to_owned(), path);
+    }
+    Some(outputs)
+}
+
+fn default_outputs(nodes: &[Node]) -> BTreeMap<String, OutputPath> {
+    let last = nodes.iter().filter(|node| node.dependents.is_empty());
+    last.map(|node| (node.key.clone(), OutputPath::whole(&node.key))).collect()
+}

@@ -1,0 +1,221 @@
+//! Workflows as people write them, and what the engine makes of them.
+//!
+//! A definition is YAML or JSON text. [`parse`] reads it strictly (`strict`), takes it apart field by field
+//! (`reader`, `definition`, `step`), compiles the schema of its inputs (`schema`), checks its templates
+//! (`template`, `scan`) and links its nodes to a graph (`graph`). Either everything holds and there is a
+//! [`Definition`], or all that is wrong comes back as [`Problem`]s with JSON pointers.
+//!
+//! Nodes are numbered in an order in which they could run, the smaller key first among equals. The numbers depend
+//! on the content alone, not on the order in which it was written or stored.
+//!
+//! A new kind of node is a variant of [`Action`] and a reader in `step`; nothing here knows how a step is done.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Number, Value};
+use sha2::{Digest, Sha256};
+
+use crate::credits::Ucr;
+use crate::retry::RetryPolicy;
+
+mod definition;
+mod duration;
+mod graph;
+mod name;
+mod output_path;
+mod problem;
+mod reader;
+mod scan;
+mod schema;
+mod step;
+mod strict;
+pub mod template;
+
+#[cfg(test)]
+mod broken_tests;
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
+mod sample_tests;
+
+pub use output_path::OutputPath;
+pub use problem::Problem;
+pub use template::TemplateError;
+
+/// How the text of a definition is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Syntax {
+    /// YAML 1.2.
+    Yaml,
+    /// JSON.
+    Json,
+}
+
+/// A workflow that was checked whole: what a run of it does never depends on anything that is not in here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition {
+    /// The workflow's name: 1 to 64 of `a-z`, `0-9` and `-`.
+    pub name: String,
+    /// What it does, for people.
+    pub description: Option<String>,
+    /// The JSON Schema of a mission's input.
+    pub inputs: Option<Value>,
+    /// What a mission may spend, unless the mission says less.
+    pub budget: Option<Budget>,
+    /// What a mission costs besides what its nodes use; `None` is the server's default.
+    pub flat_fee: Option<Ucr>,
+    /// How long a mission may take, in milliseconds.
+    pub deadline_ms: Option<i64>,
+    /// The nodes, each at the place of its index.
+    pub nodes: Vec<Node>,
+    /// What a run hands back, by name. By default the outputs of the nodes that nothing depends on, by their keys.
+    pub outputs: BTreeMap<String, OutputPath>,
+    /// The whole definition as canonical JSON (keys sorted), from which [`parse_value`] rebuilds it.
+    pub source: Value,
+    check: schema::InputCheck,
+}
+
+/// What a mission may spend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// The most it may spend.
+    pub credits: Ucr,
+    /// What happens when that is spent. By default the mission pauses.
+    pub on_exhausted: OnExhausted,
+}
+
+/// What happens to a mission whose budget is spent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExhausted {
+    /// It waits until somebody raises the budget or cancels it.
+    #[default]
+    Pause,
+    /// It fails.
+    Fail,
+}
+
+/// One step of a workflow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Its name in the definition, in templates and in paths.
+    pub key: String,
+    /// Its place in [`Definition::nodes`].
+    pub index: u32,
+    /// The nodes that must have ended before this one starts, in the order they were written.
+    pub needs: Vec<u32>,
+    /// The nodes that need this one, ascending.
+    pub dependents: Vec<u32>,
+    /// The nodes, all of them ancestors, whose outputs the templates of this one read, ascending. A template that
+    /// reads `nodes` as a whole or under a computed key sees the direct needs and those that are named elsewhere.
+    pub uses: Vec<u32>,
+    /// What it does.
+    pub action: Action,
+    /// The pool of workers that does it: 1 to 32 of `a-z`, `0-9` and `-`.
+    pub pool: String,
+    /// From -100 to 100; larger goes first.
+    pub priority: i16,
+    /// How often it is tried.
+    pub retry: RetryPolicy,
+    /// How long one attempt may take, in milliseconds.
+    pub timeout_ms: i64,
+    /// Units of the price book that are billed when the node succeeds, besides tokens.
+    pub units: BTreeMap<String, u64>,
+}
+
+/// What a node does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Ask a model.
+    Agent(AgentStep),
+    /// Compute a JSON value from templates.
+    Transform(TransformStep),
+    /// Wait. Takes no worker.
+    Sleep {
+        /// How long, in milliseconds.
+        duration_ms: i64,
+    },
+}
+
+impl Action {
+    /// The kind of node, as its key in the definition.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Agent(_) => "agent",
+            Self::Transform(_) => "transform",
+            Self::Sleep { .. } => "sleep",
+        }
+    }
+}
+
+/// A question to a model. What the node leaves out was taken from its agent, then from the defaults.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentStep {
+    /// The agent's name.
+    pub agent: String,
+    /// The agent's instructions: plain text, not a template.
+    pub instructions: String,
+    /// The model's name as in the price book.
+    pub model: String,
+    /// The template of the prompt.
+    pub prompt: String,
+    /// The most output tokens one call may produce.
+    pub max_output_tokens: u64,
+    /// The sampling temperature, from 0 to 2; `None` leaves it to the provider.
+    pub temperature: Option<Number>,
+}
+
+/// A JSON value to compute.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TransformStep {
+    /// The value; every string in it is a template (see [`template::render_value`]).
+    pub output: Value,
+}
+
+/// Reads and checks a definition. Errors: everything that is wrong, at least one problem and at most
+/// [`crate::limits::MAX_PROBLEMS`].
+pub fn parse(text: &str, syntax: Syntax) -> Result<Definition, Vec<Problem>> {
+    let mut problems = problem::Problems::default();
+    let value = strict::read(text, syntax, &mut problems);
+    let definition = value.and_then(|value| definition::build(&value, &mut problems));
+    problems.or(definition)
+}
+
+/// Checks a definition that was read already, such as [`Definition::source`]. Errors: as [`parse`].
+pub fn parse_value(value: &Value) -> Result<Definition, Vec<Problem>> {
+    let mut problems = problem::Problems::default();
+    let value = strict::recheck(value, &mut problems);
+    let definition = value.and_then(|value| definition::build(&value, &mut problems));
+    problems.or(definition)
+}
+
+impl Definition {
+    /// SHA-256 of the canonical JSON, as 64 hexadecimal digits. Equal for equal content, however it was written.
+    pub fn content_hash(&self) -> String {
+        let digest = Sha256::digest(self.source.to_string().as_bytes());
+        digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+
+    /// The node with this index.
+    pub fn node(&self, index: u32) -> Option<&Node> {
+        self.nodes.get(usize::try_from(index).ok()?)
+    }
+
+    /// The node with this key.
+    pub fn node_by_key(&self, key: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.key == key)
+    }
+
+    /// Checks a mission's input by the schema; without one, any mapping is an input. Errors: what is wrong, with
+    /// pointers into the input; messages never repeat its values.
+    pub fn check_input(&self, input: &Value) -> Result<(), Vec<Problem>> {
+        self.check.check(input)
+    }
+}

@@ -1,0 +1,383 @@
+//! Reads one node: its kind, its modifiers and its templates.
+//!
+//! Everything a node can be is listed here. What refers to other nodes is only noted; `definition` resolves it
+//! when all nodes are known.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Number, Value};
+
+use super::name::{MODEL, POOL, UNIT};
+use super::problem::{Problem, Problems, below, did_you_mean};
+use super::reader::{Entry, Fields, whole_number, wrong_type};
+use super::scan::{Mention, ROOTS};
+use super::template::{self, TemplateError};
+use super::{Action, AgentStep, TransformStep};
+use crate::limits::{
+    MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_DEADLINE_MS, MAX_NEEDS_PER_NODE, MAX_OUTPUT_TOKENS, MAX_PRIORITY,
+    MAX_PROMPT_BYTES, MAX_TIMEOUT_MS, MAX_TRANSFORM_TEMPLATES, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
+};
+use crate::retry::RetryPolicy;
+
+/// One attempt may take ten minutes unless the definition says otherwise.
+const DEFAULT_TIMEOUT_MS: i64 = 10 * 60 * 1_000;
+
+/// A call may produce so many tokens unless the definition says otherwise.
+const DEFAULT_MAX_OUTPUT_TOKENS: u64 = 1_024;
+
+/// The kinds of nodes, as their keys.
+const KINDS: [&str; 3] = ["agent", "transform", "sleep"];
+
+/// Kinds of nodes that a later version will know.
+const LATER_KINDS: [&str; 9] =
+    ["approval", "exec", "external", "http", "plan", "retrieve", "signal", "until", "workflow"];
+
+/// Keys of nodes that a later version will know, besides its kinds.
+const LATER_KEYS: [&str; 16] = [
+    "budget",
+    "cache",
+    "concurrency",
+    "deadline",
+    "map",
+    "max_tool_calls",
+    "max_turns",
+    "memory",
+    "models",
+    "on_error",
+    "output",
+    "parent_close",
+    "repeat",
+    "review",
+    "tools",
+    "when",
+];
+
+/// Keys that only nodes with an agent have.
+const AGENT_KEYS: [&str; 4] = ["prompt", "model", "max_output_tokens", "temperature"];
+
+/// What may be set for a call on the node, on its agent and in the defaults.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CallSettings {
+    model: Option<String>,
+    max_output_tokens: Option<u64>,
+    temperature: Option<Number>,
+}
+
+impl CallSettings {
+    pub(super) fn read(fields: &mut Fields<'_, '_>) -> Self {
+        Self {
+            model: fields.name("model", &MODEL).map(str::to_owned),
+            max_output_tokens: fields.whole("max_output_tokens", 1..=MAX_OUTPUT_TOKENS).map(i64::unsigned_abs),
+            temperature: fields.temperature("temperature"),
+        }
+    }
+
+    /// These settings; what is left out is taken from `further`.
+    fn or(self, further: &Self) -> Self {
+        Self {
+            model: self.model.or_else(|| further.model.clone()),
+            max_output_tokens: self.max_output_tokens.or(further.max_output_tokens),
+            temperature: self.temperature.or_else(|| further.temperature.clone()),
+        }
+    }
+}
+
+/// What holds for all nodes that do not say otherwise.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Defaults {
+    pub(super) call: CallSettings,
+    pub(super) timeout_ms: Option<i64>,
+    pub(super) retry: RetryPolicy,
+}
+
+/// An agent that nodes may name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Agent {
+    pub(super) instructions: String,
+    pub(super) call: CallSettings,
+}
+
+/// What nodes are read with.
+pub(super) struct Surroundings<'v> {
+    pub(super) defaults: Defaults,
+    pub(super) agents: BTreeMap<&'v str, Agent>,
+}
+
+/// A node before its references are resolved.
+#[derive(Debug)]
+pub(super) struct Draft<'v> {
+    pub(super) key: &'v str,
+    /// Keys of the nodes it needs, with the pointers to where they stand.
+    pub(super) needs: Vec<(&'v str, String)>,
+    /// What its templates mention, with the pointers to the templates.
+    pub(super) mentions: Vec<(Mention<'v>, String)>,
+    /// What it does; `None` when that could not be made out, and a problem says why.
+    pub(super) action: Option<Action>,
+    pub(super) pool: String,
+    pub(super) priority: i16,
+    pub(super) retry: RetryPolicy,
+    pub(super) timeout_ms: i64,
+    pub(super) units: BTreeMap<String, u64>,
+}
+
+/// Reads one node.
+pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &mut Problems) -> Option<Draft<'v>> {
+    let mut fields = Fields::open(entry.value, entry.at, problems)?;
+    let needs = read_needs(&mut fields);
+    let mut mentions = Vec::new();
+    let action = read_action(&mut fields, around, &mut mentions);
+    let default_pool = if matches!(action, Some(Action::Agent(_))) { "agent" } else { "default" };
+    let draft = Draft {
+        key: entry.name,
+        needs,
+        mentions,
+        action,
+        pool: fields.name("pool", &POOL).unwrap_or(default_pool).to_owned(),
+        priority: fields
+            .whole("priority", -MAX_PRIORITY..=MAX_PRIORITY)
+            .and_then(|priority| i16::try_from(priority).ok())
+            .unwrap_or_default(),
+        retry: read_retry(&mut fields, around.defaults.retry),
+        timeout_ms: fields
+            .duration_ms("timeout", 1, MAX_TIMEOUT_MS)
+            .or(around.defaults.timeout_ms)
+            .unwrap_or(DEFAULT_TIMEOUT_MS),
+        units: read_units(&mut fields),
+    };
+    let later = [LATER_KINDS.as_slice(), LATER_KEYS.as_slice()].concat();
+    fields.close(&later);
+    Some(draft)
+}
+
+fn read_needs<'v>(fields: &mut Fields<'v, '_>) -> Vec<(&'v str, String)> {
+    let Some(value) = fields.value("needs") else {
+        return Vec::new();
+    };
+    let at = fields.at("needs");
+    let Value::Array(items) = value else {
+        fields.problems.push(wrong_type(at, "a list of node keys", value));
+        return Vec::new();
+    };
+    if items.len() > MAX_NEEDS_PER_NODE {
+        let message = format!("a node has at most {MAX_NEEDS_PER_NODE} needs, this has {}", items.len());
+        fields.problems.add(at, "too_many", message);
+        return Vec::new();
+    }
+    let mut needs: Vec<(&'v str, String)> = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let at = below(&at, index);
+        match item.as_str() {
+            None => fields.problems.push(wrong_type(at, "a node key", item)),
+            Some(need) if needs.iter().any(|(seen, _)| *seen == need) => {
+                fields.problems.add(at, "duplicate_need", format!("`{need}` is needed twice"));
+            }
+            Some(need) => needs.push((need, at)),
+        }
+    }
+    needs
+}
+
+fn read_action<'v>(
+    fields: &mut Fields<'v, '_>,
+    around: &Surroundings<'v>,
+    mentions: &mut Vec<(Mention<'v>, String)>,
+) -> Option<Action> {
+    let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| fields.has_any(&[kind])).collect();
+    let unsupported = fields.has_any(&LATER_KINDS);
+    let action = match kinds.as_slice() {
+        ["agent"] => return read_agent(fields, around, mentions).map(Action::Agent),
+        ["transform"] => read_transform(fields, mentions).map(Action::Transform),
+        ["sleep"] => fields.duration_ms("sleep", 1, MAX_DEADLINE_MS).map(|duration_ms| Action::Sleep { duration_ms }),
+        [] if !unsupported => {
+            let message = format!("a node must have one of: {}", KINDS.join(", "));
+            let hint = fields.has_any(&["prompt"]).then(|| "`prompt` goes with `agent: <name>`".to_owned());
+            let pointer = fields.here();
+            fields.problems.push(Problem::new(pointer, "no_kind", message).with_hint(hint));
+            None
+        }
+        [] => None,
+        several => {
+            let message = format!("a node is of one kind, this has: {}", several.join(", "));
+            let pointer = fields.here();
+            fields.problems.add(pointer, "several_kinds", message);
+            None
+        }
+    };
+    let judged = kinds.len() == 1;
+    for key in KINDS.into_iter().chain(AGENT_KEYS) {
+        let present = fields.value(key).is_some();
+        if present && judged && AGENT_KEYS.contains(&key) {
+            let pointer = fields.at(key);
+            fields.problems.add(pointer, "misplaced_key", format!("`{key}` belongs to nodes with an `agent`"));
+        }
+    }
+    action
+}
+
+fn read_agent<'v>(
+    fields: &mut Fields<'v, '_>,
+    around: &Surroundings<'v>,
+    mentions: &mut Vec<(Mention<'v>, String)>,
+) -> Option<AgentStep> {
+    let name = fields.text("agent", usize::MAX);
+    let agent = name.and_then(|name| around.agents.get(name));
+    if let (Some(name), None) = (name, agent) {
+        let hint = did_you_mean(name, around.agents.keys().copied());
+        let shown: String = name.chars().take(64).collect();
+        let problem = Problem::new(fields.at("agent"), "unknown_agent", format!("there is no agent `{shown}`"));
+        fields.problems.push(problem.with_hint(hint));
+    }
+    let prompt = fields.text("prompt", MAX_PROMPT_BYTES);
+    if !fields.has_any(&["prompt"]) {
+        fields.missing("prompt", "it says what to ask the agent");
+    }
+    if let Some(prompt) = prompt {
+        let at = fields.at("prompt");
+        read_template(prompt, &at, mentions, fields.problems);
+    }
+    let own = CallSettings::read(fields);
+    let (name, agent) = (name?, agent?);
+    let call = own.or(&agent.call).or(&around.defaults.call);
+    if call.model.is_none() && !fields.has_any(&["model"]) {
+        let pointer = fields.at("model");
+        let message = format!("no model: set `model` on this node, on the agent `{name}` or in `defaults`");
+        fields.problems.add(pointer, "missing_model", message);
+    }
+    Some(AgentStep {
+        agent: name.to_owned(),
+        instructions: agent.instructions.clone(),
+        model: call.model?,
+        prompt: prompt?.to_owned(),
+        max_output_tokens: call.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS),
+        temperature: call.temperature,
+    })
+}
+
+fn read_transform<'v>(fields: &mut Fields<'v, '_>, mentions: &mut Vec<(Mention<'v>, String)>) -> Option<TransformStep> {
+    let value = fields.value("transform")?;
+    let at = fields.at("transform");
+    let mut templates = Vec::new();
+    collect_templates(value, &at, &mut templates);
+    if templates.len() > MAX_TRANSFORM_TEMPLATES {
+        let message =
+            format!("a transform has at most {MAX_TRANSFORM_TEMPLATES} templates, this has {}", templates.len());
+        fields.problems.add(at, "too_many", message);
+        return None;
+    }
+    for (text, at) in templates {
+        if text.len() > MAX_PROMPT_BYTES {
+            fields.problems.add(at, "too_long", format!("a template has at most {MAX_PROMPT_BYTES} bytes"));
+        } else {
+            read_template(text, &at, mentions, fields.problems);
+        }
+    }
+    let mut output = value.clone();
+    output.sort_all_objects();
+    Some(TransformStep { output })
+}
+
+fn collect_templates<'v>(value: &'v Value, at: &str, templates: &mut Vec<(&'v str, String)>) {
+    match value {
+        Value::String(text) if text.contains('{') => templates.push((text, at.to_owned())),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, item)| collect_templates(item, &below(at, index), templates));
+        }
+        Value::Object(map) => map.iter().for_each(|(key, item)| collect_templates(item, &below(at, key), templates)),
+        _ => {}
+    }
+}
+
+/// Checks a template as far as that goes without knowing the other nodes.
+fn read_template<'v>(text: &'v str, at: &str, mentions: &mut Vec<(Mention<'v>, String)>, problems: &mut Problems) {
+    let found = match template::inspect(text) {
+        Ok(found) => found,
+        Err(error) => {
+            let too_complex = matches!(error, TemplateError::TooComplex { .. });
+            let code = if too_complex { "template_too_complex" } else { "template_syntax" };
+            problems.add(at, code, error.to_string());
+            return;
+        }
+    };
+    for name in &found.unknown {
+        let known = || format!("known here: {}", ROOTS.join(", "));
+        let hint = did_you_mean(name, ROOTS).unwrap_or_else(known);
+        let message = format!("the template uses `{name}`, which does not exist");
+        problems.push(Problem::new(at, "unknown_variable", message).with_hint(hint));
+    }
+    for (name, line) in &found.unknown_filters {
+        problems.add(at, "unknown_filter", format!("line {line}: there is no filter `{name}`"));
+    }
+    for (name, line) in &found.unknown_tests {
+        problems.add(at, "unknown_test", format!("line {line}: there is no test `{name}`"));
+    }
+    mentions.extend(found.scan.mentions.into_iter().map(|mention| (mention, at.to_owned())));
+}
+
+/// Reads `retry`; what it leaves out is taken from `base`.
+pub(super) fn read_retry(fields: &mut Fields<'_, '_>, base: RetryPolicy) -> RetryPolicy {
+    let Some(mut retry) = fields.section("retry") else {
+        return base;
+    };
+    let attempts = retry.whole("max_attempts", 1..=MAX_ATTEMPTS).and_then(|attempts| u32::try_from(attempts).ok());
+    let mut policy = RetryPolicy { max_attempts: attempts.unwrap_or(base.max_attempts), ..base };
+    if let Some(mut backoff) = retry.section("backoff") {
+        let factor = backoff.whole("factor", 1..=MAX_BACKOFF_FACTOR).and_then(|factor| u32::try_from(factor).ok());
+        policy = RetryPolicy {
+            initial_ms: backoff.duration_ms("initial", 0, MAX_TIMEOUT_MS).unwrap_or(base.initial_ms),
+            factor: factor.unwrap_or(base.factor),
+            max_ms: backoff.duration_ms("max", 0, MAX_TIMEOUT_MS).unwrap_or(base.max_ms),
+            jitter: backoff.flag("jitter").unwrap_or(base.jitter),
+            ..policy
+        };
+        if policy.initial_ms > policy.max_ms {
+            let pointer = backoff.here();
+            let message = "the first pause (`initial`) is longer than the longest one (`max`)";
+            backoff.problems.add(pointer, "out_of_range", message);
+        }
+        backoff.close(&[]);
+    }
+    retry.close(&["on"]);
+    policy
+}
+
+fn read_units(fields: &mut Fields<'_, '_>) -> BTreeMap<String, u64> {
+    let most = i64::try_from(MAX_UNIT_QUANTITY).unwrap_or(i64::MAX);
+    let mut units = BTreeMap::new();
+    for entry in fields.entries("units", &UNIT, MAX_UNITS_PER_NODE) {
+        let what = format!("the quantity of `{}`", entry.name);
+        if let Some(quantity) = whole_number(entry.value, &entry.at, &what, 1..=most, fields.problems) {
+            units.insert(entry.name.to_owned(), quantity.unsigned_abs());
+        }
+    }
+    units
+}
+
+/// Reads one agent.
+pub(super) fn read_agent_entry(entry: &Entry<'_>, problems: &mut Problems) -> Agent {
+    let Some(mut fields) = Fields::open(entry.value, entry.at.clone(), problems) else {
+        return Agent::default();
+    };
+    if !fields.has_any(&["instructions"]) {
+        fields.missing("instructions", "they tell the agent who it is");
+    }
+    let agent = Agent {
+        instructions: fields.text("instructions", MAX_PROMPT_BYTES).unwrap_or_default().to_owned(),
+        call: CallSettings::read(&mut fields),
+    };
+    fields.close(&["budget", "knowledge", "max_tool_calls", "max_turns", "memory", "models", "output", "tools"]);
+    agent
+}
+
+/// Reads the defaults of all nodes.
+pub(super) fn read_defaults(fields: &mut Fields<'_, '_>) -> Defaults {
+    let Some(mut section) = fields.section("defaults") else {
+        return Defaults::default();
+    };
+    let defaults = Defaults {
+        call: CallSettings::read(&mut section),
+        timeout_ms: section.duration_ms("timeout", 1, MAX_TIMEOUT_MS),
+        retry: read_retry(&mut section, RetryPolicy::default()),
+    };
+    section.close(&["cache", "concurrency", "deadline", "memory", "models", "on_error"]);
+    defaults
+}
