@@ -8,3 +8,4 @@ pub mod id;
 pub mod outcome;
 pub mod time;
 pub mod usage;
+pub mod workflow;
