@@ -2,7 +2,7 @@
 //!
 //! These are estimates: they size reservations and cover missing usage, and never replace a reported count.
 //! Counting is tiktoken's with the message overheads of the [OpenAI cookbook]; models of other families are
-//! counted with OpenAI's newest vocabulary times a factor on the safe side, which the engine's learned factor
+//! counted with `OpenAI`'s newest vocabulary times a factor on the safe side, which the engine's learned factor
 //! then corrects. Special-token strings in a text count as the ordinary text they are.
 //!
 //! Whatever the text, counting is linear in its length and never panics: the tokenizer sees at most
@@ -153,7 +153,7 @@ fn cut(text: &str) -> usize {
         return text.len();
     }
     let bytes = text.as_bytes();
-    let solid = |at: usize| bytes.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let solid = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_alphanumeric);
     let space = (COUNT_CHUNK_BYTES / 2..COUNT_CHUNK_BYTES)
         .rev()
         .find(|&at| bytes.get(at) == Some(&b' ') && solid(at - 1) && solid(at + 1));
@@ -162,6 +162,8 @@ fn cut(text: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used, reason = "tests")]
+
     use super::*;
 
     fn plain(model: &str) -> Counter {

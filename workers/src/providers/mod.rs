@@ -1,6 +1,6 @@
 //! Where answers come from: a provider takes a chat request and streams events back.
 //!
-//! Two kinds exist: [`openai`], any endpoint that speaks OpenAI's chat completions, and [`simulated`], the
+//! Two kinds exist: [`openai`], any endpoint that speaks `OpenAI`'s chat completions, and [`simulated`], the
 //! deterministic model for development and tests. [`Providers`] finds the one that serves a model. A provider
 //! never retries and never talks to the engine; the agent step does both sides' bookkeeping.
 

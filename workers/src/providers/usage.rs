@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::limits::PLAUSIBLE_TOKENS;
 
-/// The usage report in a chunk or a whole response, wherever the endpoint puts it: at the top (OpenAI),
-/// in the first choice (Moonshot), or in `x_groq`. `null`, which OpenAI sends with every chunk, is no report.
+/// The usage report in a chunk or a whole response, wherever the endpoint puts it: at the top (`OpenAI`),
+/// in the first choice (Moonshot), or in `x_groq`. `null`, which `OpenAI` sends with every chunk, is no report.
 pub fn find(chunk: &Value) -> Option<&Value> {
     ["/usage", "/choices/0/usage", "/x_groq/usage"]
         .iter()

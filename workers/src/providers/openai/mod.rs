@@ -1,4 +1,4 @@
-//! Any endpoint that speaks OpenAI's chat completions, through `async-openai`.
+//! Any endpoint that speaks `OpenAI`'s chat completions, through `async-openai`.
 //!
 //! What the library does: the request, the SSE framing, the typed error path. What it is kept from doing, all
 //! through its `with_http_service` hook ([`wire`]): its own retries (each would be a paid call that nobody
@@ -45,7 +45,7 @@ pub enum Models {
 /// The request field that carries the output cap.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OutputCapField {
-    /// `max_completion_tokens` for OpenAI's own hosts, which refuse the older name for newer models;
+    /// `max_completion_tokens` for `OpenAI`'s own hosts, which refuse the older name for newer models;
     /// `max_tokens` everywhere else, the name that every other server knows.
     #[default]
     Auto,

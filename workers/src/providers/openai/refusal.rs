@@ -53,15 +53,12 @@ fn mask(message: &str, hidden: &str, least: usize) -> String {
     let mut masked = String::new();
     let mut rest = message;
     while let Some(first) = rest.chars().next() {
-        match shared(rest, hidden, least) {
-            Some(bytes) => {
-                masked.push_str("[…]");
-                rest = rest.get(bytes..).unwrap_or_default();
-            }
-            None => {
-                masked.push(first);
-                rest = rest.get(first.len_utf8()..).unwrap_or_default();
-            }
+        if let Some(bytes) = shared(rest, hidden, least) {
+            masked.push_str("[…]");
+            rest = rest.get(bytes..).unwrap_or_default();
+        } else {
+            masked.push(first);
+            rest = rest.get(first.len_utf8()..).unwrap_or_default();
         }
     }
     masked
