@@ -6,7 +6,7 @@
 //! then corrects. Special-token strings in a text count as the ordinary text they are.
 //!
 //! Whatever the text, counting is linear in its length and never panics: the tokenizer sees at most
-//! [`COUNT_CHUNK_BYTES`] at once, cut between words wherever there is a place.
+//! a chunk of 16 KiB at once, cut between words wherever there is a place.
 //!
 //! [OpenAI cookbook]: https://github.com/openai/openai-cookbook/blob/main/examples/How_to_count_tokens_with_tiktoken.ipynb
 
@@ -236,6 +236,15 @@ mod tests {
                 assert!(tokens > 0 && tokens <= text.len() as u64, "{unit:?}: {tokens}");
                 assert!(took.as_millis() < 2_000, "{tokenizer:?} took {took:?} for {unit:?}");
             }
+        }
+    }
+
+    #[test]
+    fn megabytes_of_nothing_do_not_exhaust_the_tokenizer() {
+        // As one piece this runs into the regular expression's backtracking limit, which tiktoken unwraps.
+        let counter = plain("gpt-4.1");
+        for unit in [" ", "\u{a0}"] {
+            assert!(counter.raw(&unit.repeat(1_200_000)) > 0, "{unit:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Any endpoint that speaks `OpenAI`'s chat completions, through `async-openai`.
 //!
 //! What the library does: the request, the SSE framing, the typed error path. What it is kept from doing, all
-//! through its `with_http_service` hook ([`wire`]): its own retries (each would be a paid call that nobody
+//! through its `with_http_service` hook (`wire`): its own retries (each would be a paid call that nobody
 //! reserved), waiting without end (it has no timeout; ours are on our own client), and hiding what a worker
 //! has to know: the status and `Retry-After` of a refusal, and why a stream broke (it reduces both to text).
 //! Requests and chunks are plain JSON (`byot`), because its typed answers refuse dialects such as llama.cpp's.

@@ -2,7 +2,7 @@
 //! usage, and fails or stalls on request. For development and tests; free of network, chance and secrets.
 //!
 //! The same request gets the same answer for ever. What it does is decided beforehand, as a script of a few
-//! kinds of steps ([`script`]); this file only plays it. Its answers are labelled as simulated wherever they
+//! kinds of steps (`script`); this file only plays it. Its answers are labelled as simulated wherever they
 //! are shown ([`Provider::is_simulated`]).
 
 use std::time::Duration;
