@@ -154,3 +154,12 @@ async fn a_transform_renders_its_output_and_calls_nobody() {
     let (error, _) = failed(run(&broken, &context, &Providers::default()).await);
     assert_eq!(error.code, "template_error");
 }
+
+#[tokio::test]
+async fn a_job_can_be_spawned() {
+    let spawned = tokio::spawn(async {
+        let (job, context, providers) = (agent_job("simulated-small", "Hi"), Recorder::default(), simulated());
+        run(&job, &context, &providers).await
+    });
+    succeeded(spawned.await.unwrap());
+}

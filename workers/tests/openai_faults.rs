@@ -273,3 +273,15 @@ async fn cancelling_before_the_first_byte_hangs_up_and_counts_the_input() {
     assert_eq!(calls[0].counted.output_tokens, 0);
     soon("the disconnect", left.notified()).await;
 }
+
+#[tokio::test]
+async fn an_answer_that_never_ends_is_cut_off_for_good() {
+    let server = Server::start(|| async {
+        let padding = format!(": {}\n\n", "x".repeat(64 * 1024)).into_bytes();
+        event_stream(stream::iter([text("a").into_bytes()]).chain(stream::repeat(padding)))
+    })
+    .await;
+    let (error, call) = fail(&server).await;
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Permanent, "provider_answer_too_long"));
+    assert!(call.counted.output_tokens > 0);
+}
