@@ -1,0 +1,129 @@
+//! One LLM answer while it arrives, and what it turns into: the journal's record and the step's output.
+//!
+//! Kept apart from the call itself, so that a call that is stopped in the middle still has everything that
+//! arrived until then.
+
+use bursar_domain::id::CallId;
+use bursar_domain::outcome::FinishedCall;
+use bursar_domain::usage::Usage;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::context::Context;
+use crate::providers::ChatEvent;
+use crate::tokens::Counter;
+
+/// What arrived so far.
+pub(crate) struct Answer {
+    started: Instant,
+    first_token_ms: Option<i64>,
+    text: String,
+    reasoning: String,
+    finish_reason: Option<String>,
+    usage: Option<Usage>,
+    may_have_cost: bool,
+}
+
+impl Answer {
+    /// An answer to a call that is sent now.
+    pub(crate) fn begin() -> Self {
+        Self {
+            started: Instant::now(),
+            first_token_ms: None,
+            text: String::new(),
+            reasoning: String::new(),
+            finish_reason: None,
+            usage: None,
+            may_have_cost: true,
+        }
+    }
+
+    /// Takes an event in and passes its text on to the watchers. A NUL, which no database stores in a text,
+    /// becomes U+FFFD.
+    pub(crate) fn take(&mut self, event: ChatEvent, context: &dyn Context) {
+        match event {
+            ChatEvent::Text(text) => {
+                self.mark_first_token();
+                let text = text.replace('\0', "\u{FFFD}");
+                context.delta(&text);
+                self.text.push_str(&text);
+            }
+            ChatEvent::Reasoning(text) => {
+                self.mark_first_token();
+                self.reasoning.push_str(&text);
+            }
+            ChatEvent::Finish(reason) => self.finish_reason = Some(reason.replace('\0', "\u{FFFD}")),
+            ChatEvent::Usage(usage) => self.usage = usage,
+        }
+    }
+
+    /// Notes that the call was refused, so that it costs nothing unless something arrived after all.
+    pub(crate) fn refused(&mut self) {
+        self.may_have_cost = self.first_token_ms.is_some() || self.usage.is_some();
+    }
+
+    /// Whether the model came to an end of its own.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.finish_reason.is_some()
+    }
+
+    /// The call as its journal keeps it. Counting happens here, so that every end of a call has its count.
+    pub(crate) async fn finish(
+        self,
+        id: CallId,
+        counter: Counter,
+        input_tokens: u64,
+        cap: u64,
+        succeeded: bool,
+    ) -> FinishedCall {
+        let produced = counter.count_text(&self.text).await.saturating_add(counter.count_text(&self.reasoning).await);
+        let counted = Usage {
+            input_tokens: if self.may_have_cost { input_tokens } else { 0 },
+            // Never above the reservation, which was made for the cap.
+            output_tokens: produced.min(cap),
+            ..Usage::default()
+        };
+        // A report of nothing for something that arrived is no report.
+        let usage = self.usage.filter(|usage| usage.output_tokens > 0 || produced == 0);
+        let response = match &self.finish_reason {
+            Some(reason) if succeeded => json!({"text": self.text, "finish_reason": reason}),
+            _ => Value::Null,
+        };
+        FinishedCall {
+            id,
+            usage,
+            counted,
+            succeeded,
+            response,
+            duration_ms: elapsed_ms(self.started),
+            first_token_ms: self.first_token_ms,
+        }
+    }
+
+    fn mark_first_token(&mut self) {
+        self.first_token_ms.get_or_insert_with(|| elapsed_ms(self.started));
+    }
+}
+
+/// The step's output for a finished call, the same whether it was just made or is replayed. `None` when the
+/// journal's response is not one that [`Answer::finish`] wrote.
+pub(crate) fn output(call: &FinishedCall, model: &str, simulated: bool) -> Option<Value> {
+    let mut usage = serde_json::to_value(call.usage.unwrap_or(call.counted)).ok()?;
+    if call.usage.is_none() {
+        usage.as_object_mut()?.insert("estimated".into(), Value::Bool(true));
+    }
+    let mut output = json!({
+        "text": call.response.get("text")?.as_str()?,
+        "model": model,
+        "finish_reason": call.response.get("finish_reason")?.as_str()?,
+        "usage": usage,
+    });
+    if simulated {
+        output.as_object_mut()?.insert("simulated".into(), Value::Bool(true));
+    }
+    Some(output)
+}
+
+fn elapsed_ms(since: Instant) -> i64 {
+    i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX)
+}

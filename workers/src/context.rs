@@ -1,0 +1,30 @@
+//! What a step may ask of the engine while it runs: permission to spend, a place for its tokens, a signal to stop.
+//!
+//! The engine implements it over its store and its streams; a test implements it over values. A step gets
+//! nothing else: no store, no queue, no clock.
+
+use async_trait::async_trait;
+use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest};
+use tokio_util::sync::CancellationToken;
+
+/// The engine as one step sees it.
+#[async_trait]
+pub trait Context: Send + Sync {
+    /// Fires when the step shall stop: the user cancelled, a sibling failed, the lease is about to run out.
+    fn cancelled(&self) -> &CancellationToken;
+
+    /// Asks for permission to make a call. Nothing may be sent before the answer is
+    /// [`CallPermit::Send`]; [`CallPermit::Replay`] carries the answer that an earlier attempt bought.
+    ///
+    /// A step never abandons this future (a permit that nobody takes would stay in flight), so it must end in
+    /// bounded time: with [`CallRefusal::Unavailable`] when the store does not answer.
+    async fn reserve(&self, call: CallRequest) -> Result<CallPermit, CallRefusal>;
+
+    /// Passes text on to whoever watches, in order and without waiting. The engine coalesces small pieces.
+    fn delta(&self, text: &str);
+
+    /// The tokenizer that the price book names for a model and the factor, in parts per million, that its
+    /// counts are multiplied with (1,000,000 changes nothing). Without a name the workers choose by the
+    /// model's family ([`crate::tokens`]) and apply the family's own factor as well.
+    fn tokenizer(&self, model: &str) -> (Option<String>, u32);
+}

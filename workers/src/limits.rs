@@ -1,0 +1,30 @@
+//! Every hard limit of this package with its reason. Nothing else in here.
+
+/// Characters of a provider's error message that are kept: enough to act on, too few to carry a prompt.
+pub(crate) const ERROR_MESSAGE_CHARS: usize = 500;
+
+/// Bytes of a provider's error body that are read: proxies answer with whole HTML pages.
+pub(crate) const ERROR_BODY_BYTES: usize = 64 * 1024;
+
+/// Bytes of one streamed answer, framing included. The longest outputs sold (128 k tokens, one frame of
+/// about 200 bytes for each) stay below it; it bounds the memory of a stream that never ends.
+pub(crate) const ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// The longest time a provider can make a task wait, in milliseconds: one hour.
+pub(crate) const RETRY_AFTER_MS: i64 = 3_600_000;
+
+/// Texts above this many bytes are counted on a blocking thread (50 kB take 2–4 ms).
+pub(crate) const COUNT_INLINE_BYTES: usize = 50_000;
+
+/// Bytes that the tokenizer sees at once. Bounds the regular expression's backtracking and the merge of one
+/// piece without any break, which both grow faster than the text.
+pub(crate) const COUNT_CHUNK_BYTES: usize = 16 * 1024;
+
+/// Above this many tokens a reported count is a mistake: a hundred times the largest context on sale.
+pub(crate) const PLAUSIBLE_TOKENS: u64 = 100_000_000;
+
+/// Characters of a run shared between a provider's message and a prompt from which on it counts as an echo.
+pub(crate) const PROMPT_ECHO_CHARS: usize = 24;
+
+/// Characters of a run shared between a provider's message and the API key that count as an echo.
+pub(crate) const KEY_ECHO_CHARS: usize = 6;

@@ -1,0 +1,153 @@
+//! Where answers come from: a provider takes a chat request and streams events back.
+//!
+//! Two kinds exist: [`openai`], any endpoint that speaks `OpenAI`'s chat completions, and [`simulated`], the
+//! deterministic model for development and tests. [`Providers`] finds the one that serves a model. A provider
+//! never retries and never talks to the engine; the agent step does both sides' bookkeeping.
+
+use async_trait::async_trait;
+use bursar_domain::outcome::{ErrorClass, StepError};
+use bursar_domain::usage::Usage;
+use futures::stream::BoxStream;
+use serde_json::{Number, Value};
+use sha2::{Digest, Sha256};
+
+pub mod openai;
+mod registry;
+pub mod simulated;
+pub mod usage;
+
+pub use openai::{Models, OpenAiConfig, OutputCapField};
+pub use registry::{Builder, Providers, ProvidersError};
+pub use simulated::SimulatedConfig;
+
+/// Who speaks in a [`ChatMessage`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The agent's instructions.
+    System,
+    /// The prompt.
+    User,
+}
+
+impl Role {
+    /// The role's name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+        }
+    }
+}
+
+/// One message of a conversation.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ChatMessage {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+}
+
+/// One LLM call. It has no `Debug` on purpose: prompts stay out of logs.
+#[derive(Clone)]
+pub struct ChatRequest {
+    /// The agent on whose behalf the call is made. Not sent.
+    pub agent: String,
+    /// The number of the attempt that makes the call. Not sent.
+    pub attempt: i32,
+    /// The model's name.
+    pub model: String,
+    /// The conversation so far.
+    pub messages: Vec<ChatMessage>,
+    /// The output cap in tokens, reasoning included.
+    pub max_output_tokens: u64,
+    /// The sampling temperature, as written in the workflow.
+    pub temperature: Option<Number>,
+}
+
+impl ChatRequest {
+    /// The contents of all messages, in order.
+    pub fn contents(&self) -> Vec<&str> {
+        self.messages.iter().map(|message| message.content.as_str()).collect()
+    }
+}
+
+/// SHA-256 (hex) over provider, model and the exact request body: two calls with one hash are the same call.
+pub fn request_hash(provider: &str, model: &str, body: &Value) -> String {
+    let mut hash = Sha256::new();
+    for part in [provider, model, &body.to_string()] {
+        // The length first, so that no two lists of parts run together.
+        hash.update(part.len().to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().iter().fold(String::with_capacity(64), |hex, byte| format!("{hex}{byte:02x}"))
+}
+
+/// What a provider says while it answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChatEvent {
+    /// A piece of the answer.
+    Text(String),
+    /// A piece of the model's reasoning: produced and paid for, not part of the answer.
+    Reasoning(String),
+    /// The model stopped, for this reason (`stop`, `length`, …).
+    Finish(String),
+    /// A usage report; the last one counts. `None` when it makes no sense.
+    Usage(Option<Usage>),
+}
+
+/// An answer on its way. Dropping it aborts the call.
+pub type ChatStream = BoxStream<'static, Result<ChatEvent, ProviderError>>;
+
+/// Why a provider did not answer, or not to the end. Holds neither prompts nor keys.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct ProviderError {
+    /// How it is treated.
+    pub class: ErrorClass,
+    /// A stable code in `snake_case`.
+    pub code: &'static str,
+    /// What happened and what to do about it.
+    pub message: String,
+    /// Milliseconds the provider asked to wait, at most an hour.
+    pub retry_after_ms: Option<i64>,
+    /// Whether the model may have begun to work, so that the call may cost something.
+    pub may_have_cost: bool,
+}
+
+impl ProviderError {
+    /// The call was refused, or never arrived: it costs nothing.
+    pub fn refused(class: ErrorClass, code: &'static str, message: String) -> Self {
+        Self { class, code, message, retry_after_ms: None, may_have_cost: false }
+    }
+
+    /// The call failed after it was accepted, or nobody knows: it may cost.
+    pub fn broken(class: ErrorClass, code: &'static str, message: String) -> Self {
+        Self { class, code, message, retry_after_ms: None, may_have_cost: true }
+    }
+}
+
+impl From<ProviderError> for StepError {
+    fn from(error: ProviderError) -> Self {
+        let mut step_error = Self::new(error.class, error.code, error.message);
+        step_error.retry_after_ms = error.retry_after_ms;
+        step_error
+    }
+}
+
+/// A source of answers.
+#[async_trait]
+pub trait Provider: Send + Sync + std::fmt::Debug {
+    /// The name it is configured, priced and journaled under.
+    fn name(&self) -> &str;
+
+    /// Whether its answers are made up, and have to be labelled so wherever they are shown.
+    fn is_simulated(&self) -> bool;
+
+    /// The exact body that [`Provider::stream`] sends for this request.
+    fn body(&self, request: &ChatRequest) -> Value;
+
+    /// Sends the request once and streams the answer. Ends without [`ChatEvent::Finish`] when the answer was
+    /// cut off; the first error is the last item that counts. Dropping the future aborts the call.
+    async fn stream(&self, request: &ChatRequest) -> Result<ChatStream, ProviderError>;
+}

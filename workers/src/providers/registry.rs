@@ -1,0 +1,168 @@
+//! Which provider serves which model.
+//!
+//! Models that a configuration lists come first, then `simulated-*`, then the one endpoint that takes
+//! everything. Built once at the start and checked whole, so that a mistake stops the start and not a job.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bursar_domain::outcome::{ErrorClass, StepError};
+
+use super::Provider;
+use super::openai::{Models, OpenAi, OpenAiConfig};
+use super::simulated::{self, Simulated, SimulatedConfig};
+
+/// Why a set of providers cannot be used, in the order of the checks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProvidersError {
+    /// Two providers have one name.
+    #[error("two providers are called `{0}`: give each its own name")]
+    DuplicateName(String),
+    /// Two providers list one model.
+    #[error("model `{model}` is served by both `{first}` and `{second}`: list it once")]
+    DuplicateModel {
+        /// The model.
+        model: String,
+        /// The provider that listed it first.
+        first: String,
+        /// The provider that listed it again.
+        second: String,
+    },
+    /// Two providers take every model.
+    #[error("both `{0}` and `{1}` take every model: list the models of one of them")]
+    TwoCatchAlls(String, String),
+    /// A base URL is no URL to send requests to.
+    #[error("provider `{name}`: base URL refused: {reason}")]
+    BadBaseUrl {
+        /// The provider.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An API key has characters that no header can carry. The key itself is not shown.
+    #[error("provider `{0}`: the API key has characters that an HTTP header cannot carry (a line break?)")]
+    BadApiKey(String),
+    /// The HTTP client cannot be built.
+    #[error("provider `{name}`: the HTTP client cannot be built: {reason}")]
+    HttpClient {
+        /// The provider.
+        name: String,
+        /// What the client says.
+        reason: String,
+    },
+}
+
+/// All providers of a process. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Providers {
+    listed: BTreeMap<String, Arc<dyn Provider>>,
+    simulated: Option<Arc<dyn Provider>>,
+    catch_all: Option<Arc<dyn Provider>>,
+}
+
+impl Providers {
+    /// Begins an empty set.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The provider that serves `model`, or `no_provider_for_model` (permanent) with what to configure.
+    pub fn resolve(&self, model: &str) -> Result<Arc<dyn Provider>, StepError> {
+        let simulated = || self.simulated.as_ref().filter(|_| simulated::serves(model));
+        // A made-up name must never reach a real endpoint because the simulated provider is off.
+        let catch_all = || self.catch_all.as_ref().filter(|_| !simulated::serves(model));
+        self.listed.get(model).or_else(simulated).or_else(catch_all).cloned().ok_or_else(|| self.nobody_serves(model))
+    }
+
+    fn nobody_serves(&self, model: &str) -> StepError {
+        let advice = if simulated::serves(model) {
+            "the simulated provider is not enabled here".to_owned()
+        } else if self.listed.is_empty() {
+            "configure an OpenAI-compatible provider (base URL and key), or use a `simulated-…` model for development"
+                .to_owned()
+        } else {
+            let known: Vec<&str> = self.listed.keys().take(20).map(String::as_str).collect();
+            format!("add it to a provider's `models`, or use one of: {}", known.join(", "))
+        };
+        let model: String = model.chars().take(100).collect();
+        StepError::new(
+            ErrorClass::Permanent,
+            "no_provider_for_model",
+            format!("no provider serves model `{model}`: {advice}"),
+        )
+    }
+}
+
+/// Collects providers; [`Builder::build`] checks them.
+#[derive(Debug, Default)]
+pub struct Builder {
+    simulated: Option<SimulatedConfig>,
+    openai: Vec<OpenAiConfig>,
+}
+
+impl Builder {
+    /// Adds the simulated provider, which serves `simulated-*`, at a pace for watching.
+    #[must_use]
+    pub fn simulated(self) -> Self {
+        self.simulated_with(SimulatedConfig::default())
+    }
+
+    /// Adds the simulated provider at a pace of your own.
+    #[must_use]
+    pub fn simulated_with(mut self, config: SimulatedConfig) -> Self {
+        self.simulated = Some(config);
+        self
+    }
+
+    /// Adds an OpenAI-compatible endpoint.
+    #[must_use]
+    pub fn openai(mut self, config: OpenAiConfig) -> Self {
+        self.openai.push(config);
+        self
+    }
+
+    /// Checks the set and prepares the HTTP clients. The process must have installed a rustls crypto provider
+    /// before (`rustls::crypto::ring::default_provider().install_default()`).
+    pub fn build(self) -> Result<Providers, ProvidersError> {
+        let mut providers = Providers::default();
+        let mut names = Vec::new();
+        if let Some(config) = self.simulated {
+            let provider = Simulated::new(config);
+            names.push(provider.name().to_owned());
+            providers.simulated = Some(Arc::new(provider));
+        }
+        for config in self.openai {
+            if names.contains(&config.name) {
+                return Err(ProvidersError::DuplicateName(config.name));
+            }
+            names.push(config.name.clone());
+            let models = config.models.clone();
+            providers.add(Arc::new(OpenAi::new(config)?), models)?;
+        }
+        Ok(providers)
+    }
+}
+
+impl Providers {
+    fn add(&mut self, provider: Arc<dyn Provider>, models: Models) -> Result<(), ProvidersError> {
+        let models = match models {
+            Models::Any => {
+                if let Some(first) = self.catch_all.replace(Arc::clone(&provider)) {
+                    return Err(ProvidersError::TwoCatchAlls(first.name().to_owned(), provider.name().to_owned()));
+                }
+                return Ok(());
+            }
+            Models::Listed(models) => models,
+        };
+        for model in models {
+            if let Some(first) = self.listed.insert(model.clone(), Arc::clone(&provider)) {
+                return Err(ProvidersError::DuplicateModel {
+                    model,
+                    first: first.name().to_owned(),
+                    second: provider.name().to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! The simulated model: makes up readable text from a hash of the request, streams it word by word, reports
+//! usage, and fails or stalls on request. For development and tests; free of network, chance and secrets.
+//!
+//! The same request gets the same answer for ever. What it does is decided beforehand, as a script of a few
+//! kinds of steps (`script`); this file only plays it. Its answers are labelled as simulated wherever they
+//! are shown ([`Provider::is_simulated`]).
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bursar_domain::usage::Usage;
+use futures::{StreamExt, stream};
+use serde_json::{Value, json};
+
+use super::{ChatEvent, ChatRequest, ChatStream, Provider, ProviderError};
+use crate::tokens::Counter;
+
+mod directives;
+mod prose;
+mod script;
+
+use directives::Directives;
+use script::{Script, Step};
+
+/// The provider's name, in prices and journals.
+const NAME: &str = "simulated";
+
+/// Whether a model's name is one of the simulated provider's.
+pub(super) fn serves(model: &str) -> bool {
+    model.starts_with("simulated-")
+}
+
+/// How the simulated model behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SimulatedConfig {
+    /// Milliseconds before each word. Zero streams as fast as it is read.
+    pub word_delay_ms: u64,
+}
+
+impl Default for SimulatedConfig {
+    /// A pace that an eye can follow.
+    fn default() -> Self {
+        Self { word_delay_ms: 25 }
+    }
+}
+
+/// The built-in provider of `simulated-*` models.
+#[derive(Debug)]
+pub(super) struct Simulated {
+    config: SimulatedConfig,
+}
+
+impl Simulated {
+    pub(super) fn new(config: SimulatedConfig) -> Self {
+        Self { config }
+    }
+}
+
+#[async_trait]
+impl Provider for Simulated {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn is_simulated(&self) -> bool {
+        true
+    }
+
+    fn body(&self, request: &ChatRequest) -> Value {
+        let messages: Vec<Value> = request
+            .messages
+            .iter()
+            .map(|message| json!({"role": message.role.as_str(), "content": message.content}))
+            .collect();
+        json!({
+            "model": request.model,
+            "messages": messages,
+            "max_tokens": request.max_output_tokens,
+            "temperature": request.temperature,
+        })
+    }
+
+    async fn stream(&self, request: &ChatRequest) -> Result<ChatStream, ProviderError> {
+        let directives = Directives::of(&request.contents())?;
+        let input_tokens = counter().count_messages(&request.contents()).await;
+        let seed = super::request_hash(NAME, &request.model, &self.body(request));
+        let script = Script::write(request, &directives, input_tokens, &seed);
+        wait(directives.delay_ms).await;
+        if let Some(refusal) = script.refusal {
+            return Err(refusal);
+        }
+        let word_delay_ms = self.config.word_delay_ms;
+        let steps = stream::iter(script.steps).then(move |step| play(step, word_delay_ms));
+        Ok(steps.boxed())
+    }
+}
+
+/// The vocabulary that the simulated model believes to be its own.
+fn counter() -> Counter {
+    Counter::for_model(NAME, (None, 0))
+}
+
+async fn play(step: Step, word_delay_ms: u64) -> Result<ChatEvent, ProviderError> {
+    match step {
+        Step::Word(word) => {
+            wait(word_delay_ms).await;
+            Ok(ChatEvent::Text(word))
+        }
+        Step::Finish(reason) => Ok(ChatEvent::Finish(reason.to_owned())),
+        Step::Report(usage) => Ok(ChatEvent::Usage(Some(usage))),
+        Step::Fail(error) => Err(error),
+        Step::Stall => std::future::pending().await,
+    }
+}
+
+async fn wait(ms: u64) {
+    if ms > 0 {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+}
+
+/// The usage of a request and its answer, by counting.
+fn count(input_tokens: u64, text: &str) -> Usage {
+    Usage { input_tokens, output_tokens: counter().count(text), ..Usage::default() }
+}

@@ -1,0 +1,138 @@
+//! What the simulated model will do for one request, decided before it does anything. Pure.
+
+use bursar_domain::outcome::ErrorClass;
+use bursar_domain::usage::Usage;
+
+use super::directives::{Directives, Failure, strip};
+use super::prose::Prose;
+use super::{count, counter};
+use crate::providers::{ChatRequest, ProviderError, Role};
+
+/// The shortest answer that nobody asked a length for, in tokens beyond its opening words.
+const SHORTEST: u64 = 24;
+/// How many tokens longer it may be.
+const SPREAD: u64 = 48;
+/// How many words of the prompt the answer repeats.
+const QUOTED_WORDS: usize = 6;
+
+/// One thing that happens on the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    Word(String),
+    Finish(&'static str),
+    Report(Usage),
+    Fail(ProviderError),
+    Stall,
+}
+
+/// The whole course of one call.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Script {
+    /// The call is refused before it begins.
+    pub(super) refusal: Option<ProviderError>,
+    /// What is streamed otherwise.
+    pub(super) steps: Vec<Step>,
+}
+
+impl Script {
+    /// Decides. `seed` is the hash of the request in hexadecimal.
+    pub(super) fn write(request: &ChatRequest, directives: &Directives, input_tokens: u64, seed: &str) -> Self {
+        let struck = u64::from(request.attempt.unsigned_abs()) <= directives.times;
+        let failure = directives.fail.filter(|_| struck).map(|kind| failure(kind, directives));
+        if let Some(refusal) = failure.clone().filter(|_| directives.after_tokens == 0) {
+            return Self { refusal: Some(refusal), steps: Vec::new() };
+        }
+        let answer = Answer::write(request, directives.tokens, seed);
+        let cut_short = failure.map(|error| Step::Fail(ProviderError { may_have_cost: true, ..error }));
+        let cut_short = cut_short.or_else(|| (directives.stall && struck).then_some(Step::Stall));
+        let steps = match cut_short {
+            Some(step) => {
+                let mut steps = first_words(answer.words, directives.after_tokens);
+                steps.push(step);
+                steps
+            }
+            None => answer.steps(directives, input_tokens),
+        };
+        Self { refusal: None, steps }
+    }
+}
+
+/// Words and why they end.
+struct Answer {
+    words: Vec<String>,
+    finish: &'static str,
+}
+
+impl Answer {
+    /// Opening words that name the agent and the prompt, then made-up sentences up to the length.
+    fn write(request: &ChatRequest, tokens: Option<u64>, seed: &str) -> Self {
+        let mut prose = Prose::new(seed);
+        let opening = opening(request);
+        let opening_tokens: u64 = opening.iter().map(|word| counter().count(word)).sum();
+        let wished = tokens.unwrap_or(opening_tokens + SHORTEST + prose.below(SPREAD));
+        let mut room = wished.min(request.max_output_tokens);
+        let mut words = Vec::new();
+        for word in opening {
+            let word_tokens = counter().count(&word);
+            if word_tokens > room {
+                break;
+            }
+            room -= word_tokens;
+            words.push(word);
+        }
+        let filler = prose.take(usize::try_from(room).unwrap_or(usize::MAX));
+        words.extend(filler.map(str::to_owned));
+        Self { words, finish: if wished > request.max_output_tokens { "length" } else { "stop" } }
+    }
+
+    fn steps(self, directives: &Directives, input_tokens: u64) -> Vec<Step> {
+        let mut usage = count(input_tokens, &self.words.concat());
+        if let Some(reported) = directives.output_tokens_reported {
+            usage.output_tokens = reported;
+        }
+        let mut steps: Vec<Step> = self.words.into_iter().map(Step::Word).collect();
+        steps.push(Step::Finish(self.finish));
+        if !directives.no_usage {
+            steps.push(Step::Report(usage));
+        }
+        steps
+    }
+}
+
+/// `engineer on "Write the PRD for a …":`, word by word.
+fn opening(request: &ChatRequest) -> Vec<String> {
+    let prompt = request.messages.iter().rfind(|message| message.role == Role::User);
+    let prompt = strip(prompt.map(|message| message.content.as_str()).unwrap_or_default());
+    let quoted: Vec<&str> = prompt.split_whitespace().take(QUOTED_WORDS).collect();
+    let sentence = format!("{} on \"{}\":", request.agent, quoted.join(" "));
+    let mut words = sentence.split(' ').filter(|word| !word.is_empty());
+    words.next().map(str::to_owned).into_iter().chain(words.map(|word| format!(" {word}"))).collect()
+}
+
+/// The first words that make at least so many tokens.
+fn first_words(words: Vec<String>, tokens: u64) -> Vec<Step> {
+    let mut sent = 0;
+    let mut steps = Vec::new();
+    for word in words {
+        if sent >= tokens {
+            break;
+        }
+        sent += counter().count(&word);
+        steps.push(Step::Word(word));
+    }
+    steps
+}
+
+fn failure(kind: Failure, directives: &Directives) -> ProviderError {
+    let (class, code) = match kind {
+        Failure::Retryable => (ErrorClass::Retryable, "provider_unavailable"),
+        Failure::Permanent => (ErrorClass::Permanent, "provider_refused"),
+        Failure::RateLimited => (ErrorClass::RateLimited, "provider_rate_limited"),
+    };
+    let mut error =
+        ProviderError::refused(class, code, "the simulated model failed because the prompt asked it to".to_owned());
+    if kind == Failure::RateLimited {
+        error.retry_after_ms = Some(directives.retry_after_ms);
+    }
+    error
+}

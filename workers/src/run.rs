@@ -1,0 +1,27 @@
+//! Runs a job: the one list of all node kinds, each with the module that performs it.
+//!
+//! Adding a node kind means a variant in the domain, a module here, and a line in this match.
+
+use bursar_domain::outcome::Outcome;
+use bursar_domain::workflow::Action;
+
+use crate::context::Context;
+use crate::job::Job;
+use crate::providers::Providers;
+use crate::stop::Stop;
+use crate::{agent, transform};
+
+/// Performs one attempt and says how it ended. Ends within the job's timeout, soon after a cancellation, and
+/// never with less than what is known about money: a call that was stopped or failed is in the outcome too.
+///
+/// Dropping the future aborts what is in flight and loses that report; cancel through the context instead.
+pub async fn run(job: &Job, context: &dyn Context, providers: &Providers) -> Outcome {
+    let stop = Stop::new(context.cancelled(), job.timeout_ms);
+    if let Some(error) = stop.reason() {
+        return Outcome::Failed { error, calls: Vec::new() };
+    }
+    match &job.action {
+        Action::Agent(step) => agent::run(job, step, context, providers, &stop).await,
+        Action::Transform(step) => transform::run(step, &job.context),
+    }
+}

@@ -1,0 +1,10 @@
+//! The workers against real HTTP servers and a recording context. One binary, one module for each subject.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod agent;
+mod openai_faults;
+mod openai_streams;
+mod registry;
+mod simulated;
+mod support;
