@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod engine;
+pub mod http;
 pub mod link;
 pub mod queue;
 pub mod store;

@@ -9,12 +9,6 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnecti
 /// How long any command but a blocking one may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-impl From<redis::RedisError> for LinkError {
-    fn from(error: redis::RedisError) -> Self {
-        Self(error.to_string())
-    }
-}
-
 /// Why Redis can't be used now.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("Redis is unavailable: {0}")]

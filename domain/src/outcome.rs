@@ -122,7 +122,7 @@ pub enum Outcome {
     Succeeded {
         /// What the node's dependents receive.
         output: Value,
-        /// Calls that end with this outcome and are not recorded yet.
+        /// The calls that the attempt consumed, replayed ones included: what the task is billed for.
         calls: Vec<FinishedCall>,
     },
     /// The step did not do its work.

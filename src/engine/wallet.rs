@@ -29,7 +29,7 @@ impl Engine {
             op_keys: vec![(request.wallet_id, request.key())],
             ..Want::wallets([request.wallet_id])
         };
-        let mut give = || async {
+        let give = || async {
             self.decide(&want, &mut |turn| ledger::grant(turn.set, request, turn.now)).await
         };
         let granted = match give().await {

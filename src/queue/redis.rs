@@ -20,6 +20,18 @@ use crate::link::{LinkError, RedisLink};
 
 /// How long a popped task may stay unconfirmed before it comes back.
 const POPPED_MS: i64 = 2_000;
+impl From<LinkError> for QueueError {
+    fn from(error: LinkError) -> Self {
+        Self(error.0)
+    }
+}
+
+impl From<redis::RedisError> for QueueError {
+    fn from(error: redis::RedisError) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// Ready tasks in Redis.
 pub struct RedisQueue {
     link: RedisLink,

@@ -57,6 +57,8 @@ async fn perform(
         CallPermit::Replay(call) => {
             let output = output(&call, &step.model, simulated).ok_or_else(unreadable_journal)?;
             context.delta(output.get("text").and_then(|text| text.as_str()).unwrap_or_default());
+            // consumed, so billed: by this attempt, at what the earlier one paid, once
+            calls.push(call);
             Ok(output)
         }
         CallPermit::Send(id) => {

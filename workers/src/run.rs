@@ -2,7 +2,7 @@
 //!
 //! Adding a node kind means a variant in the domain, a module here, and a line in this match.
 
-use bursar_domain::outcome::Outcome;
+use bursar_domain::outcome::{ErrorClass, Outcome, StepError};
 use bursar_domain::workflow::Action;
 
 use crate::context::Context;
@@ -23,5 +23,11 @@ pub async fn run(job: &Job, context: &dyn Context, providers: &Providers) -> Out
     match &job.action {
         Action::Agent(step) => agent::run(job, step, context, providers, &stop).await,
         Action::Transform(step) => transform::run(step, &job.context),
+        // no slot is held while waiting: the engine parks a sleep as a timer and never hands it out
+        Action::Sleep { .. } => {
+            let message = "a sleep is a timer of the engine, not a step of a worker";
+            let error = StepError::new(ErrorClass::Permanent, "not_a_step", message);
+            Outcome::Failed { error, calls: Vec::new() }
+        }
     }
 }
