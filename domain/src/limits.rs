@@ -69,7 +69,7 @@ pub const MAX_SCHEMA_DEPTH: usize = 64;
 /// Regular expressions in the schema of the inputs. Each is compiled when the definition is parsed.
 pub const MAX_SCHEMA_PATTERNS: usize = 64;
 
-/// Bytes of one compiled regular expression of a schema: `(\w{1000}){1000}` must not compile.
+/// Bytes of one compiled regular expression of a schema: `\p{L}{30}` must not compile.
 pub const MAX_PATTERN_COMPILED_BYTES: usize = 256 * 1024;
 
 /// Output tokens that one model call may ask for. Above what any model offers; keeps estimates inside of an i64.

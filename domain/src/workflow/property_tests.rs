@@ -207,6 +207,7 @@ proptest! {
             prop_assert_eq!(definition.node_by_key(&node.key), Some(node));
             prop_assert!(node.needs.iter().all(|need| *need < node.index), "an index comes after what it needs");
             prop_assert_eq!(node.uses.iter().collect::<BTreeSet<_>>(), node.needs.iter().collect::<BTreeSet<_>>());
+            prop_assert!(node.dependents.is_sorted());
             for need in &node.needs {
                 prop_assert!(definition.node(*need).unwrap().dependents.contains(&node.index));
             }

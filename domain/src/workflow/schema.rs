@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn patterns_that_cost_too_much_are_refused() {
-        let bomb = json!({"properties": {"a": {"type": "string", "pattern": r"(\w{1000}){1000}"}}});
+        let bomb = json!({"properties": {"a": {"type": "string", "pattern": r"\p{L}{30}"}}});
         assert_eq!(refusal(&bomb).pointer, "/inputs/properties/a/pattern");
         let backtracking = json!({"properties": {"a": {"pattern": r"(?=a)b"}}});
         assert_eq!(refusal(&backtracking).code, "invalid_schema");

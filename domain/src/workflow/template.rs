@@ -396,6 +396,14 @@ mod tests {
     }
 
     #[test]
+    fn text_stops_growing_at_the_limit() {
+        let mut out = Bounded { bytes: Vec::new(), left: 5 };
+        assert!(io::Write::write(&mut out, b"abc").is_ok());
+        assert!(io::Write::write(&mut out, b"def").is_err());
+        assert_eq!(out.bytes, b"abc");
+    }
+
+    #[test]
     fn deep_results_are_refused() {
         let nested = |levels: usize| json!({"inputs": (0..levels).fold(json!(1), |inner, _| json!([inner]))});
         assert!(render_value(&json!("{{ inputs }}"), &nested(100)).is_ok());
