@@ -70,11 +70,12 @@ async fn perform(
     }
 }
 
-/// The messages, rendered from the step's templates. Empty instructions make no message.
+/// The messages: the instructions as they stand, the prompt rendered. Empty instructions make no message.
 fn render(job: &Job, step: &AgentStep) -> Result<ChatRequest, StepError> {
     let text =
         |field, template: &str| render_text(template, &job.context).map_err(|error| template_failed(field, &error));
-    let instructions = text("instructions", &step.instructions)?;
+    // instructions are plain text: what an agent is does not depend on the input
+    let instructions = step.instructions.clone();
     let prompt = text("prompt", &step.prompt)?;
     let mut messages = Vec::new();
     if !instructions.is_empty() {
