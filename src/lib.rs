@@ -3,10 +3,14 @@
 //! `http` takes missions in, `engine` moves them, `queue` and `store` carry them, `stream` tells about them;
 //! `domain` decides and `workers` do. ARCHITECTURE.md tells the story.
 
+pub mod boot;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod engine;
 pub mod http;
 pub mod link;
 pub mod queue;
 pub mod store;
 pub mod stream;
+pub mod verify;

@@ -1,2 +1,5 @@
-//! x
-fn main(){}
+//! The one executable, `bursar`. Everything it does is in the library; here it only starts.
+
+fn main() -> std::process::ExitCode {
+    bursar::cli::main()
+}

@@ -80,6 +80,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Refuses a schema that is older or newer than this program.
     async fn check_schema(&self) -> Result<(), StoreError>;
 
+    /// Rows inserted, updated and deleted so far, as the database itself counts them.
+    async fn written_rows(&self) -> Result<Option<i64>, StoreError>;
+
     /// What it did so far.
     fn counters(&self) -> StoreCounters;
 

@@ -143,6 +143,11 @@ impl Store for PostgresStore {
         super::compare_schema(applied, known)
     }
 
+    async fn written_rows(&self) -> Result<Option<i64>, StoreError> {
+        let sql = "select sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint from pg_stat_user_tables";
+        Ok(sqlx::query_scalar(sql).fetch_one(&self.pool).await?)
+    }
+
     fn counters(&self) -> StoreCounters {
         StoreCounters {
             commits: self.commits.load(Ordering::Relaxed),

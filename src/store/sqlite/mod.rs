@@ -170,6 +170,10 @@ impl Store for SqliteStore {
         super::compare_schema(applied, known)
     }
 
+    async fn written_rows(&self) -> Result<Option<i64>, StoreError> {
+        Ok(sqlx::query_scalar("select total_changes()").fetch_one(&self.writer).await?)
+    }
+
     fn counters(&self) -> StoreCounters {
         StoreCounters {
             commits: self.commits.load(Ordering::Relaxed),

@@ -1,0 +1,171 @@
+//! Boot: puts the parts of a process together, in order, and takes them apart again.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bursar_domain::id::{KeyId, TenantId, WalletId};
+use bursar_domain::pricing::PriceBook;
+use bursar_workers::Providers;
+use bursar_workers::providers::{Models, OpenAiConfig, SimulatedConfig};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, new_id};
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::link::RedisLink;
+use crate::queue::{MemoryQueue, Queue, RedisQueue};
+use crate::store::{self, ApiKey, Role, Store, StoreError};
+use crate::stream::{Hub, Relay};
+
+/// The built-in price book.
+const DEFAULT_PRICES: &str = include_str!("../prices/default.toml");
+
+/// Why a process can't start. Says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The store.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// A setting.
+    #[error("{0}")]
+    Config(#[from] crate::config::ConfigError),
+    /// A provider.
+    #[error("providers: {0}")]
+    Providers(String),
+    /// A price book.
+    #[error("the price book {path} can't be used:\n{problems}")]
+    Prices {
+        /// Which.
+        path: String,
+        /// Why, a line each.
+        problems: String,
+    },
+    /// Redis.
+    #[error("{0}")]
+    Redis(String),
+}
+
+/// Opens the store and connects it with a queue: everything an engine needs. Redis need not answer yet.
+pub async fn engine(config: &Config, database_url: &str, stop: &CancellationToken) -> Result<Engine, BootError> {
+    let store = store::open(database_url, config.db_connections.unwrap_or(16)).await?;
+    let clock = Arc::new(Clock::new());
+    let asked = Instant::now();
+    clock.synchronise(store.time().await?, asked);
+    let hub = Arc::new(Hub::default());
+    let (queue, relay): (Arc<dyn Queue>, Relay) = match &config.redis_url {
+        Some(url) => {
+            let link = RedisLink::new(url).map_err(|error| BootError::Redis(error.to_string()))?;
+            let relay = Relay::through_redis(hub, link.clone(), stop.clone());
+            (Arc::new(RedisQueue::new(link, clock.clone())), relay)
+        }
+        None => (Arc::new(MemoryQueue::default()), Relay::local(hub)),
+    };
+    Ok(Engine::new(store, queue, relay, clock))
+}
+
+/// The providers that the configuration names.
+pub fn providers(config: &Config) -> Result<Providers, BootError> {
+    let mut builder = Providers::builder();
+    if config.simulated.unwrap_or(true) {
+        let word_delay_ms = config.simulated_word_ms.unwrap_or(20);
+        builder = builder.simulated_with(SimulatedConfig { word_delay_ms });
+    }
+    for (name, provider) in &config.providers {
+        let mut openai = OpenAiConfig::new(name, &provider.base_url);
+        openai.api_key = provider.api_key.as_ref().map(|key| key.expose().to_owned().into());
+        if !provider.models.is_empty() {
+            openai.models = Models::Listed(provider.models.clone());
+        }
+        builder = builder.openai(openai);
+    }
+    builder.build().map_err(|error| BootError::Providers(error.to_string()))
+}
+
+/// Reads a price book from a TOML file, or the built-in one.
+pub fn price_book(path: Option<&Path>) -> Result<PriceBook, BootError> {
+    let shown = path.map_or_else(|| "prices/default.toml".to_owned(), |path| path.display().to_string());
+    let broken = |problems: String| BootError::Prices { path: shown.clone(), problems };
+    let text = match path {
+        None => DEFAULT_PRICES.to_owned(),
+        Some(path) => std::fs::read_to_string(path).map_err(|error| broken(error.to_string()))?,
+    };
+    let value: serde_json::Value = toml::from_str(&text).map_err(|error| broken(error.to_string()))?;
+    PriceBook::from_value(value).map_err(|problems| {
+        broken(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })
+}
+
+/// Brings the schema up to date and activates the price book.
+pub async fn migrate(engine: &Engine, prices: &PriceBook) -> Result<(), BootError> {
+    engine.store().migrate().await?;
+    engine.activate_prices(prices).await?;
+    Ok(())
+}
+
+/// A tenant with its wallet, made when it does not exist.
+pub async fn ensure_tenant(engine: &Engine, name: &str) -> Result<(TenantId, WalletId), StoreError> {
+    let store = engine.store();
+    let now = engine.clock().now();
+    let tenant = match store.tenant_named(name).await? {
+        Some(tenant) => tenant,
+        None => {
+            let tenant = new_id();
+            store.add_tenant(tenant, name, now).await?;
+            tenant
+        }
+    };
+    let wallet = match store.wallet_of(tenant, now).await? {
+        Some(wallet) => wallet.id,
+        None => {
+            let wallet = new_id();
+            engine.open_wallet(wallet, tenant).await?;
+            wallet
+        }
+    };
+    Ok((tenant, wallet))
+}
+
+/// A new API key; the secret is shown once and not kept.
+pub async fn create_key(
+    store: &Arc<dyn Store>,
+    tenant: TenantId,
+    name: &str,
+    role: Role,
+    now: bursar_domain::time::Timestamp,
+) -> Result<(ApiKey, String), StoreError> {
+    let (secret, prefix, hash) = crate::http::new_secret();
+    let id: KeyId = new_id();
+    let key = ApiKey { id, tenant_id: tenant, name: name.to_owned(), prefix, role, created_at: now, revoked_at: None };
+    store.add_key(&key, &hash).await?;
+    Ok((key, secret))
+}
+
+/// Installs what TLS needs, once per process.
+pub fn install_crypto() {
+    // an error means that it was installed before, which is fine
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Loads the tokenizers in the background, so that the first step does not wait for them.
+pub fn warm_up() {
+    tokio::task::spawn_blocking(bursar_workers::tokens::warm_up);
+}
+
+/// Fires on SIGTERM or Ctrl-C.
+pub async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// How long a lease lasts.
+pub fn lease(config: &Config) -> Result<Duration, BootError> {
+    Ok(Duration::from_millis(config.lease_ms()?))
+}

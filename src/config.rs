@@ -1,0 +1,254 @@
+//! Configuration: flags over environment over one TOML file over defaults. The only module that reads the environment.
+//!
+//! Everything is read and checked before anything starts. Secrets may come from files (`…_FILE`), and are never
+//! printed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Settings of a process. The doc comments are the reference.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where data is kept: `postgres://…` or `sqlite://path`. Environment: `DATABASE_URL`.
+    pub database_url: Option<String>,
+    /// The queue's Redis; without it the queue is in process. Environment: `REDIS_URL`.
+    pub redis_url: Option<String>,
+    /// The port of the API and the dashboard, 8080 by default. Environment: `PORT`.
+    pub port: Option<u16>,
+    /// The address to listen on, `0.0.0.0` by default (`127.0.0.1` for `dev`). Environment: `BURSAR_BIND`.
+    pub bind: Option<String>,
+    /// Where clients reach us; links are made from it. Environment: `BURSAR_PUBLIC_URL`.
+    pub public_url: Option<String>,
+    /// Where people buy credits. Environment: `BURSAR_TOP_UP_URL`.
+    pub top_up_url: Option<String>,
+    /// Signs sessions and stream tokens, at least 32 characters. Needed when several servers share clients; random
+    /// otherwise. Environment: `BURSAR_SESSION_SECRET` or `…_FILE`.
+    pub session_secret: Option<Secret>,
+    /// A price book to activate at `migrate`; the built-in one by default. Environment: `BURSAR_PRICES`.
+    pub prices: Option<PathBuf>,
+    /// How long a lease lasts, e.g. `15s`. Environment: `BURSAR_LEASE`.
+    pub lease: Option<String>,
+    /// How long running steps may take to end when a process stops, e.g. `20s`. Environment: `BURSAR_GRACE`.
+    pub grace: Option<String>,
+    /// Connections to Postgres per process, 16 by default. Environment: `BURSAR_DB_CONNECTIONS`.
+    pub db_connections: Option<u32>,
+    /// Whether the simulated provider serves `simulated-*` models, on by default. Environment: `BURSAR_SIMULATED`.
+    pub simulated: Option<bool>,
+    /// Pause between the simulated provider's words in ms, 20 by default. Environment: `BURSAR_SIMULATED_WORD_MS`.
+    pub simulated_word_ms: Option<u64>,
+    /// OpenAI-compatible providers by name. `OPENAI_API_KEY` (or `…_FILE`) and `OPENAI_BASE_URL` make one named
+    /// `openai` that serves every model no other one lists.
+    pub providers: BTreeMap<String, ProviderConfig>,
+}
+
+/// An OpenAI-compatible endpoint.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProviderConfig {
+    /// The URL before `/chat/completions`.
+    pub base_url: String,
+    /// The key.
+    pub api_key: Option<Secret>,
+    /// A file with the key.
+    pub api_key_file: Option<PathBuf>,
+    /// The models it serves; empty is any.
+    pub models: Vec<String>,
+}
+
+/// Text that is never printed.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Why the configuration can't be used: where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("{path}: {reason}")]
+    File {
+        /// Which file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A value is not what it should be.
+    #[error("{name}: {reason}")]
+    Value {
+        /// The variable or key.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Looks a variable up; empty counts as unset.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// A variable, or the content of the file that `NAME_FILE` names.
+fn secret(name: &str) -> Result<Option<Secret>, ConfigError> {
+    if let Some(value) = variable(name) {
+        return Ok(Some(Secret(value)));
+    }
+    variable(&format!("{name}_FILE")).map(|path| read_secret(Path::new(&path))).transpose()
+}
+
+fn read_secret(path: &Path) -> Result<Secret, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::File { path: path.display().to_string(), reason: error.to_string() })?;
+    Ok(Secret(text.trim().to_owned()))
+}
+
+fn parsed<T: std::str::FromStr>(name: &str) -> Result<Option<T>, ConfigError>
+where
+    T::Err: std::fmt::Display,
+{
+    variable(name)
+        .map(|text| {
+            text.parse().map_err(|error| ConfigError::Value { name: name.to_owned(), reason: format!("`{text}`: {error}") })
+        })
+        .transpose()
+}
+
+impl Config {
+    /// Reads the file (if one is named by `path` or `BURSAR_CONFIG`), then the environment over it.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let named = path.map(Path::to_owned).or_else(|| variable("BURSAR_CONFIG").map(PathBuf::from));
+        let mut config = match named {
+            None => Self::default(),
+            Some(path) => {
+                let shown = path.display().to_string();
+                let file = |reason: String| ConfigError::File { path: shown.clone(), reason };
+                let text = std::fs::read_to_string(&path).map_err(|error| file(error.to_string()))?;
+                toml::from_str(&text).map_err(|error| file(error.to_string()))?
+            }
+        };
+        config.read_environment()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn read_environment(&mut self) -> Result<(), ConfigError> {
+        fn over<T>(slot: &mut Option<T>, value: Option<T>) {
+            if value.is_some() {
+                *slot = value;
+            }
+        }
+        over(&mut self.database_url, variable("DATABASE_URL"));
+        over(&mut self.redis_url, variable("REDIS_URL"));
+        over(&mut self.port, parsed("PORT")?);
+        over(&mut self.bind, variable("BURSAR_BIND"));
+        over(&mut self.public_url, variable("BURSAR_PUBLIC_URL"));
+        over(&mut self.top_up_url, variable("BURSAR_TOP_UP_URL"));
+        over(&mut self.session_secret, secret("BURSAR_SESSION_SECRET")?);
+        over(&mut self.prices, variable("BURSAR_PRICES").map(PathBuf::from));
+        over(&mut self.lease, variable("BURSAR_LEASE"));
+        over(&mut self.grace, variable("BURSAR_GRACE"));
+        over(&mut self.db_connections, parsed("BURSAR_DB_CONNECTIONS")?);
+        over(&mut self.simulated, parsed("BURSAR_SIMULATED")?);
+        over(&mut self.simulated_word_ms, parsed("BURSAR_SIMULATED_WORD_MS")?);
+        let (key, url) = (secret("OPENAI_API_KEY")?, variable("OPENAI_BASE_URL"));
+        if key.is_some() || url.is_some() {
+            let openai = self.providers.entry("openai".to_owned()).or_default();
+            over(&mut openai.api_key, key);
+            if let Some(url) = url {
+                openai.base_url = url;
+            } else if openai.base_url.is_empty() {
+                "https://api.openai.com/v1".clone_into(&mut openai.base_url);
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), ConfigError> {
+        let wrong = |name: &str, reason: &str| ConfigError::Value { name: name.to_owned(), reason: reason.to_owned() };
+        if self.session_secret.as_ref().is_some_and(|secret| secret.expose().len() < 32) {
+            return Err(wrong("session_secret", "must have at least 32 characters"));
+        }
+        self.lease_ms()?;
+        self.grace_ms()?;
+        for (name, provider) in &mut self.providers {
+            if !provider.base_url.starts_with("http://") && !provider.base_url.starts_with("https://") {
+                return Err(wrong(&format!("providers.{name}.base_url"), "must begin with http:// or https://"));
+            }
+            if let (None, Some(path)) = (&provider.api_key, &provider.api_key_file) {
+                provider.api_key = Some(read_secret(path)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// How long a lease lasts.
+    pub fn lease_ms(&self) -> Result<u64, ConfigError> {
+        let lease = duration_ms("lease", self.lease.as_deref(), bursar_domain::limits::LEASE_MS as u64)?;
+        if (1_000..=600_000).contains(&lease) {
+            return Ok(lease);
+        }
+        Err(ConfigError::Value { name: "lease".to_owned(), reason: "must be between 1s and 10m".to_owned() })
+    }
+
+    /// How long running steps may take to end when the process stops.
+    pub fn grace_ms(&self) -> Result<u64, ConfigError> {
+        duration_ms("grace", self.grace.as_deref(), 20_000)
+    }
+}
+
+fn duration_ms(name: &str, text: Option<&str>, default: u64) -> Result<u64, ConfigError> {
+    let Some(text) = text else { return Ok(default) };
+    let wrong = || ConfigError::Value {
+        name: name.to_owned(),
+        reason: format!("`{text}` is no duration: write e.g. 500ms, 15s or 2m"),
+    };
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    match unit {
+        "ms" => Ok(number),
+        "s" => Ok(number.saturating_mul(1_000)),
+        "m" => Ok(number.saturating_mul(60_000)),
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_in_the_file_is_refused_by_name() {
+        let refused = toml::from_str::<Config>("databse_url = \"sqlite://x\"").expect_err("misspelt");
+        assert!(refused.to_string().contains("databse_url"), "{refused}");
+    }
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let config: Config = toml::from_str("session_secret = \"0123456789abcdef0123456789abcdef\"").expect("valid");
+        assert!(!format!("{config:?}").contains("0123456789abcdef"));
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration_ms("lease", Some("15s"), 0).ok(), Some(15_000));
+        assert_eq!(duration_ms("lease", Some("250ms"), 0).ok(), Some(250));
+        assert_eq!(duration_ms("lease", Some("2m"), 0).ok(), Some(120_000));
+        assert!(duration_ms("lease", Some("15"), 0).is_err());
+        assert!(duration_ms("lease", Some("fast"), 0).is_err());
+    }
+}
