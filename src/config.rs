@@ -102,6 +102,23 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// What to log, as `RUST_LOG` says.
+pub fn log_filter() -> Option<String> {
+    variable("RUST_LOG")
+}
+
+/// Where the API is and with which key to call it: `BURSAR_URL`, `BURSAR_API_KEY` (or `…_FILE`).
+pub fn api_target() -> Result<(Option<String>, Option<Secret>), ConfigError> {
+    Ok((variable("BURSAR_URL"), secret("BURSAR_API_KEY")?))
+}
+
+/// The machine's name, for operators.
+pub fn host_name() -> String {
+    variable("HOSTNAME")
+        .or_else(|| std::fs::read_to_string("/etc/hostname").ok().map(|name| name.trim().to_owned()))
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
 /// A variable, or the content of the file that `NAME_FILE` names.
 fn secret(name: &str) -> Result<Option<Secret>, ConfigError> {
     if let Some(value) = variable(name) {

@@ -1,11 +1,27 @@
 //! The command line: one executable for operators, scripts and people who try it out.
+//!
+//! Commands that run the system (`dev`, `server`, `worker`) and that look after its data (`migrate`, `verify`,
+//! `doctor`, `keys`) work on the store; commands for users (`mission`, `workflow`, `wallet`) are clients of the
+//! HTTP API.
 
 mod bench;
+mod client;
+mod dev;
+mod doctor;
+mod keys;
+mod migrate;
+mod mission;
+mod server;
+mod verify;
+mod wallet;
+mod watch;
+mod worker;
+mod workflow;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::Config;
 
@@ -22,8 +38,41 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure: workloads W1–W4 against the embedded store, or against Postgres and Redis.
+    /// Try it: API, workers, dashboard and a simulated model in one process on one SQLite file.
+    Dev(dev::Dev),
+    /// Run the API and the dashboard (with `--with-workers` everything on one machine).
+    Server(server::Server),
+    /// Run worker pools.
+    Worker(worker::Worker),
+    /// Create or update the schema and activate the price book.
+    Migrate,
+    /// Recompute the whole ledger from its entries and name every violation.
+    Verify(verify::Verify),
+    /// Check that database, Redis, clock and providers are as they should be.
+    Doctor,
+    /// Submit, watch, list, get and cancel missions.
+    #[command(subcommand)]
+    Mission(mission::Mission),
+    /// Check and put workflows.
+    #[command(subcommand)]
+    Workflow(workflow::Workflow),
+    /// Show a wallet, give credits.
+    #[command(subcommand)]
+    Wallet(wallet::Wallet),
+    /// Create API keys.
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Measure: workloads W0–W4 against the embedded store, or against Postgres and Redis.
     Bench(bench::Bench),
+    /// Ask the API whether it is ready (for container health checks).
+    Healthcheck(client::Target),
+    /// Print the OpenAPI document.
+    Openapi,
+}
+
+/// The words after `bursar` that exist.
+pub fn command_names() -> Vec<String> {
+    Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect()
 }
 
 /// Runs the command line of this process.
@@ -51,6 +100,45 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     crate::boot::install_crypto();
     let config = Config::load(cli.config.as_deref())?;
     match cli.command {
+        Command::Dev(dev) => dev.run(config).await,
+        Command::Server(server) => server.run(config).await,
+        Command::Worker(worker) => worker.run(config).await,
+        Command::Migrate => migrate::run(&config).await,
+        Command::Verify(verify) => verify.run(&config).await,
+        Command::Doctor => doctor::run(&config).await,
+        Command::Mission(mission) => mission.run().await,
+        Command::Workflow(workflow) => workflow.run().await,
+        Command::Wallet(wallet) => wallet.run().await,
+        Command::Keys(keys) => keys.run(&config).await,
         Command::Bench(bench) => bench.run(&config).await,
+        Command::Healthcheck(target) => client::healthcheck(&target).await,
+        Command::Openapi => {
+            println!("{}", crate::http::openapi().to_pretty_json()?);
+            Ok(ExitCode::SUCCESS)
+        }
     }
+}
+
+/// Starts logging to standard error: pretty on a terminal, JSON lines otherwise. `RUST_LOG` chooses what.
+fn start_logs(default: &str) {
+    use std::io::IsTerminal as _;
+    use tracing_subscriber::EnvFilter;
+    // the library logs broken answers with their content, which may hold prompts
+    let directives = crate::config::log_filter().unwrap_or_else(|| default.to_owned());
+    let filter = EnvFilter::new(format!("{directives},async_openai=off"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = if std::io::stderr().is_terminal() { builder.compact().try_init() } else { builder.json().try_init() };
+    if let Err(error) = started {
+        eprintln!("warning: logs can't be started: {error}");
+    }
+}
+
+/// The database that a command needs, or what to do about its absence.
+fn database_url(config: &Config) -> anyhow::Result<String> {
+    config.database_url.clone().ok_or_else(|| {
+        anyhow::anyhow!(
+            "DATABASE_URL is not set: point it to Postgres (postgres://user:password@host/database) or to a file \
+             (sqlite://.bursar/bursar.db), or run `bursar dev`, which needs nothing"
+        )
+    })
 }

@@ -57,10 +57,10 @@ async fn rows_written(site: &Site) -> anyhow::Result<Option<i64>> {
     if store.dialect() == Dialect::Sqlite {
         return Ok(store.written_rows().await?);
     }
-    // the server publishes counts with a delay: ask until two answers are the same
+    // the server's backends publish their counts about once a second: ask until two answers are the same
     let mut last = -1;
-    for _ in 0..50 {
-        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    for _ in 0..20 {
+        tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
         let written = store.written_rows().await?.context("Postgres counts rows")?;
         if written == last {
             return Ok(Some(written));

@@ -1,0 +1,151 @@
+//! `bursar mission`: submit, watch, list, get, cancel, over the HTTP API.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::client::{Target, json_argument};
+use super::{watch, workflow};
+
+/// `bursar mission …`
+#[derive(Debug, Subcommand)]
+pub enum Mission {
+    /// Submit a mission.
+    Submit {
+        /// The workflow's name, `name@version`, or a file (which is put first).
+        workflow: String,
+        /// The input: a JSON object, or @FILE.
+        #[arg(long, default_value = "{}")]
+        input: String,
+        /// The most it may spend, in credits.
+        #[arg(long, value_name = "CREDITS")]
+        max_credits: Option<String>,
+        /// Makes the submit safe to repeat.
+        #[arg(long, value_name = "KEY")]
+        idempotency_key: Option<String>,
+        /// Stay and show it live.
+        #[arg(long)]
+        watch: bool,
+        /// Print the answer as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show a mission live until it is over. Exits 1 when it does not succeed.
+    Watch {
+        /// mis_…
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List missions, newest first.
+    List {
+        /// Only in this state, e.g. running or failed.
+        #[arg(long)]
+        status: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show one mission as JSON.
+    Get {
+        /// mis_…
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Cancel a mission.
+    Cancel {
+        /// mis_…
+        id: String,
+        /// Why, for the record.
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+impl Mission {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Submit { workflow, input, max_credits, idempotency_key, watch, json, target } => {
+                let client = target.client(false)?;
+                let workflow = put_if_file(&workflow, &target).await?;
+                let mut body = json!({"workflow": workflow, "input": json_argument(&input)?});
+                if let Some(credits) = max_credits {
+                    body["budget"] = json!({"max_credits": credits});
+                }
+                let mut request = client.request(Method::POST, "/v1/missions").json(&body);
+                if let Some(key) = idempotency_key {
+                    request = request.header("Idempotency-Key", key);
+                }
+                let mission: Value = client.send(request).await?.json().await?;
+                let id = mission["id"].as_str().unwrap_or_default();
+                if json {
+                    println!("{}", serde_json::to_string_pretty(&mission)?);
+                } else {
+                    println!("{id}");
+                }
+                if watch { watch::watch(&client, id).await } else { Ok(ExitCode::SUCCESS) }
+            }
+            Self::Watch { id, target } => watch::watch(&target.client(false)?, &id).await,
+            Self::List { status, json, target } => list(&target, status.as_deref(), json).await,
+            Self::Get { id, target } => {
+                let mission = target.client(false)?.get(&format!("/v1/missions/{id}")).await?;
+                println!("{}", serde_json::to_string_pretty(&mission)?);
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Cancel { id, reason, target } => {
+                let client = target.client(false)?;
+                let path = format!("/v1/missions/{id}/cancel");
+                let body = reason.map_or_else(|| json!({}), |reason| json!({"reason": reason}));
+                let mission: Value = client.send(client.request(Method::POST, &path).json(&body)).await?.json().await?;
+                println!("{id} is {}", mission["status"].as_str().unwrap_or("?"));
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+/// A workflow given as a file is put first; its name and version are what is submitted.
+async fn put_if_file(workflow: &str, target: &Target) -> anyhow::Result<String> {
+    let path = PathBuf::from(workflow);
+    let looks_like_file = [".yaml", ".yml", ".json"].iter().any(|ending| workflow.ends_with(ending));
+    if !looks_like_file {
+        return Ok(workflow.to_owned());
+    }
+    let Some(definition) = workflow::read(&path)? else { anyhow::bail!("{workflow} is not valid") };
+    let client = target.client(false)?;
+    let request = client.request(Method::PUT, &format!("/v1/workflows/{}", definition.name)).json(&definition.source);
+    let put: Value = client.send(request).await?.json().await?;
+    Ok(format!("{}@{}", definition.name, put["version"]))
+}
+
+async fn list(target: &Target, status: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    let filter = status.map(|status| format!("&status={status}")).unwrap_or_default();
+    let page = target.client(false)?.get(&format!("/v1/missions?limit=50{filter}")).await?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&page)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{:<31} {:<11} {:<22} {:>7} {:>14}  CREATED", "MISSION", "STATUS", "WORKFLOW", "DONE", "SPENT");
+    for mission in page["data"].as_array().or_else(|| page["items"].as_array()).into_iter().flatten() {
+        let text = |pointer: &str| mission.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+        let number = |pointer: &str| mission.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
+        let workflow = format!("{}@{}", text("/workflow/name"), number("/workflow/version"));
+        let done = format!("{}/{}", number("/progress/done"), number("/progress/total"));
+        let (id, status, spent, created) = (text("/id"), text("/status"), text("/budget/spent"), text("/created_at"));
+        println!("{id:<31} {status:<11} {workflow:<22} {done:>7} {spent:>14}  {created}");
+    }
+    if page["has_more"] == true {
+        println!("(more: use the API with next_cursor)");
+    }
+    Ok(ExitCode::SUCCESS)
+}
