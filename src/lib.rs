@@ -13,4 +13,3 @@ pub mod link;
 pub mod queue;
 pub mod store;
 pub mod stream;
-pub mod verify;
