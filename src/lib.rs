@@ -10,3 +10,4 @@ pub mod link;
 pub mod queue;
 pub mod store;
 pub mod stream;
+pub mod verify;
