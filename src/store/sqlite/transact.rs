@@ -55,7 +55,7 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         wallets: format!("select {} from wallets where id in {}", WALLETS.sqlite_object(false), list(1)),
         calls: [calls(false), calls(true)],
         ops: format!(
-            "select {} from json_each($1) k join ops on wallet_id = k.value ->> 0 and key = k.value ->> 1",
+            "select {} from json_each($1) k join ops on ops.wallet_id = k.value ->> 0 and ops.key = k.value ->> 1",
             OPS.sqlite_object(false)
         )
         .replace("'id', id", "'id', ops.id")
