@@ -13,3 +13,4 @@ pub mod link;
 pub mod queue;
 pub mod store;
 pub mod stream;
+pub mod verify;
