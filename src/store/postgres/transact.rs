@@ -53,6 +53,7 @@ fn load_sql(journals: Journals) -> String {
              and (
                (wallet_id = any($5) and remaining_ucr > 0)
                or (wallet_id in (select wallet_id from m) and remaining_ucr > 0)
+               or id = any($9)
                or id in (select slice.value ->> 'grant' from h, json_array_elements(h.slices) slice (value))
              )
            order by id for update
@@ -173,6 +174,7 @@ async fn attempt(
         .bind(texts(&want.calls))
         .bind(op_wallets)
         .bind(op_keys)
+        .bind(texts(&want.grants))
         .fetch_all(&mut *tx)
         .await?;
     let mut set = WorkingSet::default();

@@ -133,9 +133,10 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     wallets.extend(set.missions.iter().map(|mission| mission.wallet_id));
     wallets.sort_unstable();
     wallets.dedup();
-    let sliced: Vec<_> = set.holds.iter().flat_map(|hold| hold.slices.iter().map(|slice| slice.grant)).collect();
+    let mut grants: Vec<_> = set.holds.iter().flat_map(|hold| hold.slices.iter().map(|slice| slice.grant)).collect();
+    grants.extend(&want.grants);
     let wallets = json_list(&wallets);
-    fetch(connection, set, "grants", &sql.grants, &[&wallets, &json_list(&sliced)]).await?;
+    fetch(connection, set, "grants", &sql.grants, &[&wallets, &json_list(&grants)]).await?;
     fetch(connection, set, "wallets", &sql.wallets, &[&wallets]).await?;
 
     let priced: Vec<_> = set.tasks.iter().filter(|task| task.kind == "agent").map(|task| task.id).collect();
