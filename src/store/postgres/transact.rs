@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use bursar_domain::working_set::WorkingSet;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, Connection, Postgres, Row};
 
 use super::PostgresStore;
 use crate::store::changes::{Write, load_row, writes};
@@ -152,6 +153,22 @@ impl From<StoreError> for Failed {
     }
 }
 
+/// A connection on its way into a transaction. It begins and waits for locks in one message: when that fails or is
+/// given up half-way, the server is inside of a transaction that the driver knows nothing about, and whoever got
+/// the connection next would inherit it with its locks. Such a connection is closed.
+struct Beginning {
+    connection: PoolConnection<Postgres>,
+    has_begun: bool,
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        if !self.has_begun {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
 /// A crash before the commit leaves nothing behind; a crash after it leaves everything, and the caller, who never
 /// heard of it, may repeat the call: settles, submits and grants recognise themselves.
 async fn attempt(
@@ -159,7 +176,9 @@ async fn attempt(
     want: &Want,
     decide: &mut Decide<'_>,
 ) -> Result<(), Failed> {
-    let mut tx = store.pool.begin_with(AssertSqlSafe(begin_sql(want))).await?;
+    let mut beginning = Beginning { connection: store.pool.acquire().await?, has_begun: false };
+    let mut tx = beginning.connection.begin_with(AssertSqlSafe(begin_sql(want))).await?;
+    beginning.has_begun = true;
     let sql = if want.journals == Journals::Open { &LOAD_WITH_JOURNALS } else { &LOAD };
     let (runs, indexes): (Vec<String>, Vec<i32>) =
         want.nodes.iter().map(|(run, index)| (run.to_string(), *index)).unzip();
