@@ -91,9 +91,8 @@ pub fn price_book(path: Option<&Path>) -> Result<PriceBook, BootError> {
         Some(path) => std::fs::read_to_string(path).map_err(|error| broken(error.to_string()))?,
     };
     let value: serde_json::Value = toml::from_str(&text).map_err(|error| broken(error.to_string()))?;
-    PriceBook::from_value(value).map_err(|problems| {
-        broken(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })
+    PriceBook::from_value(value)
+        .map_err(|problems| broken(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
 }
 
 /// Brings the schema up to date and activates the price book.
@@ -107,22 +106,18 @@ pub async fn migrate(engine: &Engine, prices: &PriceBook) -> Result<(), BootErro
 pub async fn ensure_tenant(engine: &Engine, name: &str) -> Result<(TenantId, WalletId), StoreError> {
     let store = engine.store();
     let now = engine.clock().now();
-    let tenant = match store.tenant_named(name).await? {
-        Some(tenant) => tenant,
-        None => {
-            let tenant = new_id();
-            store.add_tenant(tenant, name, now).await?;
-            tenant
-        }
+    let tenant = if let Some(tenant) = store.tenant_named(name).await? {
+        tenant
+    } else {
+        let tenant = new_id();
+        store.add_tenant(tenant, name, now).await?;
+        tenant
     };
-    let wallet = match store.wallet_of(tenant, now).await? {
-        Some(wallet) => wallet.id,
-        None => {
-            let wallet = new_id();
-            engine.open_wallet(wallet, tenant).await?;
-            wallet
-        }
-    };
+    if let Some(wallet) = store.wallet_of(tenant, now).await? {
+        return Ok((tenant, wallet.id));
+    }
+    let wallet = new_id();
+    engine.open_wallet(wallet, tenant).await?;
     Ok((tenant, wallet))
 }
 

@@ -139,7 +139,8 @@ where
 {
     variable(name)
         .map(|text| {
-            text.parse().map_err(|error| ConfigError::Value { name: name.to_owned(), reason: format!("`{text}`: {error}") })
+            text.parse()
+                .map_err(|error| ConfigError::Value { name: name.to_owned(), reason: format!("`{text}`: {error}") })
         })
         .transpose()
 }

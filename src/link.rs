@@ -67,4 +67,3 @@ impl RedisLink {
             .map_err(LinkError::from)
     }
 }
-

@@ -14,7 +14,7 @@ use crate::config;
 /// Where the API is.
 #[derive(Debug, Clone, Args)]
 pub struct Target {
-    /// The API's address (also `BURSAR_URL`) [default: http://localhost:8080].
+    /// The API's address (also `BURSAR_URL`) [default: `http://localhost:8080`].
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// The API key (also `BURSAR_API_KEY` or `BURSAR_API_KEY_FILE`) [default: the key that `bursar dev` wrote].

@@ -117,7 +117,10 @@ impl Dev {
         if simulated {
             println!("  model      simulated: its answers are made up; set OPENAI_API_KEY for a real one");
         }
-        println!("  try        curl -s {url}/v1/missions -H \"Authorization: Bearer $(cat {}/dev-api-key)\" \\", self.data.display());
+        println!(
+            "  try        curl -s {url}/v1/missions -H \"Authorization: Bearer $(cat {}/dev-api-key)\" \\",
+            self.data.display()
+        );
         println!("               -H 'Content-Type: application/json' \\");
         println!("               -d '{{\"workflow\": \"hello\", \"input\": {{\"name\": \"Ada\"}}}}'");
         println!("  stop       Ctrl-C");
@@ -148,11 +151,18 @@ impl Dev {
         let link = crate::dashboard::login_link(app, &keys.admin.0, &format!("/dashboard/missions/{id}"));
         println!("\nThe sample mission {id} builds a small tool with a team of agents:");
         println!("  watch it   {url}{link}");
-        println!("  credits    {} available, {} held for its first step and its fee\n",
-            before["available"].as_str().unwrap_or("?"), mission["budget"]["held"].as_str().unwrap_or("?"));
+        println!(
+            "  credits    {} available, {} held for its first step and its fee\n",
+            before["available"].as_str().unwrap_or("?"),
+            mission["budget"]["held"].as_str().unwrap_or("?")
+        );
         watch::watch(&client, id).await?;
         let after = client.get("/v1/wallet").await?;
-        println!("wallet: {} available, {} held", after["available"].as_str().unwrap_or("?"), after["held"].as_str().unwrap_or("?"));
+        println!(
+            "wallet: {} available, {} held",
+            after["available"].as_str().unwrap_or("?"),
+            after["held"].as_str().unwrap_or("?")
+        );
         println!("Everything keeps running; Ctrl-C stops.");
         Ok(())
     }
@@ -201,7 +211,10 @@ async fn put_samples(engine: &Engine, tenant: TenantId, simulated: bool) -> anyh
             if simulated { workflow::parse_value(&with_simulated_models(definition.source)) } else { Ok(definition) }
         });
         let definition = parsed.map_err(|problems| {
-            anyhow::anyhow!("a sample workflow is broken: {}", problems.first().map(ToString::to_string).unwrap_or_default())
+            anyhow::anyhow!(
+                "a sample workflow is broken: {}",
+                problems.first().map(ToString::to_string).unwrap_or_default()
+            )
         })?;
         engine.put_workflow(tenant, &definition).await?;
     }
@@ -215,7 +228,9 @@ fn with_simulated_models(mut value: serde_json::Value) -> serde_json::Value {
             for (name, field) in fields.iter_mut() {
                 let replaced = with_simulated_models(field.take());
                 *field = match (name.as_str(), replaced.as_str()) {
-                    ("model", Some(model)) if model.contains("mini") || model.contains("nano") => json!("simulated-small"),
+                    ("model", Some(model)) if model.contains("mini") || model.contains("nano") => {
+                        json!("simulated-small")
+                    }
                     ("model", Some(_)) => json!("simulated-large"),
                     _ => replaced,
                 };

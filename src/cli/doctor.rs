@@ -87,6 +87,8 @@ async fn redis(config: &Config, findings: &mut Findings) {
     match asked.await {
         Err(error) => findings.bad("redis", &format!("{error}; workers would poll the database once a second")),
         Ok(info) if info.contains("maxmemory_policy:noeviction") => Findings::good("redis", "reachable, noeviction"),
-        Ok(_) => findings.bad("redis", "maxmemory-policy is not noeviction: jobs may vanish until the sweep finds them"),
+        Ok(_) => {
+            findings.bad("redis", "maxmemory-policy is not noeviction: jobs may vanish until the sweep finds them");
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::store::Role;
 
 /// What a key may do.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum RoleArg {
+pub enum RoleArg {
     /// Missions, workflows and the wallet of its tenant.
     User,
     /// Everything.
@@ -55,11 +55,16 @@ impl Keys {
         };
         let (key, secret) = boot::create_key(engine.store(), tenant_id, &name, role, engine.clock().now()).await?;
         if json {
-            let shown = serde_json::json!({"id": key.id, "tenant_id": tenant_id, "wallet_id": wallet_id, "secret": secret});
+            let shown =
+                serde_json::json!({"id": key.id, "tenant_id": tenant_id, "wallet_id": wallet_id, "secret": secret});
             println!("{shown}");
         } else {
             println!("{secret}");
-            eprintln!("key {} of tenant {tenant} ({tenant_id}), role {}; the secret is shown only now", key.id, role.as_str());
+            eprintln!(
+                "key {} of tenant {tenant} ({tenant_id}), role {}; the secret is shown only now",
+                key.id,
+                role.as_str()
+            );
         }
         engine.store().close().await;
         Ok(ExitCode::SUCCESS)

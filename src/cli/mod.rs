@@ -127,7 +127,8 @@ fn start_logs(default: &str) {
     let directives = crate::config::log_filter().unwrap_or_else(|| default.to_owned());
     let filter = EnvFilter::new(format!("{directives},async_openai=off"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = if std::io::stderr().is_terminal() { builder.compact().try_init() } else { builder.json().try_init() };
+    let started =
+        if std::io::stderr().is_terminal() { builder.compact().try_init() } else { builder.json().try_init() };
     if let Err(error) = started {
         eprintln!("warning: logs can't be started: {error}");
     }

@@ -92,9 +92,9 @@ impl View {
             "task.succeeded" => {
                 self.said.remove(&node);
                 let usage = &data["usage"];
-                let tokens = usage["input_tokens"].as_i64().map(|input| {
-                    format!("  {input} → {} tokens", usage["output_tokens"].as_i64().unwrap_or(0))
-                });
+                let tokens = usage["input_tokens"]
+                    .as_i64()
+                    .map(|input| format!("  {input} → {} tokens", usage["output_tokens"].as_i64().unwrap_or(0)));
                 let ms = data["duration_ms"].as_i64().unwrap_or(0);
                 let line = format!("✔ {node}  {} credits{}  {ms} ms", text("credits"), tokens.unwrap_or_default());
                 self.line(&self.paint("32", &line));

@@ -60,7 +60,8 @@ fn validate(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
 /// Parses a file; prints its problems when it is broken.
 pub(super) fn read(file: &Path) -> anyhow::Result<Option<Definition>> {
     let text = std::fs::read_to_string(file).with_context(|| format!("{} can't be read", file.display()))?;
-    let syntax = if file.extension().is_some_and(|extension| extension == "json") { Syntax::Json } else { Syntax::Yaml };
+    let syntax =
+        if file.extension().is_some_and(|extension| extension == "json") { Syntax::Json } else { Syntax::Yaml };
     match workflow::parse(&text, syntax) {
         Ok(definition) => Ok(Some(definition)),
         Err(problems) => {

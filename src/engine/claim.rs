@@ -164,8 +164,14 @@ impl Engine {
                 nodes.extend(node.uses.iter().map(|index| (task.run_id, *index)));
             }
             missions.push(task.mission_id);
-            let job =
-                ClaimedJob { claimed: task, token: token.to_owned(), definition, context: Value::Null, lease, permit: None };
+            let job = ClaimedJob {
+                claimed: task,
+                token: token.to_owned(),
+                definition,
+                context: Value::Null,
+                lease,
+                permit: None,
+            };
             jobs.push(job);
         }
         nodes.sort_unstable();

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bursar_domain::flow::Facts;
 use bursar_domain::id::{PriceBookId, WorkflowId};
 use bursar_domain::pricing::PriceBook;
-use bursar_domain::working_set::WorkingSet;
 use bursar_domain::workflow::{self, Definition};
+use bursar_domain::working_set::WorkingSet;
 
 use crate::store::{Store, StoreError};
 

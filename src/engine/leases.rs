@@ -74,13 +74,8 @@ impl Leases {
     /// Takes note of a lease that was asked for at `asked`.
     pub(super) fn add(&self, guard: Guard, run_id: RunId, asked: Instant) -> LeaseHandle {
         let handle = LeaseHandle { stop: CancellationToken::new(), cause: Arc::default() };
-        let held = Held {
-            run_id,
-            until: asked + self.lease,
-            stop: handle.stop.clone(),
-            cause: handle.cause.clone(),
-            guard,
-        };
+        let held =
+            Held { run_id, until: asked + self.lease, stop: handle.stop.clone(), cause: handle.cause.clone(), guard };
         self.lock().insert(held.guard.task_id, held);
         handle
     }

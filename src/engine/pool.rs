@@ -12,10 +12,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::Engine;
 use super::claim::{ClaimedJob, PoolConfig, Pump};
 use super::leases::{self, Leases, StopCause};
 use super::run::{self, Runtime};
-use super::Engine;
 use crate::clock::new_id;
 use crate::queue::backend::Feed;
 
@@ -38,13 +38,18 @@ pub struct Drained {
 
 impl WorkerPool {
     /// Starts to take work. `host` is shown to operators.
-    pub fn start(engine: &Engine, providers: Arc<Providers>, pools: &[PoolConfig], host: String, lease: Duration) -> Self {
+    pub fn start(
+        engine: &Engine,
+        providers: Arc<Providers>,
+        pools: &[PoolConfig],
+        host: String,
+        lease: Duration,
+    ) -> Self {
         let worker_id: WorkerId = new_id();
         let heartbeat = lease.mul_f64(limits::HEARTBEAT_MS as f64 / limits::LEASE_MS as f64);
         let leases = Arc::new(Leases::new(lease, heartbeat));
         let drain = CancellationToken::new();
-        let runtime =
-            Arc::new(Runtime { engine: engine.clone(), providers, leases: leases.clone(), worker_id, drain });
+        let runtime = Arc::new(Runtime { engine: engine.clone(), providers, leases: leases.clone(), worker_id, drain });
         let slots_by_pool: BTreeMap<&str, usize> = pools.iter().map(|pool| (pool.name.as_str(), pool.slots)).collect();
         let row = leases::worker_row(worker_id, host, serde_json::json!(slots_by_pool), engine.clock().now());
         let stop_keeper = CancellationToken::new();

@@ -255,13 +255,8 @@ impl Say {
             pending.next_index = index.saturating_add(1);
             (index, std::mem::take(&mut pending.text))
         };
-        let body = FrameBody::Delta {
-            task_id: self.task_id,
-            node: self.node.clone(),
-            attempt: self.attempt,
-            index,
-            text,
-        };
+        let body =
+            FrameBody::Delta { task_id: self.task_id, node: self.node.clone(), attempt: self.attempt, index, text };
         self.relay.publish(Frame { mission_id: self.mission_id, body });
     }
 }

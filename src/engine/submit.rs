@@ -103,16 +103,15 @@ impl Process<Submit, Result<Submitted, SubmitError>> for SubmitBatch {
             let mut answers: Vec<Result<Submitted, SubmitError>> = Vec::with_capacity(items.len());
             for item in &items {
                 let submission = &item.0;
-                let key = submission.idempotency_key.as_ref().map(|key| (submission.tenant_id.to_string(), key.clone()));
+                let key =
+                    submission.idempotency_key.as_ref().map(|key| (submission.tenant_id.to_string(), key.clone()));
                 let twin = key.as_ref().and_then(|key| seen.get(key)).copied();
                 answers.push(match twin.and_then(|index| items.get(index)) {
                     // the same key twice in one batch: the second replays the first, or is refused with it
                     Some(first) if first.0.request_hash != submission.request_hash => Err(SubmitError::KeyReused),
-                    Some(first) => Ok(Submitted {
-                        mission_id: first.0.mission_id,
-                        run_id: first.0.run_id,
-                        replayed: true,
-                    }),
+                    Some(first) => {
+                        Ok(Submitted { mission_id: first.0.mission_id, run_id: first.0.run_id, replayed: true })
+                    }
                     None => submit_one(turn, submission),
                 });
                 if let (Some(key), Some(Ok(_))) = (key, answers.last()) {

@@ -25,13 +25,8 @@ impl Engine {
 
     /// Gives credits. The same reference and content again gives nothing and returns the first grant.
     pub async fn grant(&self, request: &GrantRequest) -> Result<GrantId, GrantError> {
-        let want = Want {
-            op_keys: vec![(request.wallet_id, request.key())],
-            ..Want::wallets([request.wallet_id])
-        };
-        let give = || async {
-            self.decide(&want, &mut |turn| ledger::grant(turn.set, request, turn.now)).await
-        };
+        let want = Want { op_keys: vec![(request.wallet_id, request.key())], ..Want::wallets([request.wallet_id]) };
+        let give = || async { self.decide(&want, &mut |turn| ledger::grant(turn.set, request, turn.now)).await };
         let granted = match give().await {
             // the same grant was posted at the same moment: now it is known
             Err(StoreError::Conflict(Conflict::LedgerKey)) => give().await,

@@ -37,7 +37,11 @@ pub struct WorkflowPut {
 
 impl Engine {
     /// Puts a definition: a new version, unless the newest has the same content. Names without a price are refused.
-    pub async fn put_workflow(&self, tenant: TenantId, definition: &Definition) -> Result<WorkflowPut, PutWorkflowError> {
+    pub async fn put_workflow(
+        &self,
+        tenant: TenantId,
+        definition: &Definition,
+    ) -> Result<WorkflowPut, PutWorkflowError> {
         let (_, prices) = self.active_prices().await?.ok_or(PutWorkflowError::NoPrices)?;
         let problems = unpriced(definition, &prices);
         if !problems.is_empty() {
@@ -49,29 +53,20 @@ impl Engine {
             if let Some(newest) = newest.as_ref().filter(|newest| newest.content_hash == hash) {
                 return Ok(WorkflowPut { workflow: newest.clone(), created: false });
             }
-            let version = newest.map_or(0, |newest| newest.version).saturating_add(1);
-            let id: WorkflowId = new_id();
-            let now = self.clock().now();
-            let added = self
-                .store()
-                .add_workflow(id, tenant, &definition.name, version, &hash, &definition.source, now)
-                .await;
-            match added {
+            let workflow = WorkflowView {
+                id: new_id(),
+                tenant_id: tenant,
+                name: definition.name.clone(),
+                version: newest.map_or(0, |newest| newest.version).saturating_add(1),
+                content_hash: hash.clone(),
+                definition: Some(definition.source.clone()),
+                created_at: self.clock().now(),
+            };
+            match self.store().add_workflow(&workflow).await {
                 // somebody else put a version at the same moment: look again
                 Err(StoreError::Conflict(Conflict::WorkflowVersion)) => {}
                 Err(error) => return Err(error.into()),
-                Ok(()) => {
-                    let workflow = WorkflowView {
-                        id,
-                        tenant_id: tenant,
-                        name: definition.name.clone(),
-                        version,
-                        content_hash: hash,
-                        definition: Some(definition.source.clone()),
-                        created_at: now,
-                    };
-                    return Ok(WorkflowPut { workflow, created: true });
-                }
+                Ok(()) => return Ok(WorkflowPut { workflow, created: true }),
             }
         }
     }

@@ -74,35 +74,33 @@ pub(super) fn expand(dialect: Dialect, sql: &str) -> String {
             rest = after;
             continue;
         };
-        match inner.split_once(':') {
-            Some(("list", n)) => text.push_str(&match dialect {
-                Dialect::Postgres => format!("(select json_array_elements_text(${n}::json))"),
-                Dialect::Sqlite => format!("(select value from json_each(${n}))"),
-            }),
-            Some(("pairs", n)) => text.push_str(&match dialect {
-                Dialect::Postgres => {
-                    format!("(select p.v ->> 0 as a, p.v ->> 1 as b from json_array_elements(${n}::json) p (v))")
-                }
-                Dialect::Sqlite => format!("(select value ->> 0 as a, value ->> 1 as b from json_each(${n}))"),
-            }),
-            Some(("each", array)) => text.push_str(&match dialect {
-                Dialect::Postgres => format!("json_array_elements({array})"),
-                Dialect::Sqlite => format!("json_each({array})"),
-            }),
-            Some(("json", n)) => text.push_str(&match dialect {
-                Dialect::Postgres => format!("${n}::json"),
-                Dialect::Sqlite => format!("${n}"),
-            }),
-            _ => {
-                text.push('{');
-                text.push_str(inner);
-                text.push('}');
-            }
+        match placeholder(dialect, inner) {
+            Some(replaced) => text.push_str(&replaced),
+            None => text.extend(["{", inner, "}"]),
         }
         rest = tail;
     }
     text.push_str(rest);
     text
+}
+
+/// What stands for one placeholder; `None` when it is none.
+fn placeholder(dialect: Dialect, inner: &str) -> Option<String> {
+    let (kind, n) = inner.split_once(':')?;
+    let text = match (kind, dialect) {
+        ("list", Dialect::Postgres) => format!("(select json_array_elements_text(${n}::json))"),
+        ("list", Dialect::Sqlite) => format!("(select value from json_each(${n}))"),
+        ("pairs", Dialect::Postgres) => {
+            format!("(select p.v ->> 0 as a, p.v ->> 1 as b from json_array_elements(${n}::json) p (v))")
+        }
+        ("pairs", Dialect::Sqlite) => format!("(select value ->> 0 as a, value ->> 1 as b from json_each(${n}))"),
+        ("each", Dialect::Postgres) => format!("json_array_elements({n})"),
+        ("each", Dialect::Sqlite) => format!("json_each({n})"),
+        ("json", Dialect::Postgres) => format!("${n}::json"),
+        ("json", Dialect::Sqlite) => format!("${n}"),
+        _ => return None,
+    };
+    Some(text)
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 //!
 //! Portable SQL on top of the engines' `execute` and `rows`.
 
-use bursar_domain::id::{KeyId, PriceBookId, TenantId, WorkerId, WorkflowId};
+use bursar_domain::id::{KeyId, PriceBookId, TenantId, WorkerId};
 use bursar_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::read::WorkflowView;
 use super::{Conflict, Store, StoreError};
 
 /// What a key may do.
@@ -135,27 +136,18 @@ impl dyn Store {
     }
 
     /// Adds a workflow version. The number must be the next one; two writers at once get a conflict.
-    pub async fn add_workflow(
-        &self,
-        id: WorkflowId,
-        tenant: TenantId,
-        name: &str,
-        version: i64,
-        content_hash: &str,
-        definition: &Value,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    pub async fn add_workflow(&self, workflow: &WorkflowView) -> Result<(), StoreError> {
         let sql = "
             insert into workflows (id, tenant_id, name, version, content_hash, definition, created_at)
             values ($1, $2, $3, $4, $5, {json:6}, $7)";
         let args = [
-            id.into(),
-            tenant.into(),
-            name.into(),
-            version.into(),
-            content_hash.into(),
-            definition.clone().into(),
-            now.into(),
+            workflow.id.into(),
+            workflow.tenant_id.into(),
+            workflow.name.as_str().into(),
+            workflow.version.into(),
+            workflow.content_hash.as_str().into(),
+            workflow.definition.clone().unwrap_or_default().into(),
+            workflow.created_at.into(),
         ];
         match self.execute(sql, &args).await {
             Err(StoreError::Conflict(_)) => Err(StoreError::Conflict(Conflict::WorkflowVersion)),

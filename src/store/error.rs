@@ -50,7 +50,9 @@ impl StoreError {
 /// What a constraint's name means. The one place where names become meanings.
 fn meaning(constraint: &str) -> Conflict {
     match constraint {
-        text if text.contains("missions_idempotency") || text.contains("missions.tenant_id, missions.idempotency_key") => {
+        text if text.contains("missions_idempotency")
+            || text.contains("missions.tenant_id, missions.idempotency_key") =>
+        {
             Conflict::MissionKey
         }
         text if text.contains("ops_key") || text.contains("ops.wallet_id, ops.key") => Conflict::LedgerKey,

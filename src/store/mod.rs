@@ -15,10 +15,10 @@ mod schema;
 pub mod sqlite;
 mod want;
 
+pub use catalog::{ApiKey, Role, WorkerRow};
 pub use error::{Conflict, StoreError};
 pub use leases::{Beat, Claim, Claimed, LeaseFate};
 pub use want::{Journals, Want};
-pub use catalog::{ApiKey, Role, WorkerRow};
 
 use std::time::Duration;
 
@@ -54,11 +54,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ///
     /// `decide` may be called again from the start when the database asks to retry. When it leaves the working
     /// set unchanged, nothing is written.
-    async fn transact(
-        &self,
-        want: &Want,
-        decide: &mut Decide<'_>,
-    ) -> Result<(), StoreError>;
+    async fn transact(&self, want: &Want, decide: &mut Decide<'_>) -> Result<(), StoreError>;
 
     /// Takes ready tasks: those that are still ready and whose run is live, and no others.
     async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>, StoreError>;
@@ -73,11 +69,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Runs portable queries as [`Store::rows`] does, all on ONE snapshot of the store: what commits meanwhile is
     /// seen by all of them or by none. Refused when they take longer than `within` altogether.
-    async fn snapshot_rows(
-        &self,
-        queries: &[(&str, &[Arg])],
-        within: Duration,
-    ) -> Result<Vec<Vec<Value>>, StoreError>;
+    async fn snapshot_rows(&self, queries: &[(&str, &[Arg])], within: Duration) -> Result<Vec<Vec<Value>>, StoreError>;
 
     /// Runs one portable statement that writes, durably. Returns how many rows it touched.
     async fn execute(&self, sql: &str, args: &[Arg]) -> Result<u64, StoreError>;

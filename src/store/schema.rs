@@ -123,8 +123,21 @@ table!(CALLS, "usage_calls",
 
 /// Columns, of any table or read, that hold JSON documents.
 pub const JSON_COLUMNS: &[&str] = &[
-    "input", "metadata", "error", "output", "usage", "data", "slices", "legs", "response", "pools", "definition",
-    "content", "body", "columns", "rows",
+    "input",
+    "metadata",
+    "error",
+    "output",
+    "usage",
+    "data",
+    "slices",
+    "legs",
+    "response",
+    "pools",
+    "definition",
+    "content",
+    "body",
+    "columns",
+    "rows",
 ];
 /// Columns, of any table or read, that hold true or false.
 pub const BOOL_COLUMNS: &[&str] =

@@ -62,10 +62,9 @@ impl Hub {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         // topics nobody watches any more leave when somebody new comes
         topics.retain(|_, topic| topic.sender.receiver_count() > 0);
-        let topic = topics.entry(mission).or_insert_with(|| Topic {
-            sender: broadcast::channel(WATCH_CAPACITY).0,
-            snapshots: HashMap::new(),
-        });
+        let topic = topics
+            .entry(mission)
+            .or_insert_with(|| Topic { sender: broadcast::channel(WATCH_CAPACITY).0, snapshots: HashMap::new() });
         Watch { frames: topic.sender.subscribe(), snapshots: topic.snapshots.values().cloned().collect() }
     }
 

@@ -75,7 +75,9 @@ async fn listen(link: RedisLink, hub: Arc<Hub>, origin: String, stop: Cancellati
             && subscription.subscribe(CHANNEL).await.is_ok()
         {
             let mut messages = subscription.on_message();
-            while let Some(message) = tokio::select! { message = messages.next() => message, () = stop.cancelled() => None } {
+            while let Some(message) =
+                tokio::select! { message = messages.next() => message, () = stop.cancelled() => None }
+            {
                 let Ok(text) = message.get_payload::<String>() else { continue };
                 let Some((from, body)) = text.split_once(' ') else { continue };
                 if from == origin {

@@ -48,7 +48,9 @@ pub(super) fn family() -> Family {
 }
 
 fn figures() -> Vec<Part> {
-    let net = |account: &str| format!("select coalesce(sum(inflow - outflow), 0) as what from balances where account = '{account}'");
+    let net = |account: &str| {
+        format!("select coalesce(sum(inflow - outflow), 0) as what from balances where account = '{account}'")
+    };
     let column = |name: &str| format!("select coalesce(sum({name}), 0) as what from wallets");
     vec![
         figure("entries", Unit::Count, "select coalesce(sum(begun), 0) as what from balances"),

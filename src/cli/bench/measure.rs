@@ -97,9 +97,8 @@ pub(super) fn memory_mb(pid: u32) -> Option<f64> {
 pub(super) async fn servers(database_url: &str, redis_url: Option<&str>) -> Vec<(&'static str, u32)> {
     let mut servers = Vec::new();
     if let Ok(mut connection) = <sqlx::PgConnection as sqlx::Connection>::connect(database_url).await
-        && let Ok(file) = sqlx::query_scalar::<_, String>("select pg_read_file('postmaster.pid')")
-            .fetch_one(&mut connection)
-            .await
+        && let Ok(file) =
+            sqlx::query_scalar::<_, String>("select pg_read_file('postmaster.pid')").fetch_one(&mut connection).await
         && let Some(pid) = file.lines().next().and_then(|line| line.parse().ok())
     {
         servers.push(("postgres", pid));

@@ -44,7 +44,7 @@ impl Site {
             }
             let mut admin = sqlx::PgConnection::connect(url).await?;
             sqlx::raw_sql(AssertSqlSafe(format!("create database {name}"))).execute(&mut admin).await?;
-            (with_database(url, &name)?, Ok((url.to_owned(), name.clone())), config.clone())
+            (with_database(url, &name), Ok((url.to_owned(), name.clone())), config.clone())
         } else {
             let folder = std::env::temp_dir().join(&name);
             let config = Config { redis_url: None, ..config.clone() };
@@ -67,7 +67,8 @@ impl Site {
         };
         engine.grant(&grant).await?;
         tokio::spawn(Sweeper::new(engine.clone(), Duration::from_secs(15)).run(stop.clone()));
-        let servers = if postgres { super::measure::servers(&url, config.redis_url.as_deref()).await } else { Vec::new() };
+        let servers =
+            if postgres { super::measure::servers(&url, config.redis_url.as_deref()).await } else { Vec::new() };
         Ok(Self { engine, tenant, wallet, pool: format!("p{}", &name[13..]), servers, slots, stop, database })
     }
 
@@ -101,10 +102,10 @@ impl Site {
 }
 
 /// The same URL with another database.
-fn with_database(url: &str, name: &str) -> anyhow::Result<String> {
+fn with_database(url: &str, name: &str) -> String {
     let (base, query) = url.split_once('?').map_or((url, ""), |(base, query)| (base, query));
     let slash = base.rfind('/').filter(|slash| *slash > "postgres://".len());
     let server = slash.map_or(base, |slash| &base[..slash]);
     let query = if query.is_empty() { String::new() } else { format!("?{query}") };
-    Ok(format!("{server}/{name}{query}"))
+    format!("{server}/{name}{query}")
 }

@@ -64,7 +64,7 @@ async fn submit_many(site: &Site, workflow: WorkflowId, count: usize) -> anyhow:
 /// Waits until no run is live. The store says so, not a counter of ours.
 async fn all_done(site: &Site, count: usize) -> anyhow::Result<()> {
     let sql = "select state, count(*) as n from runs group by state";
-    let deadline = Instant::now() + Duration::from_secs(600);
+    let deadline = Instant::now() + Duration::from_mins(10);
     loop {
         let rows = site.engine.store().rows(sql, &[]).await?;
         let of = |state: &str| rows.iter().find(|row| row["state"] == state).and_then(|row| row["n"].as_u64());

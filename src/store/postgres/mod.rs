@@ -97,11 +97,7 @@ impl Store for PostgresStore {
         Dialect::Postgres
     }
 
-    async fn transact(
-        &self,
-        want: &Want,
-        decide: &mut Decide<'_>,
-    ) -> Result<(), StoreError> {
+    async fn transact(&self, want: &Want, decide: &mut Decide<'_>) -> Result<(), StoreError> {
         transact::transact(self, want, decide).await
     }
 
@@ -119,11 +115,7 @@ impl Store for PostgresStore {
         values(&rows)
     }
 
-    async fn snapshot_rows(
-        &self,
-        queries: &[(&str, &[Arg])],
-        within: Duration,
-    ) -> Result<Vec<Vec<Value>>, StoreError> {
+    async fn snapshot_rows(&self, queries: &[(&str, &[Arg])], within: Duration) -> Result<Vec<Vec<Value>>, StoreError> {
         snapshot::snapshot_rows(self, queries, within).await
     }
 
@@ -147,9 +139,8 @@ impl Store for PostgresStore {
 
     async fn check_schema(&self) -> Result<(), StoreError> {
         let known: i64 = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-        let table: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
-            .fetch_one(&self.pool)
-            .await?;
+        let table: bool =
+            sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(&self.pool).await?;
         let applied: i64 = if table {
             sqlx::query_scalar("select coalesce(max(version), 0) from _sqlx_migrations where success")
                 .fetch_one(&self.pool)

@@ -118,11 +118,7 @@ fn apply_sql(writes: &[Write]) -> String {
     format!("with {} select 1", parts.join(",\n"))
 }
 
-pub(super) async fn transact(
-    store: &PostgresStore,
-    want: &Want,
-    decide: &mut Decide<'_>,
-) -> Result<(), StoreError> {
+pub(super) async fn transact(store: &PostgresStore, want: &Want, decide: &mut Decide<'_>) -> Result<(), StoreError> {
     for _ in 0..MAX_TRIES {
         match attempt(store, want, decide).await {
             Err(Failed::Database(error)) if asks_to_retry(&error) => {
@@ -171,11 +167,7 @@ impl Drop for Beginning {
 
 /// A crash before the commit leaves nothing behind; a crash after it leaves everything, and the caller, who never
 /// heard of it, may repeat the call: settles, submits and grants recognise themselves.
-async fn attempt(
-    store: &PostgresStore,
-    want: &Want,
-    decide: &mut Decide<'_>,
-) -> Result<(), Failed> {
+async fn attempt(store: &PostgresStore, want: &Want, decide: &mut Decide<'_>) -> Result<(), Failed> {
     let mut beginning = Beginning { connection: store.pool.acquire().await?, has_begun: false };
     let mut tx = beginning.connection.begin_with(AssertSqlSafe(begin_sql(want))).await?;
     beginning.has_begun = true;

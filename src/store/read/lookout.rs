@@ -81,7 +81,8 @@ impl dyn Store {
             pool: String,
             ready: i64,
         }
-        let sql = "select pool, count(*) as ready from tasks where state = 'ready' group by pool order by pool limit 256";
+        let sql =
+            "select pool, count(*) as ready from tasks where state = 'ready' group by pool order by pool limit 256";
         Ok(all::<Row>(self.rows(sql, &[]).await?)?.into_iter().map(|row| (row.pool, row.ready)).collect())
     }
 
@@ -166,7 +167,10 @@ impl dyn Store {
             mission_id: MissionId,
         }
         let sql = "select id, mission_id from runs where state in ('failing', 'cancelling') order by id limit $1";
-        Ok(all::<Row>(self.rows(sql, &[limit.into()]).await?)?.into_iter().map(|row| (row.id, row.mission_id)).collect())
+        Ok(all::<Row>(self.rows(sql, &[limit.into()]).await?)?
+            .into_iter()
+            .map(|row| (row.id, row.mission_id))
+            .collect())
     }
 
     /// Tasks of a run that an ending run must end now: nobody works on them, or whoever did vanished.

@@ -248,7 +248,11 @@ impl dyn Store {
     }
 
     /// The mission of a run.
-    pub async fn mission_of_run(&self, tenant: Option<TenantId>, run: RunId) -> Result<Option<MissionView>, StoreError> {
+    pub async fn mission_of_run(
+        &self,
+        tenant: Option<TenantId>,
+        run: RunId,
+    ) -> Result<Option<MissionView>, StoreError> {
         let sql = format!(
             "{MISSION}, m.input from runs r join missions m on m.id = r.mission_id join workflows w on w.id = m.workflow_id
              where r.id = $1 and ($2 is null or r.tenant_id = $2)"
@@ -394,7 +398,8 @@ impl dyn Store {
 
     /// The price book that new runs pin.
     pub async fn active_prices(&self) -> Result<Option<PriceBookId>, StoreError> {
-        let sql = "select id from price_books where activated_at is not null order by activated_at desc, id desc limit 1";
+        let sql =
+            "select id from price_books where activated_at is not null order by activated_at desc, id desc limit 1";
         first(self.rows(sql, &[]).await?.into_iter().map(|mut row| row["id"].take()).collect())
     }
 }

@@ -115,11 +115,7 @@ impl Store for SqliteStore {
         Dialect::Sqlite
     }
 
-    async fn transact(
-        &self,
-        want: &Want,
-        decide: &mut Decide<'_>,
-    ) -> Result<(), StoreError> {
+    async fn transact(&self, want: &Want, decide: &mut Decide<'_>) -> Result<(), StoreError> {
         transact::transact(self, want, decide).await
     }
 
@@ -138,11 +134,7 @@ impl Store for SqliteStore {
         rows.iter().map(row_to_value).collect()
     }
 
-    async fn snapshot_rows(
-        &self,
-        queries: &[(&str, &[Arg])],
-        within: Duration,
-    ) -> Result<Vec<Vec<Value>>, StoreError> {
+    async fn snapshot_rows(&self, queries: &[(&str, &[Arg])], within: Duration) -> Result<Vec<Vec<Value>>, StoreError> {
         snapshot::snapshot_rows(self, queries, within).await
     }
 

@@ -55,11 +55,7 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
     }
 });
 
-pub(super) async fn transact(
-    store: &SqliteStore,
-    want: &Want,
-    decide: &mut Decide<'_>,
-) -> Result<(), StoreError> {
+pub(super) async fn transact(store: &SqliteStore, want: &Want, decide: &mut Decide<'_>) -> Result<(), StoreError> {
     let mut tx = store.writer.begin_with("begin immediate").await?;
     let mut set = WorkingSet::default();
     load(&mut tx, want, &mut set).await?;
