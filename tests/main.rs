@@ -6,3 +6,4 @@ mod queue;
 mod store;
 mod support;
 mod tidy;
+mod verify;

@@ -35,7 +35,7 @@ impl Report {
         self.figures.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Lines for a terminal: figures in two columns, then the violations.
+    /// Lines for a terminal, the last without its end: figures in two columns, then the violations, then a verdict.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         let names = self.figures.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
@@ -47,10 +47,10 @@ impl Report {
             let _ = writeln!(text, "{:4} {}", violation.invariant, violation.what);
         }
         let _ = match (self.violations.len(), self.truncated) {
-            (0, _) => writeln!(text, "no violations"),
-            (1, false) => writeln!(text, "1 violation"),
-            (count, false) => writeln!(text, "{count} violations"),
-            (count, true) => writeln!(text, "{count} violations shown, there are more"),
+            (0, _) => write!(text, "no violations"),
+            (1, false) => write!(text, "1 violation"),
+            (count, false) => write!(text, "{count} violations"),
+            (count, true) => write!(text, "{count} violations shown, there are more"),
         };
         text
     }
@@ -103,10 +103,10 @@ mod tests {
 
     #[test]
     fn a_clean_report_says_so_and_a_truncated_one_that_there_is_more() {
-        assert_eq!(Report::default().to_text(), "no violations\n");
+        assert_eq!(Report::default().to_text(), "no violations");
         assert!(Report::default().is_clean());
         let cut = Report { truncated: true, ..report() };
-        assert!(cut.to_text().ends_with("2 violations shown, there are more\n"));
+        assert!(cut.to_text().ends_with("2 violations shown, there are more"));
         assert!(!cut.is_clean());
     }
 
