@@ -4,6 +4,7 @@
 //! `domain` decides and `workers` do. ARCHITECTURE.md tells the story.
 
 pub mod clock;
+pub mod dashboard;
 pub mod engine;
 pub mod http;
 pub mod link;
