@@ -1,0 +1,144 @@
+//! A mission on one page: where it stands, what it costs, its graph, its tasks, calls and events, what it says and
+//! what came out. Everything but the frame is drawn again whenever the feed says that something changed.
+
+mod graph;
+mod layout;
+mod live;
+mod output;
+mod status;
+mod tables;
+
+pub(super) use layout::Layout;
+pub(super) use live::live;
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use bursar_domain::id::{MissionId, RunId};
+use bursar_domain::time::Timestamp;
+use bursar_domain::workflow::Definition;
+use maud::{Markup, html};
+
+use super::failure::Failure;
+use super::overview::Part;
+use super::session::Viewer;
+use super::shell::{self, Fresh, Place};
+use super::state::Dashboard;
+use crate::engine::CancelError;
+use crate::store::StoreError;
+use crate::store::read::{CallView, EventView, MissionView, TaskView};
+
+/// Tasks read for one page.
+const MOST_TASKS: i64 = 500;
+/// Calls read for one page.
+const MOST_CALLS: i64 = 500;
+/// Events shown: the latest.
+const MOST_EVENTS: i64 = 100;
+
+/// What the page shows.
+struct Shown {
+    now: Timestamp,
+    mission: MissionView,
+    definition: Arc<Definition>,
+    layout: Arc<Layout>,
+    /// In the order of the workflow; with outputs when the mission is over.
+    tasks: Vec<TaskView>,
+    calls: Vec<CallView>,
+    events: Vec<EventView>,
+}
+
+/// The mission, if it exists for this viewer.
+async fn find(dashboard: &Dashboard, viewer: &Viewer, id: MissionId) -> Result<MissionView, Failure> {
+    dashboard.app.engine.store().mission(viewer.scope(), id).await?.ok_or(Failure::NotFound)
+}
+
+/// The page, or its live part.
+pub(super) async fn page(
+    viewer: Viewer,
+    State(dashboard): State<Dashboard>,
+    Path(id): Path<String>,
+    Query(part): Query<Part>,
+) -> Result<Markup, Failure> {
+    let id: MissionId = id.parse().map_err(|_| Failure::NotFound)?;
+    let mission = find(&dashboard, &viewer, id).await?;
+    let shown = load(&dashboard, mission).await?;
+    let parts = parts(&viewer, &shown);
+    if part.is_live() {
+        return Ok(parts);
+    }
+    let path = format!("/dashboard/missions/{id}");
+    let fresh = if shown.mission.state.is_final() {
+        Fresh::Never
+    } else {
+        Fresh::Feed { parts: format!("{path}?part=live"), feed: format!("{path}/live") }
+    };
+    let title = status::title(&shown.mission);
+    Ok(shell::page(&viewer, Place::Missions, &title, shown.now.ms(), &fresh, &parts))
+}
+
+async fn load(dashboard: &Dashboard, mission: MissionView) -> Result<Shown, Failure> {
+    let engine = &dashboard.app.engine;
+    let definition = engine.definition(mission.workflow_id).await?;
+    let definition = definition
+        .ok_or_else(|| StoreError::Corrupt(format!("workflow {} does not exist", mission.workflow_id)))?;
+    let layout = match dashboard.layout(mission.workflow_id) {
+        Some(layout) => layout,
+        None => {
+            let layout = Arc::new(layout::lay_out(&definition).await);
+            dashboard.keep_layout(mission.workflow_id, layout.clone());
+            layout
+        }
+    };
+    let over = mission.state.is_final();
+    let tasks = engine.store().tasks_of_run(mission.run_id, over, MOST_TASKS).await?;
+    let calls = engine.store().calls_of_run(mission.run_id, MOST_CALLS).await?;
+    let before_latest = mission.last_seq.saturating_sub(MOST_EVENTS);
+    let events = engine.store().events(mission.id, before_latest, MOST_EVENTS).await?;
+    Ok(Shown { now: dashboard.now(), mission, definition, layout, tasks, calls, events })
+}
+
+fn parts(viewer: &Viewer, shown: &Shown) -> Markup {
+    html! {
+        (status::section(viewer, shown))
+        (graph::section(&shown.layout, &shown.tasks, shown.definition.nodes.len()))
+        (output::said(shown))
+        (output::results(shown))
+        (tables::tasks(shown))
+        (tables::calls(shown))
+        (tables::events(shown))
+    }
+}
+
+/// Cancels the mission, then shows it.
+pub(super) async fn cancel(
+    viewer: Viewer,
+    State(dashboard): State<Dashboard>,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
+    let id: MissionId = id.parse().map_err(|_| Failure::NotFound)?;
+    find(&dashboard, &viewer, id).await?;
+    if !viewer.may_change() {
+        return Err(Failure::Forbidden("A worker's key may look, not change."));
+    }
+    let reason = format!("cancelled in the dashboard with the key {}…", viewer.key.prefix);
+    match dashboard.app.engine.cancel(id, Some(&reason)).await {
+        Ok(()) => Ok(Redirect::to(&format!("/dashboard/missions/{id}")).into_response()),
+        Err(CancelError::Refused(refusal)) => {
+            Err(Failure::Refused(StatusCode::CONFLICT, format!("The mission was not cancelled: {refusal}.")))
+        }
+        Err(CancelError::Store(error)) => Err(error.into()),
+    }
+}
+
+/// A run's page is its mission's.
+pub(super) async fn run(
+    viewer: Viewer,
+    State(dashboard): State<Dashboard>,
+    Path(id): Path<String>,
+) -> Result<Redirect, Failure> {
+    let id: RunId = id.parse().map_err(|_| Failure::NotFound)?;
+    let mission = dashboard.app.engine.store().mission_of_run(viewer.scope(), id).await?.ok_or(Failure::NotFound)?;
+    Ok(Redirect::to(&format!("/dashboard/missions/{}", mission.id)))
+}

@@ -1,0 +1,135 @@
+//! What a mission says while it runs and what came out of it. What the simulated model made up is labelled, and so is
+//! everything that was made from it.
+
+use std::collections::BTreeSet;
+
+use bursar_domain::state::TaskState;
+use bursar_domain::workflow::Action;
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::super::show;
+use super::Shown;
+use crate::store::read::TaskView;
+
+/// Letters of one output that are shown.
+const MOST_LETTERS: usize = 60_000;
+
+/// The model that a task asks, if it asks one.
+pub(super) fn model<'s>(shown: &'s Shown, task: &TaskView) -> Option<&'s str> {
+    let node = u32::try_from(task.node_index).ok().and_then(|index| shown.definition.node(index))?;
+    match &node.action {
+        Action::Agent(step) => Some(&step.model),
+        Action::Transform(_) | Action::Sleep { .. } => None,
+    }
+}
+
+/// Nodes whose outputs are simulated, or made from what is.
+pub(super) fn simulated_nodes(shown: &Shown) -> BTreeSet<u32> {
+    let mut simulated = BTreeSet::new();
+    // nodes are numbered after everything they use
+    for (node, task) in shown.definition.nodes.iter().zip(&shown.tasks) {
+        let says_so = task.output.as_ref().and_then(|output| output.get("simulated")) == Some(&Value::Bool(true));
+        let made_from = task.output.is_some() && node.uses.iter().any(|used| simulated.contains(used));
+        if says_so || made_from || calls_simulated(shown, task) {
+            simulated.insert(node.index);
+        }
+    }
+    simulated
+}
+
+fn calls_simulated(shown: &Shown, task: &TaskView) -> bool {
+    shown.calls.iter().any(|call| call.task_id == task.id && call.provider == "simulated")
+}
+
+/// What running steps say, word by word.
+pub(super) fn said(shown: &Shown) -> Markup {
+    let speaking: Vec<(&TaskView, &str)> = shown
+        .tasks
+        .iter()
+        .filter(|task| task.state == TaskState::Running)
+        .filter_map(|task| Some((task, model(shown, task)?)))
+        .collect();
+    html! {
+        section #said data-swap aria-label="What running steps say" {
+            @for (task, model) in speaking {
+                article.card.speech {
+                    div.card-head {
+                        h2 { (task.node) " " span.muted { (model) } }
+                        @if calls_simulated(shown, task) { (show::simulated()) }
+                        span.muted { span data-words=(task.node) { "0" } " pieces · " @if let Some(since) = task.started_at { (show::growing(since, shown.now)) } }
+                    }
+                    pre.words data-said=(task.node) data-attempt=(task.attempt) tabindex="0" aria-label={ "text of " (task.node) } {}
+                }
+            }
+        }
+    }
+}
+
+/// What came out, once the mission is over.
+pub(super) fn results(shown: &Shown) -> Markup {
+    let simulated = simulated_nodes(shown);
+    let output_of = |key: &str| {
+        let task = shown.tasks.iter().find(|task| task.node == key)?;
+        Some((task.output.as_ref()?, simulated.contains(&u32::try_from(task.node_index).ok()?)))
+    };
+    let results = shown.definition.outputs.iter().filter_map(|(name, path)| {
+        let (output, simulated) = output_of(path.nodes())?;
+        Some((name, path.resolve(output), simulated))
+    });
+    let results: Vec<_> = results.collect();
+    html! {
+        section #results data-swap aria-label="Output" {
+            @if let Some(error) = &shown.mission.error { (failure(error)) }
+            @if !results.is_empty() {
+                div.card {
+                    h2 { "Output" }
+                    @for (name, value, simulated) in &results { (result(name, value, *simulated, results.len() == 1)) }
+                }
+            }
+        }
+    }
+}
+
+fn failure(error: &Value) -> Markup {
+    let text = |field: &str| error.get(field).and_then(Value::as_str).unwrap_or_default();
+    html! {
+        div.card.failure {
+            h2 { "Error" }
+            p { (text("message")) }
+            p.muted {
+                @if !text("node").is_empty() { "node " code { (text("node")) } " · " }
+                "code " code { (text("code")) }
+                @if !text("class").is_empty() { " · " (text("class")) }
+            }
+        }
+    }
+}
+
+fn result(name: &str, value: &Value, simulated: bool, open: bool) -> Markup {
+    let (text, whole) = readable(value);
+    html! {
+        details.result id={ "result-" (name) } open[open] {
+            summary {
+                strong { (name) } " "
+                @if simulated { (show::simulated()) " " }
+                span.muted { (show::number(text.chars().count())) " characters" @if !whole { ", the beginning" } }
+            }
+            pre tabindex="0" aria-label={ "output " (name) } { (text) }
+        }
+    }
+}
+
+/// A text as it is, an answer's text, or JSON; and whether it is shown whole.
+fn readable(value: &Value) -> (String, bool) {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Object(fields) => match fields.get("text") {
+            Some(Value::String(text)) => text.clone(),
+            _ => serde_json::to_string_pretty(value).unwrap_or_default(),
+        },
+        other => serde_json::to_string_pretty(other).unwrap_or_default(),
+    };
+    let whole = text.chars().count() <= MOST_LETTERS;
+    (show::cut(&text, MOST_LETTERS), whole)
+}

@@ -1,0 +1,213 @@
+//! The tables of a mission's page: tasks, calls, events.
+
+use bursar_domain::credits::Ucr;
+use bursar_domain::state::TaskState;
+use bursar_domain::usage::Usage;
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::super::show;
+use super::output::model;
+use super::Shown;
+use crate::store::read::{CallView, EventView, TaskView};
+
+/// A table inside a card, scrolled sideways where it does not fit.
+fn table(id: &str, title: &str, empty: Option<&str>, note: &Markup, rows: &Markup) -> Markup {
+    html! {
+        section.card id=(id) data-swap aria-labelledby={ (id) "-title" } {
+            div.card-head { h2 id={ (id) "-title" } { (title) } (note) }
+            @if let Some(empty) = empty { p.empty { (empty) } }
+            @else {
+                div.scroll id={ (id) "-scroll" } tabindex="0" role="region" aria-labelledby={ (id) "-title" } {
+                    table { (rows) }
+                }
+            }
+        }
+    }
+}
+
+fn heads(heads: &[(&str, bool)]) -> Markup {
+    html! {
+        thead { tr { @for (head, is_number) in heads { th.n[*is_number] scope="col" { (head) } } } }
+    }
+}
+
+/// Tasks in the order of the workflow.
+pub(super) fn tasks(shown: &Shown) -> Markup {
+    let total = shown.mission.tasks_total;
+    let note = html! {
+        @if total > shown.tasks.len() as i64 {
+            span.muted { "the first " (shown.tasks.len()) " of " (show::number(total)) }
+        }
+    };
+    let head = [
+        ("Node", false),
+        ("State", false),
+        ("Try", true),
+        ("Waited", true),
+        ("Ran", true),
+        ("Held", true),
+        ("Cost", true),
+        ("Tokens in / out", true),
+        ("Model", false),
+    ];
+    let rows = html! {
+        (heads(&head))
+        tbody { @for task in &shown.tasks { (task_row(shown, task)) } }
+    };
+    table("tasks", "Tasks", shown.tasks.is_empty().then_some("No tasks."), &note, &rows)
+}
+
+fn task_row(shown: &Shown, task: &TaskView) -> Markup {
+    // a final state's reason is its error's message; both say the same
+    let reason = task.status_reason.as_deref().filter(|_| task.error.is_none() || !task.state.is_final());
+    html! {
+        tr id={ "task-" (task.node) } tabindex="-1" {
+            th scope="row" {
+                code { (task.node) } @if task.kind != "agent" { " " span.muted { (task.kind) } }
+                @if let Some(reason) = reason { div.reason { (show::cut(reason, 300)) } }
+                @if let Some(error) = &task.error {
+                    div.error { (show::cut(&error.message, 300)) " " code { (error.code) } }
+                }
+            }
+            td {
+                (show::task_badge(task.state))
+                @if task.state == TaskState::Retrying && let Some(due) = task.due_at {
+                    div.muted { "in " (show::duration(due.since_ms(shown.now))) }
+                }
+            }
+            td.n { @if task.attempt > 0 { (task.attempt) } @else { "–" } }
+            td.n { (waited(shown, task)) }
+            td.n { (ran(shown, task)) }
+            td.n { (amount(task.held_ucr)) }
+            td.n { (amount(task.cost_ucr)) }
+            td.n { (tokens(task.usage.as_ref())) }
+            td { @if let Some(model) = model(shown, task) { code { (model) } } @else { "–" } }
+        }
+    }
+}
+
+fn waited(shown: &Shown, task: &TaskView) -> Markup {
+    match (task.ready_at, task.started_at, task.state) {
+        (Some(ready), _, TaskState::Ready | TaskState::Waiting | TaskState::Retrying) => show::growing(ready, shown.now),
+        (Some(ready), Some(started), _) => html! { (show::duration(started.since_ms(ready))) },
+        _ => html! { "–" },
+    }
+}
+
+fn ran(shown: &Shown, task: &TaskView) -> Markup {
+    match (task.started_at, task.ended_at, task.state) {
+        (Some(started), _, TaskState::Running) => show::growing(started, shown.now),
+        (Some(started), Some(ended), _) => html! { (show::duration(ended.since_ms(started))) },
+        _ => html! { "–" },
+    }
+}
+
+fn amount(amount: Ucr) -> Markup {
+    html! { @if amount.is_zero() { span.muted { "–" } } @else { (show::credits(amount)) } }
+}
+
+fn tokens(usage: Option<&Usage>) -> Markup {
+    html! {
+        @if let Some(usage) = usage { (show::number(usage.input_tokens)) " / " (show::number(usage.output_tokens)) }
+        @else { span.muted { "–" } }
+    }
+}
+
+/// Calls to providers, as they were recorded.
+pub(super) fn calls(shown: &Shown) -> Markup {
+    let head = [
+        ("Node", false),
+        ("Call", true),
+        ("Provider and model", false),
+        ("State", false),
+        ("Tokens in / out", true),
+        ("Cost", true),
+        ("Billed", false),
+        ("First token", true),
+        ("Took", true),
+    ];
+    let rows = html! {
+        (heads(&head))
+        tbody { @for call in &shown.calls { (call_row(shown, call)) } }
+    };
+    let empty = shown.calls.is_empty().then_some("No provider was called.");
+    table("calls", "Usage", empty, &html! {}, &rows)
+}
+
+fn call_row(shown: &Shown, call: &CallView) -> Markup {
+    let node = shown.tasks.iter().find(|task| task.id == call.task_id).map_or("?", |task| task.node.as_str());
+    let class = match call.state.as_str() {
+        "done" => "s-succeeded",
+        "sent" => "s-running",
+        "failed" | "lost" => "s-failed",
+        _ => "s-cancelled",
+    };
+    let time = |ms: Option<i64>| ms.map_or_else(|| "–".to_owned(), show::duration);
+    html! {
+        tr {
+            th scope="row" { code { (node) } }
+            td.n { (call.attempt) "." (call.number) }
+            td {
+                (call.provider) " · " code { (call.model) }
+                @if call.provider == "simulated" { " " (show::simulated()) }
+            }
+            td { span class={ "badge " (class) } { (call.state) } }
+            td.n { (tokens(call.usage.as_ref())) @if call.estimated { " " abbr title="Counted by us: the provider reported nothing." { "est." } } }
+            td.n { (amount(call.cost_ucr)) }
+            td { @if call.billable { "yes" } @else { span.muted { "no" } } }
+            td.n { (time(call.first_token_ms)) }
+            td.n { (time(call.duration_ms)) }
+        }
+    }
+}
+
+/// The latest events, the newest first.
+pub(super) fn events(shown: &Shown) -> Markup {
+    let head = [("No.", true), ("Time (UTC)", false), ("Event", false), ("Node", false), ("What it says", false)];
+    let rows = html! {
+        (heads(&head))
+        tbody { @for event in shown.events.iter().rev() { (event_row(event)) } }
+    };
+    let note = html! {
+        @if shown.mission.last_seq > shown.events.len() as i64 {
+            span.muted { "the latest " (shown.events.len()) " of " (show::number(shown.mission.last_seq)) }
+        }
+    };
+    table("events", "Events", shown.events.is_empty().then_some("No events."), &note, &rows)
+}
+
+fn event_row(event: &EventView) -> Markup {
+    html! {
+        tr {
+            td.n.muted { (event.seq) }
+            td { (show::time_of_day(event.at)) }
+            th scope="row" { (event.kind) }
+            td { @if let Some(node) = &event.node { code { (node) } } @if let Some(attempt) = event.attempt.filter(|attempt| *attempt > 1) { span.muted { " try " (attempt) } } }
+            td { (says(&event.data)) }
+        }
+    }
+}
+
+/// What an event carries, in a few words; fields it does not know are left to the API.
+fn says(data: &Value) -> String {
+    let text = |field: &str| data.get(field).and_then(Value::as_str);
+    let mut words = Vec::new();
+    if let Some(error) = data.get("error") {
+        words.extend(error.get("message").and_then(Value::as_str).map(str::to_owned));
+    }
+    words.extend(text("reason").map(str::to_owned));
+    if let Some(ms) = data.get("duration_ms").and_then(Value::as_i64) {
+        words.push(format!("took {}", show::duration(ms)));
+    }
+    if let Some(ms) = data.get("delay_ms").and_then(Value::as_i64) {
+        words.push(format!("tries again in {}", show::duration(ms)));
+    }
+    if let Some(credits) = text("credits").and_then(|credits| credits.parse::<Ucr>().ok()) {
+        words.push(format!("{} credits", show::credits(credits)));
+    }
+    if let Some(tasks) = data.get("tasks").and_then(Value::as_i64) {
+        words.push(format!("{} tasks", show::number(tasks)));
+    }
+    show::cut(&words.join(" · "), 300)
+}

@@ -1,0 +1,6 @@
+//! The dashboard as a browser meets it: pages over a real store, queue and worker pool, through the router.
+
+mod access;
+mod live;
+mod pages;
+mod site;
