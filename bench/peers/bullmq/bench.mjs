@@ -137,8 +137,9 @@ class Site {
     });
   }
 
-  // Resolves when `count` jobs called `name` have completed.
-  completed(name, count) {
+  // Resolves when `more` jobs called `name` have completed from now on.
+  completed(name, more) {
+    const count = (this.counts.get(name) ?? 0) + more;
     return new Promise((resolve, reject) => {
       const late = () => reject(new Error(`${this.counts.get(name) ?? 0} of ${count} '${name}' in ${DEADLINE_MS} ms`));
       this.waits.push({ name, count, resolve, reject, timer: setTimeout(late, DEADLINE_MS) });
@@ -160,41 +161,44 @@ class Site {
 }
 
 // ---- the workloads -------------------------------------------------------------------------------------------
+//
+// Each warms its processes up with a tenth of the work before the clock starts: a fresh Node compiles for a while.
 
 async function inChunks(items, size, add) {
   for (let i = 0; i < items.length; i += size) await add(items.slice(i, i + size));
 }
 
 const seconds = (since) => (performance.now() - since) / 1000;
+const repeated = (count, item) => Array.from({ length: count }, () => item);
+const node = (name, needs, children) => ({ name, queueName: QUEUE, data: { needs }, opts: DONE, children });
+
+// Runs `count` flows of five and answers how long that took; with workers running, as `bursar bench W1` does.
+async function fives(layout, { flows }, add) {
+  const site = await Site.open(layout);
+  await site.work();
+  const warm = Math.ceil(flows / 10);
+  await Promise.all([site.completed('last', warm), add(site, warm)]);
+  const start = performance.now();
+  await Promise.all([site.completed('last', flows), add(site, flows)]);
+  const elapsed = seconds(start);
+  await site.close((warm + flows) * 5);
+  return { nodes: (warm + flows) * 5, nodes_per_s: (flows * 5) / elapsed, elapsed_s: elapsed };
+}
 
 // W1, the diamond: first step → three → last. A flow is a tree, so the first step adds the flow of the other four
 // when it runs; this is how BullMQ expresses a node that several others need.
-async function diamond(layout, { flows }) {
-  const site = await Site.open(layout);
-  await site.work();
-  const start = performance.now();
-  const done = site.completed('last', flows);
-  const jobs = Array.from({ length: flows }, () => ({ name: 'first', data: {}, opts: DONE }));
-  await Promise.all([done, inChunks(jobs, CHUNK.flows, (chunk) => site.queue.addBulk(chunk))]);
-  const elapsed = seconds(start);
-  await site.close(flows * 5);
-  return { nodes_per_s: (flows * 5) / elapsed, elapsed_s: elapsed };
+function diamond(layout, sizes) {
+  const first = { name: 'first', data: {}, opts: DONE };
+  return fives(layout, sizes, (site, count) =>
+    inChunks(repeated(count, first), CHUNK.flows, (chunk) => site.queue.addBulk(chunk)));
 }
 
-// W1 as one tree of five added at once: three leaves → one → last. Not the diamond (nothing fans out), but the
-// cheapest five-node flow BullMQ has, and so the highest figure it can be given.
-async function tree(layout, { flows }) {
-  const site = await Site.open(layout);
-  await site.work();
-  const job = (name, needs, children) => ({ name, queueName: QUEUE, data: { needs }, opts: DONE, children });
-  const flow = job('last', 1, [job('middle', 3, ['b', 'c', 'd'].map((name) => job(name)))]);
-  const start = performance.now();
-  const done = site.completed('last', flows);
-  const all = Array.from({ length: flows }, () => flow);
-  await Promise.all([done, inChunks(all, CHUNK.flows, (chunk) => site.flows.addBulk(chunk))]);
-  const elapsed = seconds(start);
-  await site.close(flows * 5);
-  return { nodes_per_s: (flows * 5) / elapsed, elapsed_s: elapsed };
+// W1 as one tree of five added at once: three leaves → one → last. Not the diamond (nothing fans out), but a
+// five-node flow without a second add.
+function tree(layout, sizes) {
+  const flow = node('last', 1, [node('middle', 3, ['b', 'c', 'd'].map((name) => node(name)))]);
+  return fives(layout, sizes, (site, count) =>
+    inChunks(repeated(count, flow), CHUNK.flows, (chunk) => site.flows.addBulk(chunk)));
 }
 
 // W2: chains of three, one after another, on an idle system: from the add to the completion of the last step, seen
@@ -202,35 +206,39 @@ async function tree(layout, { flows }) {
 async function chain(layout, { chains }) {
   const site = await Site.open(layout);
   await site.work();
-  const job = (name, needs, children) => ({ name, queueName: QUEUE, data: { needs }, opts: DONE, children });
-  const flow = job('last', 1, [job('middle', 1, [job('leaf')])]);
+  const flow = node('last', 1, [node('middle', 1, [node('leaf')])]);
   const times = [];
-  for (let i = 0; i < chains; i += 1) {
+  const warm = Math.ceil(chains / 10);
+  for (let i = 0; i < warm + chains; i += 1) {
     const start = performance.now();
-    const done = site.completed('last', i + 1);
-    await Promise.all([done, site.flows.add(flow)]);
-    times.push(performance.now() - start);
+    await Promise.all([site.completed('last', 1), site.flows.add(flow)]);
+    if (i >= warm) times.push(performance.now() - start);
   }
-  await site.close(chains * 3);
+  await site.close((warm + chains) * 3);
   times.sort((a, b) => a - b);
   const at = (percent) => times[Math.min(Math.floor((times.length * percent) / 100), times.length - 1)];
-  return { p50_ms: at(50), p95_ms: at(95), p99_ms: at(99) };
+  return { nodes: (warm + chains) * 3, p50_ms: at(50), p95_ms: at(95), p99_ms: at(99) };
 }
 
-// W3: single jobs, added in bulk while nobody works, then drained.
+// W3: single jobs, added in bulk while the queue is paused, then drained.
 async function flat(layout, { jobs }) {
   const site = await Site.open(layout);
-  const all = Array.from({ length: jobs }, () => ({ name: 'flat', data: {}, opts: DONE }));
+  const add = (count) =>
+    inChunks(repeated(count, { name: 'flat', data: {}, opts: DONE }), CHUNK.jobs, (chunk) => site.queue.addBulk(chunk));
+  await site.work();
+  const warm = Math.ceil(jobs / 10);
+  await Promise.all([site.completed('flat', warm), add(warm)]);
+  await site.queue.pause();
   const start = performance.now();
-  await inChunks(all, CHUNK.jobs, (chunk) => site.queue.addBulk(chunk));
+  await add(jobs);
   const added = seconds(start);
   const done = site.completed('flat', jobs);
-  const started = performance.now();
-  await site.work();
+  const resumed = performance.now();
+  await site.queue.resume();
   await done;
-  const drained = seconds(started);
-  await site.close(jobs);
-  return { added_per_s: jobs / added, drained_per_s: jobs / drained };
+  const drained = seconds(resumed);
+  await site.close(warm + jobs);
+  return { nodes: warm + jobs, added_per_s: jobs / added, drained_per_s: jobs / drained };
 }
 
 // ---- measuring -----------------------------------------------------------------------------------------------
@@ -249,30 +257,37 @@ function median(runs) {
 const round = (number) => Number(number.toPrecision(4));
 const loads = () => os.loadavg().map((load) => Number(load.toFixed(2)));
 
-async function once(workload, layout, sizes, redisPid) {
-  const before = [cpuSeconds(process.pid), cpuSeconds(redisPid)];
-  const figures = await workload(layout, sizes);
-  return { ...figures, node_cpu_s: cpuSeconds(process.pid) - before[0], redis_cpu_s: cpuSeconds(redisPid) - before[1] };
+async function once(workload, layout, sizes) {
+  const cpu = () => [cpuSeconds(process.pid), cpuSeconds(options.redisPid)];
+  const before = cpu();
+  const { nodes, ...figures } = await workload(layout, sizes);
+  const [ofNode, ofRedis] = cpu().map((after, i) => ((after - before[i]) * 1e6) / nodes);
+  return { ...figures, node_cpu_us_per_job: ofNode, redis_cpu_us_per_job: ofRedis };
 }
 
-// Tries every layout at a quarter of the size and answers with the best by `figure`.
-async function tuned(workload, figure, sizes, redisPid) {
+// Tries every layout at a quarter of the size, then the best three at full size, and answers with all that was
+// tried, best first: neighbours on the machine make a single try unreliable.
+async function tuned(workload, figure, sizes) {
   const quarter = Object.fromEntries(Object.entries(sizes).map(([name, size]) => [name, Math.ceil(size / 4)]));
-  const tried = [];
-  for (const layout of LAYOUTS) {
-    const result = await once(workload, layout, quarter, redisPid);
-    tried.push({ layout, [figure]: round(result[figure]) });
-  }
-  return tried.sort((a, b) => b[figure] - a[figure]);
+  const byFigure = (a, b) => b[figure] - a[figure];
+  const tries = async (layouts, size) => {
+    const tried = [];
+    for (const layout of layouts) tried.push({ layout, [figure]: round((await once(workload, layout, size))[figure]) });
+    return tried.sort(byFigure);
+  };
+  const [first, second, third, ...rest] = await tries(LAYOUTS, quarter);
+  const finals = await tries([first, second, third].map(({ layout }) => layout), sizes);
+  return { layout: finals[0].layout, tried: { full_size: finals, quarter_size: [first, second, third, ...rest] } };
 }
 
-async function measure(name, workload, best, others) {
-  const { sizes, repeat, redisPid } = options;
+async function measure(name, workload, layout, others) {
+  const { sizes, repeat } = options;
   const load = loads();
   const runs = [];
-  for (let i = 0; i < repeat; i += 1) runs.push(await once(workload, best, sizes, redisPid));
-  console.error(`${name}: ${JSON.stringify(median(runs))}`);
-  return { workload: name, layout: best, median: median(runs), runs: runs.map((run) => median([run])), ...others, load_before: load, load_after: loads() };
+  for (let i = 0; i < repeat; i += 1) runs.push(await once(workload, layout, sizes));
+  const summary = { workload: name, layout, load_before: load, load_after: loads(), median: median(runs) };
+  console.error(JSON.stringify(summary));
+  return { ...summary, runs: runs.map((run) => median([run])), ...others };
 }
 
 async function versions() {
@@ -299,12 +314,13 @@ async function main() {
   const { redisPid, ...about } = await versions();
   options = { repeat, sizes, redisPid };
   const results = [];
-  for (const [name, workload, figure] of [['W1 diamond', diamond, 'nodes_per_s'], ['W1 tree', tree, 'nodes_per_s'], ['W3', flat, 'drained_per_s']]) {
-    const tried = await tuned(workload, figure, sizes, redisPid);
-    results.push(await measure(name, workload, tried[0].layout, { tried }));
+  const rates = [['W1 diamond', diamond, 'nodes_per_s'], ['W1 tree', tree, 'nodes_per_s'], ['W3', flat, 'drained_per_s']];
+  for (const [name, workload, figure] of rates) {
+    const { layout, tried } = await tuned(workload, figure, sizes);
+    results.push(await measure(name, workload, layout, { tried }));
   }
   for (const driver of ['ioredis', 'node-redis']) {
-    results.push(await measure(`W2 ${driver}`, chain, { driver, processes: 0, workers: 1, concurrency: 8 }, {}));
+    results.push(await measure('W2', chain, { driver, processes: 0, workers: 1, concurrency: 8 }, {}));
   }
   const machine = { cpus: os.cpus().length, model: os.cpus()[0]?.model, memory_mb: Math.round(os.totalmem() / 2 ** 20) };
   console.log(JSON.stringify({ peer: 'bullmq', ...about, machine, sizes, repeat, results }, null, 2));
