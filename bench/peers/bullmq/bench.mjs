@@ -19,7 +19,9 @@ const QUEUE = 'peer';
 const CHUNK = { flows: 100, jobs: 1000 };
 const DONE = { removeOnComplete: true };
 // about 100 bytes of JSON, the same text as the steps of `bursar bench`
-const RESULT = { text: 'about one hundred bytes of text, as a step of an agent would hand to its children, and no more' };
+const RESULT = {
+  text: 'about one hundred bytes of text, as a step of an agent would hand to its children, and no more',
+};
 const DEADLINE_MS = 120_000;
 
 // Layouts to try: worker processes (0: inside the producer's), Worker instances in each, jobs at once per instance.
@@ -141,7 +143,8 @@ class Site {
   completed(name, more) {
     const count = (this.counts.get(name) ?? 0) + more;
     return new Promise((resolve, reject) => {
-      const late = () => reject(new Error(`${this.counts.get(name) ?? 0} of ${count} '${name}' in ${DEADLINE_MS} ms`));
+      const soFar = () => this.counts.get(name) ?? 0;
+      const late = () => reject(new Error(`${soFar()} of ${count} '${name}' in ${DEADLINE_MS} ms`));
       this.waits.push({ name, count, resolve, reject, timer: setTimeout(late, DEADLINE_MS) });
     });
   }
@@ -223,8 +226,8 @@ async function chain(layout, { chains }) {
 // W3: single jobs, added in bulk while the queue is paused, then drained.
 async function flat(layout, { jobs }) {
   const site = await Site.open(layout);
-  const add = (count) =>
-    inChunks(repeated(count, { name: 'flat', data: {}, opts: DONE }), CHUNK.jobs, (chunk) => site.queue.addBulk(chunk));
+  const job = { name: 'flat', data: {}, opts: DONE };
+  const add = (count) => inChunks(repeated(count, job), CHUNK.jobs, (chunk) => site.queue.addBulk(chunk));
   await site.work();
   const warm = Math.ceil(jobs / 10);
   await Promise.all([site.completed('flat', warm), add(warm)]);
@@ -272,7 +275,10 @@ async function tuned(workload, figure, sizes) {
   const byFigure = (a, b) => b[figure] - a[figure];
   const tries = async (layouts, size) => {
     const tried = [];
-    for (const layout of layouts) tried.push({ layout, [figure]: round((await once(workload, layout, size))[figure]) });
+    for (const layout of layouts) {
+      const result = await once(workload, layout, size);
+      tried.push({ layout, [figure]: round(result[figure]) });
+    }
     return tried.sort(byFigure);
   };
   const [first, second, third, ...rest] = await tries(LAYOUTS, quarter);
@@ -300,7 +306,13 @@ async function versions() {
   const version = (name) => require(`${name}/package.json`).version;
   return {
     redisPid: Number(field('process_id')),
-    versions: { node: process.versions.node, bullmq: version('bullmq'), ioredis: version('ioredis'), 'node-redis': version('redis'), redis: field('redis_version') },
+    versions: {
+      node: process.versions.node,
+      bullmq: version('bullmq'),
+      ioredis: version('ioredis'),
+      'node-redis': version('redis'),
+      redis: field('redis_version'),
+    },
     redis_config: Object.fromEntries([0, 2, 4].map((index) => [config[index], config[index + 1]])),
   };
 }
@@ -308,13 +320,21 @@ async function versions() {
 let options;
 
 async function main() {
-  const number = (value) => ({ type: 'string', default: String(value) });
-  const { values } = parseArgs({ options: { repeat: number(3), flows: number(2000), chains: number(200), jobs: number(20000) } });
-  const { repeat, ...sizes } = Object.fromEntries(Object.entries(values).map(([name, value]) => [name, Number(value)]));
+  const defaults = { repeat: 3, flows: 2000, chains: 200, jobs: 20000 };
+  const flag = ([name, value]) => [name, { type: 'string', default: String(value) }];
+  const { values } = parseArgs({ options: Object.fromEntries(Object.entries(defaults).map(flag)) });
+  const { repeat, ...sizes } = Object.fromEntries(Object.entries(values).map(([name, text]) => [name, Number(text)]));
+  for (const [name, count] of Object.entries({ repeat, ...sizes })) {
+    if (!Number.isInteger(count) || count < 1) throw new Error(`--${name} must be a whole number from 1`);
+  }
   const { redisPid, ...about } = await versions();
   options = { repeat, sizes, redisPid };
   const results = [];
-  const rates = [['W1 diamond', diamond, 'nodes_per_s'], ['W1 tree', tree, 'nodes_per_s'], ['W3', flat, 'drained_per_s']];
+  const rates = [
+    ['W1 diamond', diamond, 'nodes_per_s'],
+    ['W1 tree', tree, 'nodes_per_s'],
+    ['W3', flat, 'drained_per_s'],
+  ];
   for (const [name, workload, figure] of rates) {
     const { layout, tried } = await tuned(workload, figure, sizes);
     results.push(await measure(name, workload, layout, { tried }));
@@ -322,7 +342,8 @@ async function main() {
   for (const driver of ['ioredis', 'node-redis']) {
     results.push(await measure('W2', chain, { driver, processes: 0, workers: 1, concurrency: 8 }, {}));
   }
-  const machine = { cpus: os.cpus().length, model: os.cpus()[0]?.model, memory_mb: Math.round(os.totalmem() / 2 ** 20) };
+  const [cpu] = os.cpus();
+  const machine = { cpus: os.cpus().length, model: cpu?.model, memory_mb: Math.round(os.totalmem() / 2 ** 20) };
   console.log(JSON.stringify({ peer: 'bullmq', ...about, machine, sizes, repeat, results }, null, 2));
 }
 
