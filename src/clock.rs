@@ -69,6 +69,21 @@ pub fn new_token() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
+/// 256 random bits, for secrets.
+pub fn random_bytes() -> [u8; 32] {
+    rand::random()
+}
+
+/// A random number up to and including `most`, to spread what would otherwise happen at once.
+pub fn jitter(most: u64) -> u64 {
+    rand::random_range(0..=most)
+}
+
+/// The timestamp that an RFC 3339 text names, whatever its offset; cut to milliseconds.
+pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+    chrono::DateTime::parse_from_rfc3339(text).ok().map(|time| Timestamp::from_ms(time.timestamp_millis()))
+}
+
 /// The time of a timestamp as RFC 3339 in UTC with milliseconds.
 pub fn rfc3339(time: Timestamp) -> String {
     chrono::DateTime::from_timestamp_millis(time.ms())

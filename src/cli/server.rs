@@ -49,7 +49,7 @@ impl Server {
         };
         if let Some(port) = self.metrics_port {
             let listener = TcpListener::bind(("127.0.0.1", port)).await.context("the metrics port")?;
-            tokio::spawn(http::serve(listener, http::metrics_router(&app), stop.clone(), HTTP_GRACE));
+            tokio::spawn(http::serve(listener, http::metrics_router(app.clone()), stop.clone(), HTTP_GRACE));
         }
         tracing::info!(address = %listener.local_addr()?, url = app.settings.public_url, "serving");
         let closing = CancellationToken::new();

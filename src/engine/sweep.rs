@@ -77,7 +77,8 @@ impl Sweeper {
         }
         for (grant, wallet) in store.overdue_grants(now, CHUNK).await? {
             let op = new_id();
-            let want = Want::wallets([wallet]);
+            // by its id: one that is used up is marked as well, so that it is found only once
+            let want = Want { grants: vec![grant], ..Want::wallets([wallet]) };
             engine.decide(&want, &mut |turn| ledger::expire(turn.set, grant, op, turn.now)).await?;
         }
         engine.retry_waiters(None).await;

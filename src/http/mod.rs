@@ -1,8 +1,30 @@
 //! HTTP: the public API. Reads from the store, writes through the engine, no business rules of its own.
+//!
+//! `router` has all routes on one page; `problem` all errors in one table; `limits` all limits. A request passes
+//! `serve` (deadlines), `request` (its id, the log), `auth` (who asks), `params` and `json` (what is asked).
 
+mod auth;
+mod conditional;
+mod json;
+mod limits;
+mod metrics;
+mod missions;
+mod page;
+mod params;
+mod problem;
+mod request;
+mod router;
+mod serve;
 mod state;
+mod stream;
+mod types;
 
+pub use metrics::metrics_router;
+pub use problem::{Code, Entry, FieldError, PROBLEM_JSON, Problem, TABLE};
+pub use router::{openapi, router};
+pub use serve::serve;
 pub use state::{App, HttpSettings};
+pub use stream::catalog::StreamEvent;
 
 /// A new API secret: (secret, prefix, SHA-256).
 pub fn new_secret() -> (String, String, String) {

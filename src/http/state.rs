@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::auth::KeyCache;
 use crate::engine::Engine;
+use crate::store::Store;
 
 /// Settings of the public listener.
 #[derive(Debug, Clone)]
@@ -22,4 +24,35 @@ pub struct App {
     pub engine: Engine,
     /// Settings.
     pub settings: Arc<HttpSettings>,
+}
+
+/// What this API's own handlers see: the app, and what they remember between requests.
+#[derive(Debug, Clone)]
+pub(super) struct Site {
+    /// The app.
+    pub app: App,
+    /// Keys that were valid a moment ago.
+    pub keys: Arc<KeyCache>,
+}
+
+impl Site {
+    /// A site that remembers nothing yet.
+    pub fn new(app: App) -> Self {
+        Self { app, keys: Arc::default() }
+    }
+
+    /// For writes.
+    pub fn engine(&self) -> &Engine {
+        &self.app.engine
+    }
+
+    /// For reads.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        self.app.engine.store()
+    }
+
+    /// Settings.
+    pub fn settings(&self) -> &HttpSettings {
+        &self.app.settings
+    }
 }

@@ -1,4 +1,4 @@
-//! Parameters of portable statements, and the two placeholders that engines write differently.
+//! Parameters of portable statements, and the few placeholders that engines write differently.
 
 use serde_json::Value;
 
@@ -63,7 +63,7 @@ impl From<bursar_domain::time::Timestamp> for Arg {
     }
 }
 
-/// Replaces `{list:n}` and `{pairs:n}` by what the engine understands.
+/// Replaces `{list:n}`, `{pairs:n}`, `{each:x}` and `{json:n}` by what the engine understands.
 pub(super) fn expand(dialect: Dialect, sql: &str) -> String {
     let mut text = String::with_capacity(sql.len().saturating_add(64));
     let mut rest = sql;
@@ -84,6 +84,10 @@ pub(super) fn expand(dialect: Dialect, sql: &str) -> String {
                     format!("(select p.v ->> 0 as a, p.v ->> 1 as b from json_array_elements(${n}::json) p (v))")
                 }
                 Dialect::Sqlite => format!("(select value ->> 0 as a, value ->> 1 as b from json_each(${n}))"),
+            }),
+            Some(("each", array)) => text.push_str(&match dialect {
+                Dialect::Postgres => format!("json_array_elements({array})"),
+                Dialect::Sqlite => format!("json_each({array})"),
             }),
             Some(("json", n)) => text.push_str(&match dialect {
                 Dialect::Postgres => format!("${n}::json"),

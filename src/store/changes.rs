@@ -60,8 +60,25 @@ fn push<'a, V: Serialize + 'a>(
         return Ok(());
     }
     let text = serde_json::to_string(&rows).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    if has_nul(&text) {
+        return Err(StoreError::Refused(format!("a NUL character (U+0000) in a row of {} can't be stored", table.name)));
+    }
     writes.push(Write { table, is_insert, rows: text, count: rows.len() });
     Ok(())
+}
+
+/// Whether a text in the JSON holds U+0000. Postgres can't store it; what one engine refuses, both refuse.
+fn has_nul(json: &str) -> bool {
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        let escape = rest.get(at..).unwrap_or_default();
+        if escape.starts_with("\\u0000") {
+            return true;
+        }
+        // past the escape's letter, so that an escaped backslash does not begin another escape
+        rest = escape.get(2..).unwrap_or_default();
+    }
+    false
 }
 
 /// Puts one loaded row, a JSON text, into the working set.
@@ -96,4 +113,18 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
         other => return Err(StoreError::Corrupt(format!("unknown table {other}"))),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_nul;
+
+    #[test]
+    fn a_nul_is_told_from_its_spelling() {
+        assert!(has_nul(r#"["a\u0000b"]"#));
+        assert!(has_nul(r#"["\\\u0000"]"#));
+        assert!(!has_nul(r#"["\\u0000"]"#));
+        assert!(!has_nul(r#"["\n\u0001 u0000 ä"]"#));
+        assert!(!has_nul(""));
+    }
 }

@@ -86,6 +86,14 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+/// Whether the database stopped a statement because its time was over (SQLite: interrupted).
+pub(super) fn is_cancelled(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_some_and(|code| code == "57014" || code == "9")
+}
+
 /// Whether the database asks to run the whole transaction again (deadlock, serialization failure).
 pub(super) fn asks_to_retry(error: &sqlx::Error) -> bool {
     error

@@ -20,6 +20,8 @@ pub use leases::{Beat, Claim, Claimed, LeaseFate};
 pub use want::{Journals, Want};
 pub use catalog::{ApiKey, Role, WorkerRow};
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bursar_domain::time::Timestamp;
 use bursar_domain::working_set::WorkingSet;
@@ -65,8 +67,17 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn beat(&self, beat: &Beat) -> Result<Vec<LeaseFate>, StoreError>;
 
     /// Runs a portable query that only reads. `{list:n}` in the text stands for the elements of the JSON array
-    /// in parameter n, `{pairs:n}` for pairs (columns `a`, `b`). Each row is an object by column name.
+    /// in parameter n, `{pairs:n}` for pairs (columns `a`, `b`), `{each:x}` for the elements of the JSON array in
+    /// column x (column `value`). Each row is an object by column name.
     async fn rows(&self, sql: &str, args: &[Arg]) -> Result<Vec<Value>, StoreError>;
+
+    /// Runs portable queries as [`Store::rows`] does, all on ONE snapshot of the store: what commits meanwhile is
+    /// seen by all of them or by none. Refused when they take longer than `within` altogether.
+    async fn snapshot_rows(
+        &self,
+        queries: &[(&str, &[Arg])],
+        within: Duration,
+    ) -> Result<Vec<Vec<Value>>, StoreError>;
 
     /// Runs one portable statement that writes, durably. Returns how many rows it touched.
     async fn execute(&self, sql: &str, args: &[Arg]) -> Result<u64, StoreError>;
@@ -99,6 +110,11 @@ pub async fn open(url: &str, connections: u32) -> Result<std::sync::Arc<dyn Stor
     } else {
         Err(StoreError::BadUrl)
     }
+}
+
+/// What a snapshot that was cut off says.
+fn too_slow(within: Duration) -> StoreError {
+    StoreError::Refused(format!("the reads did not end within {} ms", within.as_millis()))
 }
 
 /// Refuses a schema that this program does not fit.

@@ -149,8 +149,12 @@ impl Table {
         match dialect {
             Dialect::Postgres => format!("json_populate_recordset(null::{}, ${parameter}::json)", self.name),
             Dialect::Sqlite => {
-                let columns: Vec<String> =
-                    self.columns.iter().map(|column| format!("value ->> '$.{0}' as {0}", column.name)).collect();
+                let column = |column: &Column| match column.kind {
+                    // `->` keeps a document as it is; `->>` would take the quotes off a text and make a number of true
+                    Kind::Json => format!("nullif(value -> '$.{0}', 'null') as {0}", column.name),
+                    Kind::Text | Kind::Int | Kind::Bool => format!("value ->> '$.{0}' as {0}", column.name),
+                };
+                let columns: Vec<String> = self.columns.iter().map(column).collect();
                 format!("(select {} from json_each(${parameter}))", columns.join(", "))
             }
         }

@@ -1,6 +1,6 @@
 //! What a decision wants to see: the ids from which a store loads a working set.
 
-use bursar_domain::id::{CallId, MissionId, RunId, TaskId, WalletId};
+use bursar_domain::id::{CallId, GrantId, MissionId, RunId, TaskId, WalletId};
 
 /// Whether finished calls are loaded with their journaled answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Want {
     pub missions: Vec<MissionId>,
     /// Wallets.
     pub wallets: Vec<WalletId>,
+    /// Grants, those with nothing left included.
+    pub grants: Vec<GrantId>,
     /// Ledger keys that may have been used before.
     pub op_keys: Vec<(WalletId, String)>,
     /// Usage calls that a settle names.

@@ -3,15 +3,17 @@
 //! Render, count, reserve, send, stream, take usage. Nothing is sent without a permit, nothing is sent twice,
 //! and whatever way a sent call ends, the outcome carries it with its usage: reported where the provider
 //! reported something believable, counted where not. A permit to replay sends nothing and gives the output
-//! that the first purchase gave.
+//! that the first purchase gave. The output is the text of the answer and nothing else, so that a template
+//! that names it reads as that text.
 
 use bursar_domain::id::CallId;
 use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest, ErrorClass, FinishedCall, Outcome, StepError};
 use bursar_domain::workflow::AgentStep;
 use bursar_domain::workflow::template::render_text;
 use futures::StreamExt;
+use serde_json::Value;
 
-use crate::answer::{Answer, output};
+use crate::answer::{self, Answer};
 use crate::context::Context;
 use crate::job::Job;
 use crate::providers::{ChatMessage, ChatRequest, Provider, ProviderError, Providers, Role, request_hash};
@@ -42,7 +44,7 @@ async fn perform(
     providers: &Providers,
     stop: &Stop<'_>,
     calls: &mut Vec<FinishedCall>,
-) -> Result<serde_json::Value, StepError> {
+) -> Result<Value, StepError> {
     let provider = providers.resolve(&step.model)?;
     let request = render(job, step)?;
     let counter = Counter::for_model(&step.model, context.tokenizer(&step.model));
@@ -52,20 +54,19 @@ async fn perform(
         return Err(reason);
     }
     let permit = context.reserve(ask(&*provider, &request, input_tokens)).await.map_err(refused)?;
-    let simulated = provider.is_simulated();
     match permit {
         CallPermit::Replay(call) => {
-            let output = output(&call, &step.model, simulated).ok_or_else(unreadable_journal)?;
-            context.delta(output.get("text").and_then(|text| text.as_str()).unwrap_or_default());
+            let text = answer::text(&call).ok_or_else(unreadable_journal)?.to_owned();
+            context.delta(&text);
             // consumed, so billed: by this attempt, at what the earlier one paid, once
             calls.push(call);
-            Ok(output)
+            Ok(Value::String(text))
         }
         CallPermit::Send(id) => {
             let (call, result) = send(id, &*provider, &request, counter, input_tokens, context, stop).await;
-            let output = output(&call, &step.model, simulated);
+            let text = answer::text(&call).map(str::to_owned);
             calls.push(call);
-            result.and_then(|()| output.ok_or_else(unreadable_journal))
+            result.and_then(|()| text.map(Value::String).ok_or_else(unreadable_journal))
         }
     }
 }
@@ -189,6 +190,6 @@ fn unreadable_journal() -> StepError {
     StepError::new(
         ErrorClass::Permanent,
         "journal_unreadable",
-        "the journaled answer of this call has no text or finish reason; fork the run from this node to buy it again",
+        "the journaled answer of this call has no text; fork the run from this node to buy it again",
     )
 }

@@ -1,4 +1,4 @@
-//! One LLM answer while it arrives, and what it turns into: the journal's record and the step's output.
+//! One LLM answer while it arrives, and what it turns into: the journal's record and the step's text.
 //!
 //! Kept apart from the call itself, so that a call that is stopped in the middle still has everything that
 //! arrived until then.
@@ -105,23 +105,11 @@ impl Answer {
     }
 }
 
-/// The step's output for a finished call, the same whether it was just made or is replayed. `None` when the
-/// journal's response is not one that [`Answer::finish`] wrote.
-pub(crate) fn output(call: &FinishedCall, model: &str, simulated: bool) -> Option<Value> {
-    let mut usage = serde_json::to_value(call.usage.unwrap_or(call.counted)).ok()?;
-    if call.usage.is_none() {
-        usage.as_object_mut()?.insert("estimated".into(), Value::Bool(true));
-    }
-    let mut output = json!({
-        "text": call.response.get("text")?.as_str()?,
-        "model": model,
-        "finish_reason": call.response.get("finish_reason")?.as_str()?,
-        "usage": usage,
-    });
-    if simulated {
-        output.as_object_mut()?.insert("simulated".into(), Value::Bool(true));
-    }
-    Some(output)
+/// The text of a finished call, the same whether it was just made or is replayed. It is all that the step's
+/// dependents receive; model, finish reason and usage stay with the call. `None` when the journal's response
+/// is not one that [`Answer::finish`] wrote.
+pub(crate) fn text(call: &FinishedCall) -> Option<&str> {
+    call.response.get("text")?.as_str()
 }
 
 fn elapsed_ms(since: Instant) -> i64 {

@@ -17,8 +17,8 @@ async fn a_replayed_call_gives_the_same_output_and_sends_nothing() {
 
     let context = Recorder::answering(Ok(CallPermit::Replay(calls[0].clone())));
     let (replayed, new_calls) = succeeded(run(&Job { attempt: 2, ..job }, &context, &server.providers()).await);
-    assert_eq!(replayed, bought);
-    assert_eq!(new_calls, []);
+    assert_eq!((replayed, bought), (json!("Hello"), json!("Hello")));
+    assert_eq!(new_calls, calls, "a replayed call is billed to the attempt that consumes it");
     assert_eq!(context.streamed(), "Hello");
     assert_eq!(server.received().len(), 1);
 }
@@ -75,10 +75,11 @@ async fn a_journal_that_cannot_be_read_is_not_bought_again() {
 }
 
 #[tokio::test]
-async fn the_simulated_model_is_labelled_in_the_output() {
-    let (output, calls) =
-        succeeded(run(&agent_job("simulated-small", "Write the plan"), &Recorder::default(), &simulated()).await);
-    assert_eq!(output["simulated"], true);
+async fn a_simulated_call_is_labelled_by_its_providers_name() {
+    let context = Recorder::default();
+    let (output, calls) = succeeded(run(&agent_job("simulated-small", "Write the plan"), &context, &simulated()).await);
+    assert_eq!(context.asked()[0].provider, "simulated");
+    assert_eq!(output, calls[0].response["text"]);
     assert_eq!(calls[0].usage, Some(calls[0].counted), "what it reports is what we count");
 }
 
@@ -132,6 +133,18 @@ async fn a_template_that_cannot_be_rendered_fails_for_good_before_any_call() {
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Permanent, "template_error"));
     assert!(error.message.contains("`prompt`"), "{}", error.message);
     assert_eq!((calls, context.asked()), (Vec::new(), Vec::new()));
+}
+
+#[tokio::test]
+async fn instructions_are_sent_as_they_stand_braces_and_all() {
+    let server = Server::streaming([text("x"), finish("stop"), DONE.into()]).await;
+    let instructions = "Fill in {{ inputs.idea }} and {{ nobody }}, then close {% if.";
+    let mut job = agent_job("m", "Say hi");
+    let Action::Agent(step) = &mut job.action else { panic!("an agent") };
+    step.instructions = instructions.into();
+    succeeded(run(&job, &Recorder::default(), &server.providers()).await);
+    let system = json!({"role": "system", "content": instructions});
+    assert_eq!(server.received()[0].body["messages"][0], system);
 }
 
 #[tokio::test]

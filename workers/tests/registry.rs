@@ -63,6 +63,12 @@ fn contradictory_sets_are_refused_by_name() {
 }
 
 #[test]
+fn no_endpoint_can_pass_for_the_simulated_model() {
+    let error = Providers::builder().openai(listed("simulated", &["x"])).build().unwrap_err();
+    assert_eq!(error, ProvidersError::DuplicateName("simulated".into()));
+}
+
+#[test]
 fn a_base_url_that_cannot_work_is_refused() {
     for base_url in ["", "localhost:8080", "ftp://x/v1", "http://user:secret@x/v1", "http://x/v1?key=1"] {
         let config = OpenAiConfig { base_url: base_url.into(), ..config("a", Models::Any) };

@@ -18,13 +18,13 @@ async fn answer(prompt: &str) -> (Value, FinishedCall) {
 async fn the_same_request_gets_the_same_answer_and_another_one_another() {
     let (first, _) = answer("Write the PRD for a to-do list").await;
     assert_eq!(answer("Write the PRD for a to-do list").await.0, first);
-    assert_ne!(answer("Write the PRD for a calendar").await.0["text"], first["text"]);
+    assert_ne!(answer("Write the PRD for a calendar").await.0, first);
 }
 
 #[tokio::test]
 async fn an_answer_names_its_agent_and_the_beginning_of_the_prompt() {
     let (output, _) = answer("Write the PRD for a to-do list, please [[simulate tokens=60]]").await;
-    let text = output["text"].as_str().unwrap();
+    let text = output.as_str().unwrap();
     assert!(text.starts_with("engineer on \"Write the PRD for a to-do\":"), "{text}");
     assert!(!text.contains("[["), "a directive must not reach the next step: {text}");
 }
@@ -33,23 +33,23 @@ async fn an_answer_names_its_agent_and_the_beginning_of_the_prompt() {
 async fn an_answer_streams_word_by_word() {
     let context = Recorder::default();
     let (output, _) = succeeded(run(&agent_job(MODEL, "Go"), &context, &simulated()).await);
-    assert_eq!(context.streamed(), output["text"].as_str().unwrap());
+    assert_eq!(context.streamed(), output.as_str().unwrap());
     assert!(context.deltas.lock().unwrap().len() > 20);
 }
 
 #[tokio::test]
 async fn the_wished_number_of_tokens_is_met_exactly() {
     for tokens in [1, 5, 50, 200] {
-        let (output, call) = answer(&format!("Ünïcode prompt, naturally! [[simulate tokens={tokens}]]")).await;
+        let (_, call) = answer(&format!("Ünïcode prompt, naturally! [[simulate tokens={tokens}]]")).await;
         assert_eq!(call.usage.unwrap().output_tokens, tokens);
-        assert_eq!(output["finish_reason"], "stop");
+        assert_eq!(call.response["finish_reason"], "stop");
     }
 }
 
 #[tokio::test]
 async fn the_cap_cuts_the_answer() {
-    let (output, call) = answer("Go [[simulate tokens=5000]]").await;
-    assert_eq!((call.usage.unwrap().output_tokens, &output["finish_reason"]), (200, &Value::from("length")));
+    let (_, call) = answer("Go [[simulate tokens=5000]]").await;
+    assert_eq!((call.usage.unwrap().output_tokens, &call.response["finish_reason"]), (200, &Value::from("length")));
 }
 
 #[tokio::test]
@@ -90,9 +90,8 @@ async fn a_failure_in_mid_stream_leaves_what_was_streamed_counted() {
 
 #[tokio::test]
 async fn usage_can_be_withheld_or_exaggerated() {
-    let (output, call) = answer("Go [[simulate no_usage tokens=40]]").await;
+    let (_, call) = answer("Go [[simulate no_usage tokens=40]]").await;
     assert_eq!((call.usage, call.counted.output_tokens), (None, 40));
-    assert_eq!(output["usage"]["estimated"], true);
     let (_, call) = answer("Go [[simulate output_tokens_reported=9999]]").await;
     assert_eq!(call.usage.unwrap().output_tokens, 9_999);
 }
@@ -119,6 +118,5 @@ async fn no_other_provider_obeys_directives() {
     let (output, _) = succeeded(
         run(&agent_job("m", "Go [[simulate fail=permanent]]"), &Recorder::default(), &server.providers()).await,
     );
-    assert_eq!(output["text"], "fine");
-    assert_eq!(output.get("simulated"), None);
+    assert_eq!(output, "fine");
 }

@@ -45,7 +45,7 @@ with leases as (
   select l.id, l.fence, l.token from unnest($1::text[], $2::bigint[], $3::text[]) as l (id, fence, token)
 ),
 held as materialized (
-  select t.id, t.run_id
+  select t.id, t.fence, t.lease_token, t.run_id
   from tasks t
   join leases l on l.id = t.id and l.fence = t.fence and l.token = t.lease_token
   where t.state = 'running'
@@ -57,7 +57,7 @@ extended as (
 )
 select l.id, h.id is not null as is_held
 from leases l
-left join held h on h.id = l.id
+left join held h on h.id = l.id and h.fence = l.fence and h.lease_token = l.token
 left join runs r on r.id = h.run_id
 where h.id is null or r.state in ('failing', 'cancelling')";
 

@@ -1,6 +1,7 @@
 //! The production engine: Postgres 15 or newer, set-based statements, four round trips per transaction.
 
 mod leases;
+mod snapshot;
 mod transact;
 
 use std::str::FromStr;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bursar_domain::time::Timestamp;
 use serde_json::Value;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::batch::{Arg, expand};
@@ -76,6 +77,20 @@ fn bind<'q>(mut query: PgQuery<'q>, args: &[Arg]) -> PgQuery<'q> {
     query
 }
 
+/// A query whose rows come as one JSON object each.
+fn as_json(sql: &str) -> String {
+    format!("select row_to_json(q)::text from ({}) q", expand(Dialect::Postgres, sql))
+}
+
+fn values(rows: &[PgRow]) -> Result<Vec<Value>, StoreError> {
+    rows.iter()
+        .map(|row| {
+            let body: &str = row.try_get(0)?;
+            serde_json::from_str(body).map_err(|error| StoreError::Corrupt(error.to_string()))
+        })
+        .collect()
+}
+
 #[async_trait]
 impl Store for PostgresStore {
     fn dialect(&self) -> Dialect {
@@ -99,15 +114,17 @@ impl Store for PostgresStore {
     }
 
     async fn rows(&self, sql: &str, args: &[Arg]) -> Result<Vec<Value>, StoreError> {
-        let text = format!("select row_to_json(q)::text from ({}) q", expand(Dialect::Postgres, sql));
-        let rows = bind(sqlx::query(AssertSqlSafe(text)), args).fetch_all(&self.pool).await?;
+        let rows = bind(sqlx::query(AssertSqlSafe(as_json(sql))), args).fetch_all(&self.pool).await?;
         self.count(0, 1);
-        rows.iter()
-            .map(|row| {
-                let body: String = row.try_get(0)?;
-                serde_json::from_str(&body).map_err(|error| StoreError::Corrupt(error.to_string()))
-            })
-            .collect()
+        values(&rows)
+    }
+
+    async fn snapshot_rows(
+        &self,
+        queries: &[(&str, &[Arg])],
+        within: Duration,
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
+        snapshot::snapshot_rows(self, queries, within).await
     }
 
     async fn execute(&self, sql: &str, args: &[Arg]) -> Result<u64, StoreError> {

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use bursar_domain::working_set::WorkingSet;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, Connection, Postgres, Row};
 
 use super::PostgresStore;
 use crate::store::changes::{Write, load_row, writes};
@@ -53,6 +54,7 @@ fn load_sql(journals: Journals) -> String {
              and (
                (wallet_id = any($5) and remaining_ucr > 0)
                or (wallet_id in (select wallet_id from m) and remaining_ucr > 0)
+               or id = any($9)
                or id in (select slice.value ->> 'grant' from h, json_array_elements(h.slices) slice (value))
              )
            order by id for update
@@ -151,6 +153,22 @@ impl From<StoreError> for Failed {
     }
 }
 
+/// A connection on its way into a transaction. It begins and waits for locks in one message: when that fails or is
+/// given up half-way, the server is inside of a transaction that the driver knows nothing about, and whoever got
+/// the connection next would inherit it with its locks. Such a connection is closed.
+struct Beginning {
+    connection: PoolConnection<Postgres>,
+    has_begun: bool,
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        if !self.has_begun {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
 /// A crash before the commit leaves nothing behind; a crash after it leaves everything, and the caller, who never
 /// heard of it, may repeat the call: settles, submits and grants recognise themselves.
 async fn attempt(
@@ -158,7 +176,9 @@ async fn attempt(
     want: &Want,
     decide: &mut Decide<'_>,
 ) -> Result<(), Failed> {
-    let mut tx = store.pool.begin_with(AssertSqlSafe(begin_sql(want))).await?;
+    let mut beginning = Beginning { connection: store.pool.acquire().await?, has_begun: false };
+    let mut tx = beginning.connection.begin_with(AssertSqlSafe(begin_sql(want))).await?;
+    beginning.has_begun = true;
     let sql = if want.journals == Journals::Open { &LOAD_WITH_JOURNALS } else { &LOAD };
     let (runs, indexes): (Vec<String>, Vec<i32>) =
         want.nodes.iter().map(|(run, index)| (run.to_string(), *index)).unzip();
@@ -173,6 +193,7 @@ async fn attempt(
         .bind(texts(&want.calls))
         .bind(op_wallets)
         .bind(op_keys)
+        .bind(texts(&want.grants))
         .fetch_all(&mut *tx)
         .await?;
     let mut set = WorkingSet::default();

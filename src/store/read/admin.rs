@@ -1,6 +1,7 @@
 //! What operators see: queues, workers, an overview. Live counts are exact (partial indexes); nothing counts what is done.
 
 use bursar_domain::credits::Ucr;
+use bursar_domain::id::TenantId;
 use bursar_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,11 @@ pub struct Overview {
 }
 
 impl dyn Store {
+    /// Whether there is such a tenant.
+    pub async fn has_tenant(&self, id: TenantId) -> Result<bool, StoreError> {
+        Ok(!self.rows("select id from tenants where id = $1", &[id.into()]).await?.is_empty())
+    }
+
     /// Pools with live tasks.
     pub async fn pools(&self) -> Result<Vec<PoolView>, StoreError> {
         let sql = "

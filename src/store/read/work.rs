@@ -340,6 +340,21 @@ impl dyn Store {
         first(self.rows(sql, &[tenant.into(), name.into(), version.into()]).await?)
     }
 
+    /// The id of a workflow version; of the newest where no version is named.
+    pub async fn workflow_id(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        version: Option<i64>,
+    ) -> Result<Option<WorkflowId>, StoreError> {
+        let sql = "
+            select id from workflows
+            where tenant_id = $1 and name = $2 and ($3 is null or version = $3)
+            order by version desc limit 1";
+        let rows = self.rows(sql, &[tenant.into(), name.into(), version.into()]).await?;
+        first(rows.into_iter().map(|mut row| row["id"].take()).collect())
+    }
+
     /// Workflow versions by id, with their definitions.
     pub async fn workflows_by_id(&self, ids: &[WorkflowId]) -> Result<Vec<WorkflowView>, StoreError> {
         let sql = "

@@ -1,6 +1,7 @@
 //! The embedded engine: one SQLite file in WAL mode, one writer, several readers, no service at all.
 
 mod leases;
+mod snapshot;
 mod transact;
 
 use std::path::Path;
@@ -135,6 +136,14 @@ impl Store for SqliteStore {
         let rows = bind(sqlx::query(AssertSqlSafe(text)), args).fetch_all(&self.readers).await?;
         self.count(0, 1);
         rows.iter().map(row_to_value).collect()
+    }
+
+    async fn snapshot_rows(
+        &self,
+        queries: &[(&str, &[Arg])],
+        within: Duration,
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
+        snapshot::snapshot_rows(self, queries, within).await
     }
 
     async fn execute(&self, sql: &str, args: &[Arg]) -> Result<u64, StoreError> {

@@ -27,6 +27,7 @@ struct Loads {
 
 static LOADS: LazyLock<Loads> = LazyLock::new(|| {
     let list = |n: usize| format!("(select value from json_each(${n}))");
+    let pairs = "(select value ->> 0, value ->> 1 from json_each($1))";
     let (task, call) = (TASKS.sqlite_object(false), |open: bool| CALLS.sqlite_object(open));
     let calls = |open: bool| {
         format!(
@@ -38,11 +39,7 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
     };
     Loads {
         tasks: format!("select {task} from tasks where id in {}", list(1)),
-        nodes: format!(
-            "select {task} from json_each($1) n
-             join tasks on run_id = n.value ->> 0 and node_index = n.value ->> 1"
-        )
-        .replace("'id', id", "'id', tasks.id"),
+        nodes: format!("select {task} from tasks where (run_id, node_index) in {pairs}"),
         missions: format!("select {} from missions where id in {}", MISSIONS.sqlite_object(false), list(1)),
         runs: format!("select {} from runs where id in {}", RUNS.sqlite_object(false), list(1)),
         holds: format!("select {} from holds where id in {}", HOLDS.sqlite_object(false), list(1)),
@@ -54,12 +51,7 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         ),
         wallets: format!("select {} from wallets where id in {}", WALLETS.sqlite_object(false), list(1)),
         calls: [calls(false), calls(true)],
-        ops: format!(
-            "select {} from json_each($1) k join ops on ops.wallet_id = k.value ->> 0 and ops.key = k.value ->> 1",
-            OPS.sqlite_object(false)
-        )
-        .replace("'id', id", "'id', ops.id")
-        .replace("'key', key", "'key', ops.key"),
+        ops: format!("select {} from ops where (wallet_id, key) in {pairs}", OPS.sqlite_object(false)),
     }
 });
 
@@ -133,9 +125,10 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     wallets.extend(set.missions.iter().map(|mission| mission.wallet_id));
     wallets.sort_unstable();
     wallets.dedup();
-    let sliced: Vec<_> = set.holds.iter().flat_map(|hold| hold.slices.iter().map(|slice| slice.grant)).collect();
+    let mut grants: Vec<_> = set.holds.iter().flat_map(|hold| hold.slices.iter().map(|slice| slice.grant)).collect();
+    grants.extend(&want.grants);
     let wallets = json_list(&wallets);
-    fetch(connection, set, "grants", &sql.grants, &[&wallets, &json_list(&sliced)]).await?;
+    fetch(connection, set, "grants", &sql.grants, &[&wallets, &json_list(&grants)]).await?;
     fetch(connection, set, "wallets", &sql.wallets, &[&wallets]).await?;
 
     let priced: Vec<_> = set.tasks.iter().filter(|task| task.kind == "agent").map(|task| task.id).collect();

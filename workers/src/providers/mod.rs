@@ -141,9 +141,6 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// The name it is configured, priced and journaled under.
     fn name(&self) -> &str;
 
-    /// Whether its answers are made up, and have to be labelled so wherever they are shown.
-    fn is_simulated(&self) -> bool;
-
     /// The exact body that [`Provider::stream`] sends for this request.
     fn body(&self, request: &ChatRequest) -> Value;
 

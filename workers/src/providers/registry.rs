@@ -15,8 +15,8 @@ use super::simulated::{self, Simulated, SimulatedConfig};
 /// Why a set of providers cannot be used, in the order of the checks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProvidersError {
-    /// Two providers have one name.
-    #[error("two providers are called `{0}`: give each its own name")]
+    /// Two providers have one name, or one has the built-in provider's, `simulated`.
+    #[error("the provider name `{0}` is taken: give each its own (`simulated` is the built-in one's)")]
     DuplicateName(String),
     /// Two providers list one model.
     #[error("model `{model}` is served by both `{first}` and `{second}`: list it once")]
@@ -125,11 +125,10 @@ impl Builder {
     /// before (`rustls::crypto::ring::default_provider().install_default()`).
     pub fn build(self) -> Result<Providers, ProvidersError> {
         let mut providers = Providers::default();
-        let mut names = Vec::new();
+        // Taken even where the simulated provider is off: the name is what labels a call as simulated.
+        let mut names = vec![simulated::NAME.to_owned()];
         if let Some(config) = self.simulated {
-            let provider = Simulated::new(config);
-            names.push(provider.name().to_owned());
-            providers.simulated = Some(Arc::new(provider));
+            providers.simulated = Some(Arc::new(Simulated::new(config)));
         }
         for config in self.openai {
             if names.contains(&config.name) {

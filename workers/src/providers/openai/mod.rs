@@ -213,10 +213,6 @@ impl Provider for OpenAi {
         &self.name
     }
 
-    fn is_simulated(&self) -> bool {
-        false
-    }
-
     fn body(&self, request: &ChatRequest) -> Value {
         let messages: Vec<Value> = request
             .messages

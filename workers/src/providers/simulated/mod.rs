@@ -2,8 +2,8 @@
 //! usage, and fails or stalls on request. For development and tests; free of network, chance and secrets.
 //!
 //! The same request gets the same answer for ever. What it does is decided beforehand, as a script of a few
-//! kinds of steps (`script`); this file only plays it. Its answers are labelled as simulated wherever they
-//! are shown ([`Provider::is_simulated`]).
+//! kinds of steps (`script`); this file only plays it. Whoever shows an answer tells that it is simulated by
+//! the provider's name in the call, which no other provider can take.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ mod script;
 use directives::Directives;
 use script::{Script, Step};
 
-/// The provider's name, in prices and journals.
-const NAME: &str = "simulated";
+/// The provider's name, in prices and journals: what labels a call as simulated.
+pub(super) const NAME: &str = "simulated";
 
 /// Whether a model's name is one of the simulated provider's.
 pub(super) fn serves(model: &str) -> bool {
@@ -60,10 +60,6 @@ impl Simulated {
 impl Provider for Simulated {
     fn name(&self) -> &str {
         NAME
-    }
-
-    fn is_simulated(&self) -> bool {
-        true
     }
 
     fn body(&self, request: &ChatRequest) -> Value {

@@ -1,0 +1,9 @@
+//! Missions: submit, look, wait, cancel, fetch the result.
+
+pub(super) mod body;
+pub(super) mod cancel;
+pub(super) mod list;
+pub(super) mod one;
+pub(super) mod result;
+pub(super) mod submit;
+mod wait;

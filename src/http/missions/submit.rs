@@ -1,0 +1,273 @@
+//! A mission comes in.
+
+use std::str::FromStr;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Response, StatusCode, header};
+use bursar_domain::credits::Ucr;
+use bursar_domain::flow::{Refusal, Submission};
+use bursar_domain::ledger::LedgerRefusal;
+use bursar_domain::limits::MAX_PRIORITY;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+
+use super::super::auth::Caller;
+use super::super::conditional::{self, idempotency_key, replayed, wait, with_header};
+use super::super::json::Json;
+use super::super::limits::MAX_METADATA_BYTES;
+use super::super::params::{Query, hex};
+use super::super::problem::{Code, Problem};
+use super::super::request::Drain;
+use super::super::state::Site;
+use super::body::{Mission, WhenExhausted};
+use super::one::{PREFERENCE_APPLIED, complete};
+use super::wait::Wait;
+use crate::clock::new_id;
+use crate::engine::{SubmitError, Submitted};
+
+/// A mission to submit.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct SubmitMission {
+    /// The workflow: its name, which stands for the newest version, or `name@3`.
+    #[schema(example = "software-company@3")]
+    workflow: String,
+    /// What the workflow's `inputs` schema describes; an empty object where left out.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    input: Option<Map<String, Value>>,
+    /// What it may spend; the workflow's own budget where left out.
+    #[serde(default)]
+    budget: Option<BudgetWish>,
+    /// Higher goes first among the tenant's own tasks.
+    #[serde(default)]
+    #[schema(minimum = -100, maximum = 100)]
+    priority: Option<i64>,
+    /// The client's own data, at most 16 KiB.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Map<String, Value>>,
+}
+
+/// What a mission may spend.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct BudgetWish {
+    /// The most credits, a decimal string.
+    #[serde(default)]
+    #[schema(example = "25.00", pattern = "^[0-9]+(\\.[0-9]{1,6})?$")]
+    max_credits: Option<String>,
+    /// What happens when that is used up.
+    #[serde(default)]
+    on_exhausted: Option<WhenExhausted>,
+}
+
+/// Submit a mission
+///
+/// Holds the flat fee and the credits of the first tasks, or refuses with 402 and creates nothing. With
+/// `Prefer: wait=N` (or `?wait=N`) the answer waits until the mission is over, at most N seconds. With an
+/// `Idempotency-Key` a repeated request returns the mission of the first one, as it is now.
+#[utoipa::path(
+    post, path = "/v1/missions", operation_id = "missions.submit", tag = "missions",
+    params(
+        ("wait" = Option<u32>, Query, description = "Seconds to wait for the end, at most 25", maximum = 25),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: as `?wait=N`"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters", max_length = 255),
+    ),
+    request_body(content = SubmitMission, content_type = "application/json"),
+    responses(
+        (status = 202, description = "The mission", body = Mission, headers(
+            ("Location" = String), ("ETag" = String), ("Idempotent-Replayed" = Option<String>),
+        )),
+        (status = 402, description = "The credits do not suffice; nothing was created", body = crate::http::problem::ProblemBody,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(in crate::http) async fn post(
+    State(site): State<Site>,
+    caller: Caller,
+    mut query: Query,
+    drain: Drain,
+    headers: HeaderMap,
+    Json { body, value }: Json<SubmitMission>,
+) -> Result<Response<Body>, Problem> {
+    let wait = wait(&headers, &mut query)?;
+    query.done()?;
+    let key = idempotency_key(&headers)?;
+    let submitted = submit(&site, &caller, body, value, key).await?;
+    let id = submitted.mission_id;
+    let look = Wait { site: &site, tenant: caller.scope(), id, wait: wait.unwrap_or_default(), drain: &drain };
+    let view = look.until(|view| view.state.is_final()).await?.ok_or_else(|| Problem::not_found("mission"))?;
+    let (mission, etag) = complete(&site, view).await?;
+    let mut response = conditional::json(StatusCode::ACCEPTED, &mission.with_stream(&site, id));
+    response = with_header(response, header::ETAG, &etag);
+    response = with_header(response, header::LOCATION, &format!("/v1/missions/{id}"));
+    if let Some(wait) = wait {
+        response = with_header(response, PREFERENCE_APPLIED, &format!("wait={}", wait.as_secs()));
+    }
+    Ok(if submitted.replayed { replayed(response) } else { response })
+}
+
+async fn submit(
+    site: &Site,
+    caller: &Caller,
+    body: SubmitMission,
+    mut value: Value,
+    key: Option<String>,
+) -> Result<Submitted, Problem> {
+    value.sort_all_objects();
+    let request_hash = hex(&Sha256::digest(value.to_string().as_bytes()));
+    let submission = match prepare(site, caller, body, key.clone(), request_hash.clone()).await {
+        Ok(submission) => submission,
+        // what was accepted once stays so, even if it would be refused today
+        Err(problem) => return earlier(site, caller, key, &request_hash).await?.ok_or(problem),
+    };
+    site.engine().submit(submission).await.map_err(|error| refused(site, error))
+}
+
+/// What an earlier request with the same key and body made.
+async fn earlier(
+    site: &Site,
+    caller: &Caller,
+    key: Option<String>,
+    request_hash: &str,
+) -> Result<Option<Submitted>, Problem> {
+    let Some(key) = key else { return Ok(None) };
+    let known = site.store().mission_by_key(caller.tenant_id, &key).await?;
+    match known {
+        None => Ok(None),
+        Some(mission) if mission.request_hash != request_hash => Err(key_reused()),
+        Some(mission) => Ok(Some(Submitted { mission_id: mission.id, run_id: mission.run_id, replayed: true })),
+    }
+}
+
+/// Checks everything that can be checked outside of the transaction.
+async fn prepare(
+    site: &Site,
+    caller: &Caller,
+    body: SubmitMission,
+    idempotency_key: Option<String>,
+    request_hash: String,
+) -> Result<Submission, Problem> {
+    let priority = body.priority.unwrap_or(0);
+    if !(-MAX_PRIORITY..=MAX_PRIORITY).contains(&priority) {
+        let words = format!("must be from -{MAX_PRIORITY} to {MAX_PRIORITY}");
+        return Err(Problem::invalid("/priority", "out_of_range", &words));
+    }
+    let metadata = body.metadata.map(Value::Object);
+    if metadata.as_ref().is_some_and(|metadata| metadata.to_string().len() > MAX_METADATA_BYTES) {
+        let words = format!("must have at most {MAX_METADATA_BYTES} bytes as JSON");
+        return Err(Problem::invalid("/metadata", "too_long", &words));
+    }
+    let budget = body.budget.as_ref();
+    let budget_ucr = budget.and_then(|budget| budget.max_credits.as_deref());
+    let budget_ucr = budget_ucr.map(|text| amount("/budget/max_credits", text)).transpose()?;
+
+    let (name, version) = workflow_ref(&body.workflow)?;
+    let workflow_id = site.store().workflow_id(caller.tenant_id, name, version).await?;
+    let workflow_id = workflow_id.ok_or_else(|| {
+        Problem::invalid("/workflow", "unknown_workflow", "there is no such workflow, or not in this version")
+    })?;
+    let definition = site.engine().definition(workflow_id).await?.ok_or_else(|| Problem::not_found("workflow"))?;
+    let input = Value::Object(body.input.unwrap_or_default());
+    definition.check_input(&input).map_err(|problems| Problem::of_workflow("/input", &problems))?;
+
+    let prices = site.engine().active_prices().await?;
+    let (price_book_id, _) = prices.ok_or_else(|| Problem::new(Code::NoPrices, "no price book is active"))?;
+    let wallet = site.store().wallet_of(caller.tenant_id, site.engine().clock().now()).await?;
+    let wallet = wallet.ok_or_else(no_wallet)?;
+    Ok(Submission {
+        mission_id: new_id(),
+        run_id: new_id(),
+        tenant_id: caller.tenant_id,
+        wallet_id: wallet.id,
+        workflow_id,
+        price_book_id,
+        input,
+        metadata,
+        idempotency_key,
+        request_hash,
+        priority: i16::try_from(priority).unwrap_or_default(),
+        budget_ucr,
+        on_exhausted: budget.and_then(|budget| budget.on_exhausted).map(Into::into),
+    })
+}
+
+/// `name` or `name@3`.
+fn workflow_ref(text: &str) -> Result<(&str, Option<i64>), Problem> {
+    let refused = || Problem::invalid("/workflow", "invalid", "must be a workflow's name, or name@version");
+    match text.split_once('@') {
+        None => Ok((text, None)),
+        Some((name, version)) => {
+            let version = version.parse().ok().filter(|version| *version > 0 && !name.is_empty());
+            version.map(|version| (name, Some(version))).ok_or_else(refused)
+        }
+    }
+}
+
+/// An amount of credits greater than zero that a client wrote.
+pub(in crate::http) fn amount(pointer: &str, text: &str) -> Result<Ucr, Problem> {
+    let words = "must be a decimal string greater than zero with at most six places, such as \"12.5\"";
+    let amount = Ucr::from_str(text).ok().filter(|amount| amount.is_positive());
+    amount.ok_or_else(|| Problem::invalid(pointer, "invalid_amount", words))
+}
+
+pub(in crate::http) fn no_wallet() -> Problem {
+    Problem::new(Code::NoWallet, "the tenant has no wallet")
+}
+
+pub(in crate::http) fn key_reused() -> Problem {
+    Problem::new(Code::IdempotencyKeyReused, "this Idempotency-Key was used before with another body")
+}
+
+/// What the client is told; nothing was created.
+fn refused(site: &Site, error: SubmitError) -> Problem {
+    match error {
+        SubmitError::KeyReused => key_reused(),
+        SubmitError::Stopping => Problem::new(Code::Overloaded, "the server is stopping"),
+        SubmitError::Store(cause, is_transient) => {
+            tracing::warn!(cause, is_transient, "a submit did not reach the store");
+            if is_transient {
+                Problem::new(Code::StoreUnavailable, "the database did not take the mission")
+            } else {
+                Problem::new(Code::Internal, "the server failed; its log has the cause under this request_id")
+            }
+        }
+        SubmitError::Refused(refusal) => refused_by_rule(site, refusal),
+    }
+}
+
+fn refused_by_rule(site: &Site, refusal: Refusal) -> Problem {
+    let problem = match refusal {
+        Refusal::Ledger(LedgerRefusal::Insufficient { required, available }) => {
+            Problem::new(Code::InsufficientCredits, format!("{required} credits are needed and {available} are available"))
+                .credits("required", required)
+                .credits("available", available)
+                .credits("shortfall", required.minus_or_zero(available))
+        }
+        Refusal::Ledger(LedgerRefusal::InDebt(debt)) => {
+            Problem::new(Code::WalletInDebt, format!("the wallet owes {debt} credits")).credits("debt", debt)
+        }
+        Refusal::Ledger(LedgerRefusal::WalletFrozen) => Problem::new(Code::WalletFrozen, "the wallet makes no new holds"),
+        Refusal::Ledger(LedgerRefusal::UnknownWallet(_)) => no_wallet(),
+        Refusal::OverBudget { budget, room, required } => {
+            let words = format!("{required} credits are needed to start and the budget is {budget}");
+            Problem::new(Code::BudgetTooSmall, words)
+                .credits("required", required)
+                .credits("available", room)
+                .credits("shortfall", required.minus_or_zero(room))
+        }
+        Refusal::Pricing(error) => Problem::invalid("/workflow", "not_priced", &error.to_string()),
+        other => {
+            tracing::error!(refusal = %other, "a submit was refused by a rule that clients cannot break");
+            Problem::new(Code::Internal, "the server failed; its log has the cause under this request_id")
+        }
+    };
+    match (&site.settings().top_up_url, problem.code()) {
+        (Some(url), Code::InsufficientCredits | Code::WalletInDebt) => problem.figure("top_up_url", json!(url)),
+        _ => problem,
+    }
+}

@@ -1,0 +1,258 @@
+//! Which events there are and what each carries: the union that the `OpenAPI` document shows for streams.
+//!
+//! Streams are not written from these types; a test reads every event of real missions back into them.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Any event of a stream, told apart by `type`. Clients must tolerate types and fields that they do not know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type")]
+pub enum StreamEvent {
+    /// The mission was submitted.
+    #[serde(rename = "mission.created")]
+    MissionCreated(Told<Created>),
+    /// A user cancelled; its tasks are being ended.
+    #[serde(rename = "mission.cancelling")]
+    MissionCancelling(Told<Cancelling>),
+    /// Done; last.
+    #[serde(rename = "mission.succeeded")]
+    MissionSucceeded(Told<Ended>),
+    /// A task failed; last.
+    #[serde(rename = "mission.failed")]
+    MissionFailed(Told<Ended>),
+    /// A user cancelled; last.
+    #[serde(rename = "mission.cancelled")]
+    MissionCancelled(Told<Ended>),
+    /// The deadline passed; last.
+    #[serde(rename = "mission.expired")]
+    MissionExpired(Told<Ended>),
+    /// A worker began an attempt. Not in the log.
+    #[serde(rename = "task.started")]
+    TaskStarted(Told<Attempt>),
+    /// Text that a running task produced. Not in the log.
+    #[serde(rename = "task.delta")]
+    TaskDelta(Told<Delta>),
+    /// What a running task said before the client came. Not in the log.
+    #[serde(rename = "task.delta_snapshot")]
+    TaskDeltaSnapshot(Told<DeltaSnapshot>),
+    /// A new attempt began: forget the text of the earlier one. Not in the log.
+    #[serde(rename = "task.attempt_reset")]
+    TaskAttemptReset(Told<Attempt>),
+    /// An attempt failed and another will follow.
+    #[serde(rename = "task.retrying")]
+    TaskRetrying(Told<Retrying>),
+    /// The task waits for a named cause.
+    #[serde(rename = "task.waiting")]
+    TaskWaiting(Told<Waiting>),
+    /// The task is done.
+    #[serde(rename = "task.succeeded")]
+    TaskSucceeded(Told<TaskDone>),
+    /// The task gave up.
+    #[serde(rename = "task.failed")]
+    TaskFailed(Told<TaskLost>),
+    /// The task was ended with its run.
+    #[serde(rename = "task.cancelled")]
+    TaskCancelled(Told<TaskStopped>),
+    /// The task never started and never will.
+    #[serde(rename = "task.skipped")]
+    TaskSkipped(Told<Nothing>),
+    /// The log is read; what follows happens now. Not in the log.
+    #[serde(rename = "stream.caught_up")]
+    StreamCaughtUp(Told<Reached>),
+    /// The server closes the stream; come again. Not in the log.
+    #[serde(rename = "stream.closing")]
+    StreamClosing(Told<Closing>),
+    /// The mission is over; nothing follows. Not in the log.
+    #[serde(rename = "stream.end")]
+    StreamEnd(Told<Reached>),
+}
+
+/// What all events have in common.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Told<T: ToSchema> {
+    /// The event's id; null when it is not in the log.
+    pub id: Option<String>,
+    /// Its number in the mission; null when it is not in the log.
+    pub seq: Option<i64>,
+    /// When.
+    pub at: String,
+    /// The mission.
+    pub mission_id: String,
+    /// The run; null in frames about the stream itself.
+    pub run_id: Option<String>,
+    /// The task it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskRef>,
+    /// What happened.
+    pub data: T,
+}
+
+/// The task that an event is about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TaskRef {
+    /// Its id.
+    pub id: String,
+    /// Its node.
+    pub node: Option<String>,
+    /// Its attempt.
+    pub attempt: Option<i64>,
+}
+
+macro_rules! carried {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $field:ident: $kind:ty,)* })*) => { $(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name { $($(#[$about])* pub $field: $kind,)* }
+    )* };
+}
+
+carried! {
+    /// A mission was made.
+    Created {
+        /// The workflow's name.
+        workflow: String,
+        /// How many tasks it has.
+        tasks: i64,
+        /// Its run.
+        run_id: String,
+    }
+    /// A mission is being cancelled.
+    Cancelling {
+        /// Why.
+        reason: String,
+    }
+    /// A mission is over.
+    Ended {
+        /// Its run.
+        run_id: String,
+        /// What was charged, fee included.
+        credits: String,
+        /// The part of it that is the flat fee.
+        fee: String,
+        /// From submit to end.
+        duration_ms: i64,
+        /// Why it failed, where it did.
+        #[serde(default)]
+        error: Option<Failure>,
+    }
+    /// A run's failure.
+    Failure {
+        /// The node that failed, where one did.
+        #[serde(default)]
+        node: Option<String>,
+        /// How it was treated.
+        #[serde(default)]
+        class: Option<String>,
+        /// A stable code.
+        code: String,
+        /// What happened.
+        message: String,
+    }
+    /// A step's error.
+    Fault {
+        /// How it was treated.
+        class: String,
+        /// A stable code.
+        code: String,
+        /// What happened.
+        message: String,
+        /// How long the provider asked to wait.
+        #[serde(default)]
+        retry_after_ms: Option<i64>,
+    }
+    /// An attempt.
+    Attempt {
+        /// Its number.
+        attempt: i64,
+    }
+    /// A piece of text.
+    Delta {
+        /// 0, 1, 2… within the attempt.
+        index: u64,
+        /// The text.
+        text: String,
+    }
+    /// All text so far.
+    DeltaSnapshot {
+        /// The text; its end, when it is long.
+        text: String,
+        /// The index of the next piece.
+        next_index: u64,
+    }
+    /// Another attempt follows.
+    Retrying {
+        /// Why the last one failed.
+        error: Fault,
+        /// How long until the next.
+        delay_ms: i64,
+        /// How many failed.
+        failures: i64,
+        /// How many there may be.
+        max_attempts: i64,
+    }
+    /// A wait.
+    Waiting {
+        /// `credits`, `timer` or `rate_limit`.
+        cause: String,
+        /// For people.
+        reason: String,
+        /// Until when, in ms since 1970, where that is known.
+        until_ms: Option<i64>,
+    }
+    /// A task is done.
+    TaskDone {
+        /// How long its last attempt took.
+        duration_ms: Option<i64>,
+        /// When its last attempt began, in ms since 1970.
+        #[serde(default)]
+        started_at_ms: Option<i64>,
+        /// Who did it.
+        #[serde(default)]
+        worker_id: Option<String>,
+        /// What its billed calls used.
+        #[serde(default)]
+        usage: Option<UsageTold>,
+        /// What was charged.
+        credits: String,
+    }
+    /// A task gave up.
+    TaskLost {
+        /// Why.
+        error: Fault,
+    }
+    /// A task was ended.
+    TaskStopped {
+        /// What was charged.
+        credits: String,
+        /// What was charged for.
+        #[serde(default)]
+        usage: Option<UsageTold>,
+    }
+    /// What calls used.
+    UsageTold {
+        /// All tokens sent, cached ones included.
+        input_tokens: u64,
+        /// The part of the input that was read from a cache.
+        cache_read_tokens: u64,
+        /// The part of the input that was written to a cache.
+        cache_write_tokens: u64,
+        /// All tokens produced, reasoning included.
+        output_tokens: u64,
+        /// The part of the output spent on reasoning.
+        reasoning_tokens: u64,
+    }
+    /// Nothing more to say.
+    Nothing {}
+    /// How far the stream is.
+    Reached {
+        /// The number of the last event that was said.
+        seq: i64,
+    }
+    /// The stream closes.
+    Closing {
+        /// When to come again.
+        retry_ms: u64,
+    }
+}

@@ -1,0 +1,191 @@
+//! An installation as operators run it: a server and workers as processes, on a database and a Redis of their own.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::database::TestDatabase;
+use crate::support::eventually;
+use crate::support::redis::TestRedis;
+
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The rows of a list answer.
+pub(super) fn items(page: &Value) -> Vec<Value> {
+    page["data"].as_array().expect("a list has data").clone()
+}
+
+/// A running worker process.
+pub(super) struct WorkerProcess(Child);
+
+pub(super) struct Installation {
+    database: TestDatabase,
+    pub(super) redis: TestRedis,
+    port: u16,
+    server: Child,
+    workers: Vec<u32>,
+    key: String,
+    http: reqwest::Client,
+}
+
+fn bursar() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bursar"));
+    command.stdin(Stdio::null()).env("RUST_LOG", "warn");
+    command
+}
+
+impl Installation {
+    /// Migrates, makes an admin key, starts the server, gives credits.
+    pub(super) async fn start() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let database = TestDatabase::empty().await;
+        let redis = TestRedis::start().await;
+        let url = database.url().to_owned();
+        let migrated = bursar().arg("migrate").env("DATABASE_URL", &url).stdout(Stdio::null()).status().unwrap();
+        assert!(migrated.success());
+        let key = bursar()
+            .args(["keys", "create", "--tenant", "acme", "--role", "admin"])
+            .env("DATABASE_URL", &url)
+            .output()
+            .unwrap();
+        let key = String::from_utf8(key.stdout).unwrap().trim().to_owned();
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let server = Self::server(&url, &redis, port);
+        let http = reqwest::Client::new();
+        let installation = Self { database, redis, port, server, workers: Vec::new(), key, http };
+        installation.ready().await;
+        let granted = installation
+            .http
+            .post(installation.address("/v1/wallet/grants"))
+            .bearer_auth(&installation.key)
+            .header("Idempotency-Key", "first")
+            .json(&json!({"amount": "100000", "kind": "paid"}))
+            .send()
+            .await
+            .unwrap();
+        assert!(granted.status().is_success(), "{:?}", granted.text().await);
+        installation
+    }
+
+    fn server(url: &str, redis: &TestRedis, port: u16) -> Child {
+        bursar()
+            .args(["server", "--port", &port.to_string()])
+            .env("DATABASE_URL", url)
+            .env("REDIS_URL", redis.url())
+            .env("BURSAR_BIND", "127.0.0.1")
+            .spawn()
+            .unwrap()
+    }
+
+    fn address(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    async fn ready(&self) {
+        eventually("the server is ready", START_DEADLINE, || async {
+            let answer = self.http.get(self.address("/readyz")).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+    }
+
+    /// Starts a worker process.
+    pub(super) fn worker(&mut self, environment: &[(&str, &str)]) -> WorkerProcess {
+        let child = bursar()
+            .args(["worker", "--pool", "agent=16", "--pool", "default=16"])
+            .env("DATABASE_URL", self.database.url())
+            .env("REDIS_URL", self.redis.url())
+            .envs(environment.iter().copied())
+            .spawn()
+            .unwrap();
+        self.workers.push(child.id());
+        WorkerProcess(child)
+    }
+
+    /// SIGKILL: no last word.
+    pub(super) fn kill_nine(&mut self, mut worker: WorkerProcess) {
+        worker.0.kill().unwrap();
+        worker.0.wait().unwrap();
+        self.workers.retain(|pid| *pid != worker.0.id());
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(super) fn terminate(&mut self, mut worker: WorkerProcess) {
+        let pid = worker.0.id();
+        assert!(Command::new("kill").args(["-TERM", &pid.to_string()]).status().unwrap().success());
+        assert!(worker.0.wait().unwrap().success(), "a worker that is asked to stop ends in order");
+        self.workers.retain(|other| *other != pid);
+    }
+
+    /// SIGKILL of the server, and a new one at the same address.
+    pub(super) async fn restart_server(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+        self.server = Self::server(self.database.url(), &self.redis, self.port);
+        self.ready().await;
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Option<Value> {
+        let answer = self.http.get(self.address(path)).bearer_auth(&self.key).send().await.ok()?;
+        answer.status().is_success().then_some(())?;
+        answer.json().await.ok()
+    }
+
+    pub(super) async fn put(&self, name: &str, yaml: &str) {
+        let put = self
+            .http
+            .put(self.address(&format!("/v1/workflows/{name}")))
+            .bearer_auth(&self.key)
+            .header("Content-Type", "application/yaml")
+            .body(yaml.to_owned())
+            .send()
+            .await
+            .unwrap();
+        assert!(put.status().is_success(), "{:?}", put.text().await);
+    }
+
+    fn submit_request(&self, workflow: &str, input: Value, key: Option<&str>) -> reqwest::RequestBuilder {
+        let mut request = self
+            .http
+            .post(self.address("/v1/missions"))
+            .bearer_auth(&self.key)
+            .json(&json!({"workflow": workflow, "input": input}));
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        request
+    }
+
+    /// Submits a mission; its id.
+    pub(super) async fn submit(&self, workflow: &str, input: Value, key: Option<&str>) -> String {
+        let answer = self.submit_request(workflow, input, key).send().await.unwrap();
+        let status = answer.status();
+        let body: Value = answer.json().await.unwrap();
+        assert!(status.is_success(), "{status} {body:#}");
+        body["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Submits without waiting for the answer, which may never come.
+    pub(super) fn submit_hastily(&self, workflow: &str, input: Value, key: &str) -> tokio::task::JoinHandle<()> {
+        let request = self.submit_request(workflow, input, Some(key));
+        tokio::spawn(async move { drop(request.send().await) })
+    }
+
+    /// `bursar verify` finds nothing.
+    pub(super) fn verify(&self) {
+        let output = bursar().arg("verify").env("DATABASE_URL", self.database.url()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        for pid in &self.workers {
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The conformance suite of the stores: one set of test functions, each run on both engines.
+//!
+//! It asks the `Store` trait and the portable reads, never an engine's own ways; what only Postgres can do wrong
+//! (broken connections, retries) is in `postgres`.
+
+mod checks;
+mod claims;
+mod ledger;
+mod lists;
+mod lookouts;
+mod postgres;
+mod random;
+mod schema;
+mod transact;
+mod values;
