@@ -1,4 +1,5 @@
 //! The one integration binary: what holds for the system as a whole, and for the tree it is built from.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod http;
 mod tidy;
