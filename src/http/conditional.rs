@@ -49,11 +49,8 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> 
 
 /// A JSON answer with its tag, or 304 when the client has it already.
 pub(super) fn tagged(headers: &HeaderMap, etag: &str, body: &impl Serialize) -> Response<Body> {
-    let response = if has_seen(headers, etag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        json(StatusCode::OK, body)
-    };
+    let response =
+        if has_seen(headers, etag) { StatusCode::NOT_MODIFIED.into_response() } else { json(StatusCode::OK, body) };
     with_header(with_header(response, header::ETAG, etag), header::CACHE_CONTROL, "private, no-cache")
 }
 
@@ -97,7 +94,8 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     }
     let text = value.to_str().map_err(|_| refused())?.trim();
     let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
-    let is_valid = (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_valid =
+        (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_graphic());
     if is_valid { Ok(Some(bare.to_owned())) } else { Err(refused()) }
 }
 
@@ -121,7 +119,8 @@ mod tests {
 
     #[test]
     fn tags_are_compared_weakly() {
-        for (value, seen) in [("\"a\"", true), ("W/\"a\"", true), ("\"b\", \"a\"", true), ("*", true), ("\"b\"", false)] {
+        for (value, seen) in [("\"a\"", true), ("W/\"a\"", true), ("\"b\", \"a\"", true), ("*", true), ("\"b\"", false)]
+        {
             assert_eq!(has_seen(&headers(header::IF_NONE_MATCH, value), "\"a\""), seen, "{value}");
         }
     }

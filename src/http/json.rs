@@ -65,7 +65,8 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
 }
 
 fn is_json(media_type: Option<String>) -> bool {
-    media_type.is_some_and(|name| name == "application/json" || (name.starts_with("application/") && name.ends_with("+json")))
+    media_type
+        .is_some_and(|name| name == "application/json" || (name.starts_with("application/") && name.ends_with("+json")))
 }
 
 /// The whole body, if it is small enough and comes in time.
@@ -289,7 +290,9 @@ mod tests {
     #[test]
     fn what_is_no_strict_json_is_malformed() {
         let deep = "[".repeat(100) + &"]".repeat(100);
-        for text in ["", "{", "{} {}", r#"{"a": 1, "a": 2}"#, "nul", r#"["\u0000"]"#, "[1e999]", deep.as_str(), "\u{ff}"] {
+        for text in
+            ["", "{", "{} {}", r#"{"a": 1, "a": 2}"#, "nul", r#"["\u0000"]"#, "[1e999]", deep.as_str(), "\u{ff}"]
+        {
             assert_eq!(read(text.as_bytes()).unwrap_err().code(), Code::MalformedJson, "{text}");
         }
         assert_eq!(read(&[b'"', 0xff, b'"']).unwrap_err().code(), Code::MalformedJson);

@@ -18,7 +18,13 @@ pub(super) struct Page<T: ToSchema> {
 
 impl<T: ToSchema> Page<T> {
     /// A page of at most `limit` rows out of one more that was read; `position` is where a row stands in the list.
-    pub fn cut<R>(mut rows: Vec<R>, limit: i64, list: &str, position: impl Fn(&R) -> String, show: impl Fn(R) -> T) -> Self {
+    pub fn cut<R>(
+        mut rows: Vec<R>,
+        limit: i64,
+        list: &str,
+        position: impl Fn(&R) -> String,
+        show: impl Fn(R) -> T,
+    ) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let has_more = rows.len() > limit;
         rows.truncate(limit);

@@ -44,9 +44,10 @@ impl<S: Send + Sync> FromRequestParts<S> for PathText {
 /// An id that a client wrote.
 pub(super) fn parse_id<K: Kind>(text: &str) -> Result<Id<K>, Problem> {
     text.parse().map_err(|error| match error {
-        IdError::WrongKind { expected, prefix, .. } => {
-            Problem::new(Code::WrongIdKind, format!("this is not the id of a {expected}: it must begin with `{prefix}_`"))
-        }
+        IdError::WrongKind { expected, prefix, .. } => Problem::new(
+            Code::WrongIdKind,
+            format!("this is not the id of a {expected}: it must begin with `{prefix}_`"),
+        ),
         IdError::Malformed { prefix, .. } => {
             Problem::new(Code::MalformedId, format!("an id here is `{prefix}_` and 26 characters"))
         }

@@ -141,7 +141,13 @@ pub struct FieldError {
 impl FieldError {
     /// Something in the body.
     pub fn at(pointer: impl Into<String>, code: &str, message: impl Into<String>) -> Self {
-        Self { pointer: Some(pointer.into()), parameter: None, code: code.to_owned(), message: message.into(), hint: None }
+        Self {
+            pointer: Some(pointer.into()),
+            parameter: None,
+            code: code.to_owned(),
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// A query parameter or header.

@@ -50,7 +50,8 @@ pub(in crate::http) async fn get(
     let look = Wait { site: &site, tenant: caller.scope(), id, wait: wait.unwrap_or_default(), drain: &drain };
     let is_polled = headers.contains_key(header::IF_NONE_MATCH);
     // rows that show the same are the same mission; the output follows from them
-    let differs = |view: &MissionView| !is_polled || !has_seen(&headers, &Mission::of(&site, view.clone(), None).etag());
+    let differs =
+        |view: &MissionView| !is_polled || !has_seen(&headers, &Mission::of(&site, view.clone(), None).etag());
     let is_new = |view: &MissionView| view.state.is_final() || differs(view);
     let view = look.until(is_new).await?.ok_or_else(|| Problem::not_found("mission"))?;
     let (mission, etag) = complete(&site, view).await?;
@@ -63,7 +64,8 @@ pub(in crate::http) async fn get(
 
 /// The mission with its output, and its tag.
 pub(super) async fn complete(site: &Site, view: MissionView) -> Result<(Mission, String), Problem> {
-    let output = if view.state == bursar_domain::state::RunState::Succeeded { Some(outputs(site, &view).await?) } else { None };
+    let output =
+        if view.state == bursar_domain::state::RunState::Succeeded { Some(outputs(site, &view).await?) } else { None };
     let mission = Mission::of(site, view, output);
     let etag = mission.etag();
     Ok((mission, etag))

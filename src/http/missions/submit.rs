@@ -242,16 +242,19 @@ fn refused(site: &Site, error: SubmitError) -> Problem {
 
 fn refused_by_rule(site: &Site, refusal: Refusal) -> Problem {
     let problem = match refusal {
-        Refusal::Ledger(LedgerRefusal::Insufficient { required, available }) => {
-            Problem::new(Code::InsufficientCredits, format!("{required} credits are needed and {available} are available"))
-                .credits("required", required)
-                .credits("available", available)
-                .credits("shortfall", required.minus_or_zero(available))
-        }
+        Refusal::Ledger(LedgerRefusal::Insufficient { required, available }) => Problem::new(
+            Code::InsufficientCredits,
+            format!("{required} credits are needed and {available} are available"),
+        )
+        .credits("required", required)
+        .credits("available", available)
+        .credits("shortfall", required.minus_or_zero(available)),
         Refusal::Ledger(LedgerRefusal::InDebt(debt)) => {
             Problem::new(Code::WalletInDebt, format!("the wallet owes {debt} credits")).credits("debt", debt)
         }
-        Refusal::Ledger(LedgerRefusal::WalletFrozen) => Problem::new(Code::WalletFrozen, "the wallet makes no new holds"),
+        Refusal::Ledger(LedgerRefusal::WalletFrozen) => {
+            Problem::new(Code::WalletFrozen, "the wallet makes no new holds")
+        }
         Refusal::Ledger(LedgerRefusal::UnknownWallet(_)) => no_wallet(),
         Refusal::OverBudget { budget, room, required } => {
             let words = format!("{required} credits are needed to start and the budget is {budget}");

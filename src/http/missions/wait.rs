@@ -24,10 +24,7 @@ pub(super) struct Wait<'a> {
 
 impl Wait<'_> {
     /// The mission as soon as it `suffices`, or as it is when the time is over. `None` if there is no such mission.
-    pub(super) async fn until(
-        &self,
-        suffices: impl Fn(&MissionView) -> bool,
-    ) -> Result<Option<MissionView>, Problem> {
+    pub(super) async fn until(&self, suffices: impl Fn(&MissionView) -> bool) -> Result<Option<MissionView>, Problem> {
         let deadline = Instant::now() + self.wait;
         let mut watch = self.site.engine().relay().hub().watch(self.id);
         loop {

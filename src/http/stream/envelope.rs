@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-
 use super::super::types::{ShownEvent, ShownMission, ShownRun, ShownTask, Time};
 use crate::store::read::EventView;
 use crate::stream::Snapshot;
@@ -82,7 +81,11 @@ impl Envelope {
             at: event.at.into(),
             mission_id: event.mission_id.into(),
             run_id: Some(event.run_id.into()),
-            task: event.task_id.map(|id| About { id: id.into(), node: event.node, attempt: event.attempt.map(i64::from) }),
+            task: event.task_id.map(|id| About {
+                id: id.into(),
+                node: event.node,
+                attempt: event.attempt.map(i64::from),
+            }),
             data: event.data,
         }
     }
@@ -111,8 +114,11 @@ impl Envelope {
     /// What a running task said so far.
     pub(super) fn snapshot(mission: MissionId, run: RunId, at: Timestamp, snapshot: &Snapshot) -> Self {
         let data = json!({"text": snapshot.text, "next_index": snapshot.next_index});
-        Self::frame(mission, Some(run), "task.delta_snapshot", at, data)
-            .about(snapshot.task_id, &snapshot.node, snapshot.attempt)
+        Self::frame(mission, Some(run), "task.delta_snapshot", at, data).about(
+            snapshot.task_id,
+            &snapshot.node,
+            snapshot.attempt,
+        )
     }
 
     /// Whether the mission is over with this event.

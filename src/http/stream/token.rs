@@ -13,7 +13,9 @@ use super::super::state::Site;
 /// A token for a mission's stream, and until when it opens it.
 pub(in crate::http) fn issue(site: &Site, mission: MissionId) -> (String, Timestamp) {
     let expires_at = site.engine().clock().now().plus_ms(STREAM_TOKEN_MS);
-    let Some(mac) = mac(&site.settings().session_secret, mission, expires_at) else { return (String::new(), expires_at) };
+    let Some(mac) = mac(&site.settings().session_secret, mission, expires_at) else {
+        return (String::new(), expires_at);
+    };
     let signature = URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
     (format!("st_{:x}.{signature}", expires_at.ms()), expires_at)
 }
