@@ -18,7 +18,7 @@ mod scenario_tests;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
-mod testbed;
+pub(crate) mod testbed;
 
 pub use cancel::{cancel, wind_down};
 pub use recover::{lease_ran_out, recover_lease};
