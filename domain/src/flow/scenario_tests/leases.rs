@@ -14,8 +14,8 @@ use crate::usage::Usage;
 
 const CHAIN: &str = "  one: { transform: 1 }
   other: { transform: 1 }
-  two: { needs: [one], transform: 1 }
-  three: { needs: [one, other], transform: 1 }";
+  second: { needs: [one], transform: 1 }
+  third: { needs: [one, other], transform: 1 }";
 
 fn success(calls: Vec<FinishedCall>) -> Outcome {
     Outcome::Succeeded { output: json!("done"), calls }
@@ -94,9 +94,9 @@ fn a_worker_is_given_the_successor_as_its_next_claim_and_again_when_it_asks_agai
     let lease = world.claim(mission, "one");
     let (request, settled) = world.hand_over(&lease, vec![]);
     let successor = settled.successor.unwrap();
-    let three = world.task(mission, "three").id;
-    assert_eq!((successor, &settled.ready), (world.task(mission, "two").id, &vec![three]));
-    assert_eq!(world.outbox, [three], "the queue hears nothing of the successor");
+    let third = world.task(mission, "third").id;
+    assert_eq!((successor, &settled.ready), (world.task(mission, "second").id, &vec![third]));
+    assert_eq!(world.outbox, [third], "the queue hears nothing of the successor");
     let next = Lease::of(&world, successor);
     assert_eq!(next.guard.token, request.handoff.as_ref().unwrap().token);
     assert_eq!((next.worker, next.guard.fence, world.tables.tasks[&successor].attempt), (lease.worker, 1, 1));
@@ -108,7 +108,7 @@ fn a_worker_is_given_the_successor_as_its_next_claim_and_again_when_it_asks_agai
     world.succeed(&next, vec![]);
     let again = world.settle(&lease, &request).unwrap();
     assert_eq!((again.repeated, again.successor), (true, None), "it is over by now");
-    world.do_node(mission, "three", None);
+    world.do_node(mission, "third", None);
     assert_eq!(world.run(mission).state, RunState::Succeeded);
     world.verify();
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::record::{CallState, Grant, Hold, HoldState, Mission, Run, Task, UsageCall, Wallet};
-use crate::state::TaskState;
+use crate::state::{RunState, TaskState};
 use crate::working_set::WorkingSet;
 
 use super::tables::{Tables, Written};
@@ -63,7 +63,12 @@ pub(super) fn rows(tables: &Tables, next: &Written, broken: &mut Vec<String>) {
         let old = tables.runs.get(&row.id);
         refuse(row.ended_at.is_some() == row.state.is_final(), "runs_ended", format!("{row:?}"));
         refuse(row.fee_ucr.get() >= 0, "runs_fee", format!("{row:?}"));
-        let legal = old.is_none_or(|old| old.state == row.state || old.state.may_become(row.state));
+        // what begins to fail and has nothing left to end is over in the same transaction
+        let through_failing =
+            |from: RunState| from.may_become(RunState::Failing) && RunState::Failing.may_become(row.state);
+        let legal = old.is_none_or(|old| {
+            old.state == row.state || old.state.may_become(row.state) || through_failing(old.state)
+        });
         refuse(legal, "a run's move is illegal", format!("{:?} → {row:?}", old.map(|old| old.state)));
         let rests = old.is_none_or(|old| !old.state.is_final() || old == row);
         refuse(rests, "a run that is over was changed", format!("{row:?}"));
