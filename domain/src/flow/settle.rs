@@ -155,10 +155,8 @@ fn repeated(turn: &Turn<'_>, task: &Task, request: &SettleRequest) -> Option<Set
         let node = node_of(&definition, task).ok()?;
         node.dependents.iter().filter_map(|index| i32::try_from(*index).ok()).find_map(|index| {
             let next = turn.set.task_of(task.run_id, index)?;
-            let handed = next.state == TaskState::Running
-                && next.worker_id == Some(handoff.worker_id)
-                && next.attempt == 1
-                && next.started_at == task.ended_at;
+            // the secret that this very offer brought: a claim of the same worker has another
+            let handed = next.state == TaskState::Running && next.lease_token.as_ref() == Some(&handoff.token);
             handed.then_some(next.id)
         })
     });
