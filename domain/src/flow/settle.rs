@@ -200,10 +200,7 @@ fn succeed(turn: &mut Turn<'_>, task: &Task, output: &Value, calls: &[FinishedCa
 fn bill_calls(turn: &mut Turn<'_>, task: &Task, calls: &[FinishedCall]) -> Result<(Ucr, Option<Usage>), Refusal> {
     let mut cost = Ucr::ZERO;
     let mut usage: Option<Usage> = None;
-    for (index, call) in calls.iter().enumerate() {
-        if calls.iter().take(index).any(|earlier| earlier.id == call.id) {
-            continue;
-        }
+    for call in distinct(calls) {
         let state = if call.succeeded { CallState::Done } else { CallState::Failed };
         let (price, used) = finish_call(turn, task, call, state, call.succeeded)?;
         if call.succeeded {
@@ -212,6 +209,12 @@ fn bill_calls(turn: &mut Turn<'_>, task: &Task, calls: &[FinishedCall]) -> Resul
         }
     }
     Ok((cost, usage))
+}
+
+/// The calls, each once: an outcome that names one twice consumed it once.
+fn distinct(calls: &[FinishedCall]) -> impl Iterator<Item = &FinishedCall> {
+    let is_first = |(index, call): &(usize, &FinishedCall)| !calls.iter().take(*index).any(|known| known.id == call.id);
+    calls.iter().enumerate().filter(is_first).map(|(_, call)| call)
 }
 
 /// The sum of what calls used; counts beyond an u64 (which no provider can report) leave the sum as it was.
@@ -258,7 +261,7 @@ fn fail_attempt(
     error: &StepError,
     calls: &[FinishedCall],
 ) -> Result<(), Refusal> {
-    for call in calls {
+    for call in distinct(calls) {
         // an answer that made the step fail must never be replayed
         let state = if call.succeeded { CallState::Rejected } else { CallState::Failed };
         finish_call(turn, task, call, state, false)?;
@@ -340,7 +343,7 @@ pub(super) fn end_with_run(
     let by_user = run_state == RunState::Cancelling;
     let mut cost = Ucr::ZERO;
     let mut usage: Option<Usage> = None;
-    for call in calls {
+    for call in distinct(calls) {
         let state = if call.succeeded { CallState::Done } else { CallState::Failed };
         let reserved = turn.set.calls.get(call.id).map(|row| row.reserved_ucr).unwrap_or_default();
         let (price, used) = finish_call(turn, task, call, state, by_user)?;
