@@ -84,7 +84,7 @@ pub enum Refusal {
     /// The state does not allow it.
     #[error("{what} is {state} and can't be {wish}")]
     IllegalMove {
-        /// `run` or `task`.
+        /// `mission`, `run`, `task` or `usage call`.
         what: &'static str,
         /// Its state.
         state: &'static str,

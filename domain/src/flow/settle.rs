@@ -9,7 +9,7 @@ use crate::id::{RunId, TaskId, WorkerId};
 use crate::ledger::{self, Charge, Overrun};
 use crate::limits;
 use crate::outcome::{ErrorClass, FinishedCall, Outcome, StepError};
-use crate::record::{Attempt, CallState, Task};
+use crate::record::{Attempt, CallState, Task, UsageCall};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::usage::Usage;
 
@@ -134,11 +134,24 @@ fn check_outcome(turn: &Turn<'_>, task: &Task, outcome: &Outcome) -> Result<(), 
     for call in calls {
         let row = turn.set.calls.get(call.id).filter(|row| row.task_id == task.id);
         let row = row.ok_or_else(|| Refusal::NotFound(format!("usage call {}", call.id)))?;
+        if !may_consume(task, row) {
+            return Err(Refusal::IllegalMove { what: "usage call", state: "over", wish: "consumed" });
+        }
         prices.call_cost(&row.model, &canonical_usage(call))?;
     }
     match task.hold_id {
         Some(hold) if turn.set.holds.get(hold).is_none() => Err(Refusal::Unloaded(format!("hold {hold}"))),
         _ => Ok(()),
+    }
+}
+
+/// Whether an attempt may name the call in its outcome: it was granted to this attempt and is open, or it is
+/// journaled. What was lost, failed or rejected is over: its price is the platform's.
+fn may_consume(task: &Task, call: &UsageCall) -> bool {
+    match call.state {
+        CallState::Sent => call.attempt == task.attempt,
+        CallState::Done => true,
+        CallState::Failed | CallState::Rejected | CallState::Lost => false,
     }
 }
 
