@@ -19,6 +19,11 @@ pub type CallGuard = Guard;
 pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallRequest) -> Result<CallPermit, CallRefusal> {
     let task = turn.set.tasks.get(guard.task_id).cloned().ok_or(CallRefusal::StaleFence)?;
     check_guard(&task, guard).map_err(|_| CallRefusal::StaleFence)?;
+    let run = turn.run(task.run_id).map_err(|error| CallRefusal::Unavailable(error.to_string()))?;
+    if !run.state.is_live() {
+        // a run that is ending buys nothing more: what the worker does cannot count
+        return Err(CallRefusal::StaleFence);
+    }
     if let Some(done) = journaled(turn, &task, request) {
         return Ok(CallPermit::Replay(done));
     }
