@@ -97,9 +97,12 @@ pub fn settle(turn: &mut Turn<'_>, request: &SettleRequest) -> Result<Settlement
             end_with_run(turn, &task, run_state, calls)?;
         }
         Outcome::Succeeded { output, calls } => {
-            settlement.ready = succeed(turn, &task, output, calls)?;
-            settlement.successor = hand_over(turn, request, &settlement.ready);
-            settlement.ready.retain(|ready| Some(*ready) != settlement.successor);
+            let ready = succeed(turn, &task, output, calls)?;
+            // a dependent whose hold the budget refused may have ended the run: then nothing new begins
+            if turn.run(task.run_id)?.state.is_live() {
+                settlement.successor = hand_over(turn, request, &ready);
+                settlement.ready = ready.into_iter().filter(|id| Some(*id) != settlement.successor).collect();
+            }
         }
         Outcome::Failed { error, calls } => fail_attempt(turn, &task, error, calls)?,
     }
