@@ -84,7 +84,7 @@ class Bursar:
     def command(self, *arguments: str) -> str:
         """Runs a command to its end and answers with what it printed."""
         done = subprocess.run(
-            [self.program, *arguments], env=self.environment, capture_output=True, text=True, timeout=120, check=False
+            [self.program, *arguments], env=self.environment, capture_output=True, text=True, timeout=120
         )
         if done.returncode != 0:
             raise AssertionError(f"bursar {' '.join(arguments)} exited {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -111,9 +111,14 @@ class Bursar:
         threading.Thread(target=follow, args=(self.process.stderr,), daemon=True).start()
         if not served.wait(START_DEADLINE_S) or not address:
             self.process.kill()
-            raise AssertionError(f"bursar server did not start:\n{self.log.read_text()}")
+            raise AssertionError(f"bursar server did not start:\n{self.said()}")
         self.base = f"http://{address[0]}"
         self._wait_until_ready()
+
+    def said(self) -> str:
+        """The end of its log, without the lines about requests."""
+        lines = [line for line in self.log.read_text().splitlines() if '"message":"request"' not in line]
+        return "\n".join(lines)[-4000:]
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_DEADLINE_S
@@ -127,7 +132,7 @@ class Bursar:
             if ready["status"] == "ok":
                 return
             if time.monotonic() > deadline:
-                raise AssertionError(f"bursar is not ready: {ready}\n{self.log.read_text()}")
+                raise AssertionError(f"bursar is not ready: {ready}\n{self.said()}")
             time.sleep(0.1)
 
     def stop(self) -> int | None:

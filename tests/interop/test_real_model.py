@@ -105,8 +105,7 @@ class RealModel:
         while mission["status"] not in FINAL and time.monotonic() < deadline:
             mission = self.api.get(f"/v1/missions/{mission['id']}?wait=20")
         if mission["status"] != "succeeded":
-            log = self.bursar.log.read_text()[-4000:]
-            self.fail(f"the mission did not succeed: {json.dumps(mission, indent=1)}\n{log}")
+            self.fail(f"the mission did not succeed: {json.dumps(mission, indent=1)}\n{self.bursar.said()}")
         return mission
 
     def test_every_call_is_recorded_as_the_model_reported_it_and_charged_by_the_book(self) -> None:
@@ -123,7 +122,8 @@ class RealModel:
         for call, exchange in zip(calls, exchanges, strict=True):
             with self.subTest(call=call["id"]):
                 self.call_is_what_the_model_reported(call, exchange)
-        self.assertTrue(any(cached_tokens(e.usages[-1]) for e in exchanges), "no call had a cached part: nothing shown")
+        cached = sum(cached_tokens(exchange.usages[-1]) for exchange in exchanges)
+        self.assertGreater(cached, 0, "no call had a cached part, so its price was not shown")
 
         for mission, run in zip(missions, runs, strict=True):
             with self.subTest(mission=mission["id"]):
