@@ -2,14 +2,14 @@
 
 use crate::credits::Ucr;
 use crate::id::TaskId;
-use crate::ledger::{self, LedgerRefusal};
+use crate::ledger::LedgerRefusal;
 use crate::outcome::{CallPermit, CallRefusal, CallRequest, FinishedCall};
 use crate::record::{CallState, Task, UsageCall};
 use crate::usage::Usage;
 
-use super::advance::{check_budget, count_held};
+use super::advance::hold_more;
 use super::settle::{Guard, check_guard};
-use super::{Refusal, Turn, subject};
+use super::{Refusal, Turn};
 
 /// Who asks for a call.
 pub type CallGuard = Guard;
@@ -103,17 +103,7 @@ fn make_room(turn: &mut Turn<'_>, task: &Task, ceiling: Ucr) -> Result<(), CallR
         }
         other => CallRefusal::Unavailable(other.to_string()),
     };
-    match task.hold_id {
-        None => super::advance::hold_for_task(turn, task.id, missing).map_err(short),
-        Some(hold) => {
-            check_budget(turn, task.mission_id, missing).map_err(short)?;
-            let op_id = turn.id();
-            ledger::top_up(turn.set, hold, op_id, missing, subject(task), turn.now)
-                .map_err(|refusal| short(refusal.into()))?;
-            count_held(turn, task.mission_id, missing, Ucr::ZERO);
-            Ok(())
-        }
-    }
+    hold_more(turn, task.id, missing).map_err(short)
 }
 
 /// Records the end of a call of this task; what it cost and used. A call that was recorded before (a replay)

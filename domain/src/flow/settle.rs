@@ -13,7 +13,7 @@ use crate::record::{Attempt, CallState, Task, UsageCall};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::usage::Usage;
 
-use super::advance::{self, count_done, count_held, fail, park, release_dependents};
+use super::advance::{self, count_done, count_held, fail, park, release_dependents, wait_for_credits};
 use super::reserve::{canonical_usage, close_open_calls, finish_call};
 use super::{Refusal, Turn, node_of, subject};
 
@@ -296,7 +296,7 @@ fn fail_attempt(
             park(turn, task.id, WaitCause::RateLimit, Some(wait), &format!("the provider asks to wait: {}", error.message));
             Ok(())
         }
-        ErrorClass::Budget => park_for_credits(turn, task, error),
+        ErrorClass::Budget => wait_for_credits(turn, task.id, &error.message),
         ErrorClass::Retryable | ErrorClass::Cancelled | ErrorClass::Lost
             if u32::try_from(failures).unwrap_or(u32::MAX) < retry.max_attempts =>
         {
@@ -322,21 +322,6 @@ fn fail_attempt(
             fail(turn, task.id, error.clone())
         }
     }
-}
-
-/// Waits for credits with a hold cut down to what its journaled calls used.
-fn park_for_credits(turn: &mut Turn<'_>, task: &Task, error: &StepError) -> Result<(), Refusal> {
-    let used = task.hold_id.and_then(|hold| turn.set.holds.get(hold)).map(|hold| hold.used_ucr).unwrap_or_default();
-    match task.hold_id {
-        Some(hold) if used.is_positive() => {
-            let op_id = turn.id();
-            let back = ledger::shrink(turn.set, hold, op_id, used, subject(task), turn.now)?;
-            count_held(turn, task.mission_id, Ucr::ZERO, back);
-        }
-        _ => advance::release_hold(turn, task.id)?,
-    }
-    park(turn, task.id, WaitCause::Credits, None, &error.message);
-    Ok(())
 }
 
 /// The worker gives the task back untouched: ready again, at no cost and without a penalty.
