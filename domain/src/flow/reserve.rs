@@ -8,6 +8,7 @@ use crate::record::{CallState, Task, UsageCall};
 use crate::usage::Usage;
 
 use super::advance::hold_more;
+use super::estimate::bytes_of_tokens;
 use super::settle::{Guard, check_guard};
 use super::{Refusal, Turn};
 
@@ -15,7 +16,8 @@ use super::{Refusal, Turn};
 pub type CallGuard = Guard;
 
 /// Grants a call: replays one that an earlier attempt bought, or records it and reserves its ceiling on the
-/// task's hold, topping the hold up within wallet and budget where it is too small.
+/// task's hold, topping the hold up within wallet and budget where it is too small. A refusal for want of credits
+/// leaves only the counted size of the call with the task.
 pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallRequest) -> Result<CallPermit, CallRefusal> {
     let task = turn.set.tasks.get(guard.task_id).cloned().ok_or(CallRefusal::StaleFence)?;
     check_guard(&task, guard).map_err(|_| CallRefusal::StaleFence)?;
@@ -31,7 +33,10 @@ pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallReques
     let ceiling = prices
         .call_ceiling(&request.model, request.input_tokens, request.max_output_tokens)
         .map_err(|_| CallRefusal::NotPriced(request.model.clone()))?;
-    make_room(turn, &task, ceiling)?;
+    if let Err(refusal) = make_room(turn, &task, ceiling) {
+        remember_size(turn, &task, request.input_tokens);
+        return Err(refusal);
+    }
     let hold_id = turn.set.tasks.get(task.id).and_then(|task| task.hold_id);
     if let Some(hold) = hold_id.and_then(|hold| turn.set.holds.change(hold)) {
         hold.reserved_ucr = hold.reserved_ucr.saturating_add(ceiling);
@@ -81,6 +86,17 @@ fn journaled(turn: &Turn<'_>, task: &Task, request: &CallRequest) -> Option<Fini
         duration_ms: call.duration_ms.unwrap_or(0),
         first_token_ms: call.first_token_ms,
     })
+}
+
+/// Keeps what the worker counted, so that the task waits for what this call needs and not for the estimate that
+/// proved too small: woken for less, it would be refused again.
+fn remember_size(turn: &mut Turn<'_>, task: &Task, input_tokens: u64) {
+    let counted = bytes_of_tokens(input_tokens);
+    if counted > task.input_bytes
+        && let Some(row) = turn.set.tasks.change(task.id)
+    {
+        row.input_bytes = counted;
+    }
 }
 
 /// Makes sure that the task's hold has `ceiling` free.
