@@ -134,10 +134,15 @@ pub(super) fn finish_call(
     let row = turn.set.calls.get(finished.id).filter(|row| row.task_id == task.id);
     let row = row.ok_or_else(|| Refusal::NotFound(format!("usage call {}", finished.id)))?;
     if row.state != CallState::Sent {
-        let known = (row.cost_ucr, row.usage.unwrap_or_default());
+        let (cost, hold) = (row.cost_ucr, row.hold_id);
+        let known = (cost, row.usage.unwrap_or_default());
+        let is_rejected = state == CallState::Rejected && row.state != CallState::Rejected;
         if let Some(row) = turn.set.calls.change(finished.id) {
             row.billable = billable;
-            row.state = if state == CallState::Rejected { CallState::Rejected } else { row.state };
+            row.state = if is_rejected { CallState::Rejected } else { row.state };
+        }
+        if is_rejected && let Some(hold) = hold.and_then(|hold| turn.set.holds.change(hold)) {
+            hold.used_ucr = hold.used_ucr.minus_or_zero(cost);
         }
         return Ok(known);
     }
@@ -160,7 +165,8 @@ pub(super) fn finish_call(
     row.ended_at = Some(now);
     if let Some(hold) = row.hold_id.and_then(|hold| turn.set.holds.change(hold)) {
         hold.reserved_ucr = hold.reserved_ucr.minus_or_zero(reserved);
-        if billable {
+        // what is journaled will be billed when an attempt succeeds: it stays held until then
+        if billable || state == CallState::Done {
             hold.used_ucr = hold.used_ucr.saturating_add(cost);
         }
     }

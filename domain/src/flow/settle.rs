@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::credits::Ucr;
-use crate::id::{RunId, TaskId, WorkerId};
+use crate::id::{CallId, RunId, TaskId, WorkerId};
 use crate::ledger::{self, Charge, Overrun};
 use crate::limits;
 use crate::outcome::{ErrorClass, FinishedCall, Outcome, StepError};
@@ -270,6 +270,13 @@ fn hand_over(turn: &mut Turn<'_>, request: &SettleRequest, ready: &[TaskId]) -> 
     Some(next)
 }
 
+/// The answer that made an attempt fail, if one did: the last call's, unless that call itself failed or the reason
+/// lies outside (a rate limit, credits, a lost lease). It is never replayed; what was answered before it is.
+fn rejected_answer(error: &StepError, calls: &[FinishedCall]) -> Option<CallId> {
+    let is_judged = matches!(error.class, ErrorClass::Retryable | ErrorClass::Permanent);
+    calls.last().filter(|call| is_judged && call.succeeded).map(|call| call.id)
+}
+
 /// The attempt failed: another one later, a wait, or the end.
 fn fail_attempt(
     turn: &mut Turn<'_>,
@@ -277,9 +284,13 @@ fn fail_attempt(
     error: &StepError,
     calls: &[FinishedCall],
 ) -> Result<(), Refusal> {
+    let culprit = rejected_answer(error, calls);
     for call in distinct(calls) {
-        // an answer that made the step fail must never be replayed
-        let state = if call.succeeded { CallState::Rejected } else { CallState::Failed };
+        let state = match call.succeeded {
+            true if culprit == Some(call.id) => CallState::Rejected,
+            true => CallState::Done,
+            false => CallState::Failed,
+        };
         finish_call(turn, task, call, state, false)?;
     }
     close_open_calls(turn, task.id, CallState::Lost);
