@@ -125,12 +125,7 @@ fn check_outcome(turn: &Turn<'_>, task: &Task, outcome: &Outcome) -> Result<(), 
         Outcome::Failed { calls, .. } => calls,
         Outcome::Succeeded { calls, .. } => {
             prices.units_cost(&node.units)?;
-            for index in &node.dependents {
-                let index = i32::try_from(*index).unwrap_or(i32::MAX);
-                if turn.set.task_of(task.run_id, index).is_none() {
-                    return Err(Refusal::Unloaded(format!("node {index} of run {}", task.run_id)));
-                }
-            }
+            check_dependents(turn, task)?;
             calls
         }
     };
@@ -146,6 +141,18 @@ fn check_outcome(turn: &Turn<'_>, task: &Task, outcome: &Outcome) -> Result<(), 
         Some(hold) if turn.set.holds.get(hold).is_none() => Err(Refusal::Unloaded(format!("hold {hold}"))),
         _ => Ok(()),
     }
+}
+
+/// Refuses when a task that waits for this one was not loaded.
+pub(super) fn check_dependents(turn: &Turn<'_>, task: &Task) -> Result<(), Refusal> {
+    let definition = turn.definition(task.workflow_id)?;
+    for index in &node_of(&definition, task)?.dependents {
+        let index = i32::try_from(*index).unwrap_or(i32::MAX);
+        if turn.set.task_of(task.run_id, index).is_none() {
+            return Err(Refusal::Unloaded(format!("node {index} of run {}", task.run_id)));
+        }
+    }
+    Ok(())
 }
 
 /// Whether an attempt may name the call in its outcome: it was granted to this attempt and is open, or it is
@@ -240,7 +247,7 @@ fn sum(usage: Option<Usage>, more: &Usage) -> Usage {
 }
 
 /// Settles the task's hold with `cost`; what was really charged.
-fn charge(turn: &mut Turn<'_>, task: &Task, cost: Ucr) -> Result<Ucr, Refusal> {
+pub(super) fn charge(turn: &mut Turn<'_>, task: &Task, cost: Ucr) -> Result<Ucr, Refusal> {
     let Some(hold) = task.hold_id else { return Ok(Ucr::ZERO) };
     let held = turn.set.holds.get(hold).map(|row| row.amount_ucr).unwrap_or_default();
     let op_id = turn.id();
