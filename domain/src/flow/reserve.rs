@@ -101,11 +101,12 @@ fn remember_size(turn: &mut Turn<'_>, task: &Task, input_tokens: u64) {
 
 /// Makes sure that the task's hold has `ceiling` free.
 fn make_room(turn: &mut Turn<'_>, task: &Task, ceiling: Ucr) -> Result<(), CallRefusal> {
-    let free = match task.hold_id.and_then(|hold| turn.set.holds.get(hold)) {
-        Some(hold) => hold.amount_ucr.minus_or_zero(hold.reserved_ucr.saturating_add(hold.used_ucr)),
-        None => Ucr::ZERO,
-    };
-    let missing = ceiling.minus_or_zero(free);
+    let hold = task.hold_id.and_then(|hold| turn.set.holds.get(hold));
+    let (held, promised) = hold
+        .map(|hold| (hold.amount_ucr, hold.reserved_ucr.saturating_add(hold.used_ucr)))
+        .unwrap_or_default();
+    // a journaled call that cost more than its reservation is made good first, or its excess would eat this call's room
+    let missing = promised.saturating_add(ceiling).minus_or_zero(held);
     if !missing.is_positive() {
         return Ok(());
     }
