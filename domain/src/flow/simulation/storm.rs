@@ -298,7 +298,7 @@ impl Storm {
     }
 
     fn grant(&mut self) {
-        let amount = Ucr::new(i64::try_from(1 + self.dice.below(1_000_000)).unwrap());
+        let amount = Ucr::new(i64::try_from(1 + self.dice.below(400_000)).unwrap());
         let lives_ms = i64::try_from(self.dice.below(60_000)).unwrap();
         let expires_at = self.dice.percent(40).then(|| self.world.now.plus_ms(lives_ms));
         self.world.grant_ucr(amount, expires_at).unwrap();
