@@ -1,7 +1,7 @@
 //! The states of runs and tasks and the table of legal moves between them.
 //!
-//! The table is data: the docs draw it, a test prints it as one snapshot, and every state change in `flow`
-//! goes through [`TaskState::may_become`] or [`RunState::may_become`].
+//! The table is data: the docs draw it, a test prints it as one snapshot, and the tests of `flow` hold every change
+//! of state that a decision makes to [`TaskState::may_become`] and [`RunState::may_become`].
 
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,7 @@
 //! A store fills it under locks, pure code changes it, the store writes exactly what changed. It knows
 //! nothing about how that happens. Effects are data: new rows are consequences.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -82,12 +82,6 @@ impl<K: Ord + Copy, V> Rows<K, V> {
         self.rows.values().filter(|(mark, _)| *mark == Mark::Changed).map(|(_, row)| row)
     }
 
-    /// Takes everything as written: for worlds that live in memory (tests, simulation).
-    pub fn mark_written(&mut self) {
-        for (mark, _) in self.rows.values_mut() {
-            *mark = Mark::Loaded;
-        }
-    }
 }
 
 /// Everything one decision may look at and change.
@@ -116,7 +110,7 @@ pub struct WorkingSet {
     /// Attempts to insert.
     pub attempts: Vec<Attempt>,
     nodes: BTreeMap<(RunId, i32), TaskId>,
-    purses: BTreeMap<WalletId, Vec<GrantId>>,
+    purses: BTreeMap<WalletId, BTreeSet<GrantId>>,
     journals: BTreeMap<TaskId, Vec<CallId>>,
 }
 
@@ -135,19 +129,21 @@ impl WorkingSet {
 
     /// Adds a grant as the store has it.
     pub fn load_grant(&mut self, grant: Grant) {
-        self.purses.entry(grant.wallet_id).or_default().push(grant.id);
+        self.purses.entry(grant.wallet_id).or_default().insert(grant.id);
         self.grants.load(grant.id, grant);
     }
 
     /// Adds a grant that the store does not have.
     pub(crate) fn add_grant(&mut self, grant: Grant) {
-        self.purses.entry(grant.wallet_id).or_default().push(grant.id);
+        self.purses.entry(grant.wallet_id).or_default().insert(grant.id);
         self.grants.add(grant.id, grant);
     }
 
     /// Adds a usage call as the store has it.
     pub fn load_call(&mut self, call: UsageCall) {
-        self.journals.entry(call.task_id).or_default().push(call.id);
+        if self.calls.get(call.id).is_none() {
+            self.journals.entry(call.task_id).or_default().push(call.id);
+        }
         self.calls.load(call.id, call);
     }
 
@@ -162,7 +158,7 @@ impl WorkingSet {
         self.journals.get(&task).into_iter().flatten().filter_map(|id| self.calls.get(*id))
     }
 
-    /// The loaded grants of a wallet, in no particular order.
+    /// The loaded grants of a wallet, each once, by their ids.
     pub fn grants_of(&self, wallet: WalletId) -> impl Iterator<Item = &Grant> {
         self.purses.get(&wallet).into_iter().flatten().filter_map(|id| self.grants.get(*id))
     }

@@ -6,7 +6,7 @@ use crate::credits::Ucr;
 use crate::id::{MissionId, RunId, TaskId};
 use crate::ledger::{self, Charge, HoldRequest, LedgerRefusal, Overrun, Subject};
 use crate::outcome::{ErrorClass, StepError};
-use crate::record::{HoldOwner, Run};
+use crate::record::{HoldOwner, Run, Task};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::workflow::{Action, OnExhausted};
 
@@ -18,30 +18,21 @@ pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
     let task = turn.task(id)?.clone();
     let definition = turn.definition(task.workflow_id)?;
     let node = node_of(&definition, &task)?;
-    if let Action::Sleep { duration_ms } = node.action {
-        park(turn, id, WaitCause::Timer, Some(duration_ms), "sleeps until its time is over");
-        return Ok(());
-    }
-    if task.priced && task.hold_id.is_none() {
-        let prices = turn.prices(task.run_id)?;
-        let amount = hold_size(node, task.input_bytes, &prices)?;
-        match hold_for_task(turn, id, amount) {
+    if task.priced {
+        match hold_more(turn, id, missing_hold(turn, &task, task.wait == Some(WaitCause::Credits))?) {
             Ok(()) => {}
-            Err(refusal @ Refusal::OverBudget { .. }) if fails_on_budget(turn, task.mission_id) => {
-                let error = StepError::new(ErrorClass::Budget, "budget_exhausted", refusal.to_string());
-                return fail(turn, id, error);
-            }
             Err(
                 refusal @ (Refusal::OverBudget { .. }
                 | Refusal::Ledger(
                     LedgerRefusal::Insufficient { .. } | LedgerRefusal::InDebt(_) | LedgerRefusal::WalletFrozen,
                 )),
-            ) => {
-                park(turn, id, WaitCause::Credits, None, &refusal.to_string());
-                return Ok(());
-            }
+            ) => return wait_for_credits(turn, id, &refusal.to_string()),
             Err(other) => return Err(other),
         }
+    }
+    if let Action::Sleep { duration_ms } = node.action {
+        park(turn, id, WaitCause::Timer, Some(duration_ms), "sleeps until its time is over");
+        return Ok(());
     }
     let now = turn.now;
     if let Some(task) = turn.set.tasks.change(id) {
@@ -54,18 +45,65 @@ pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
     Ok(())
 }
 
+/// What a task lacks to the hold that its next attempt is expected to need. One that waits because a call did not
+/// fit needs room for another call on top of what its journaled calls used.
+fn missing_hold(turn: &Turn<'_>, task: &Task, lacked_credits: bool) -> Result<Ucr, Refusal> {
+    let definition = turn.definition(task.workflow_id)?;
+    let size = hold_size(node_of(&definition, task)?, task.input_bytes, &*turn.prices(task.run_id)?)?;
+    let hold = task.hold_id.and_then(|hold| turn.set.holds.get(hold));
+    let (held, used) = hold.map(|hold| (hold.amount_ucr, hold.used_ucr)).unwrap_or_default();
+    let wanted = if lacked_credits { size.saturating_add(used) } else { size };
+    Ok(wanted.minus_or_zero(held))
+}
+
+/// Parks a task until it can hold what it needs, with its hold cut down to what its journaled calls used. When the
+/// budget is what it lacks and says so, the task fails instead.
+pub(super) fn wait_for_credits(turn: &mut Turn<'_>, id: TaskId, reason: &str) -> Result<(), Refusal> {
+    cut_hold(turn, id)?;
+    let task = turn.task(id)?;
+    let mission = task.mission_id;
+    if fails_on_budget(turn, mission)
+        && let Err(refusal) = check_budget(turn, mission, missing_hold(turn, task, true)?)
+    {
+        let error = StepError::new(ErrorClass::Budget, "budget_exhausted", refusal.to_string());
+        return fail(turn, id, error);
+    }
+    park(turn, id, WaitCause::Credits, None, reason);
+    Ok(())
+}
+
+/// Gives back what a task's hold has beyond what its journaled calls used.
+fn cut_hold(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
+    let task = turn.task(id)?.clone();
+    let Some(hold) = task.hold_id else { return Ok(()) };
+    let used = turn.set.holds.get(hold).map(|hold| hold.used_ucr).unwrap_or_default();
+    if !used.is_positive() {
+        return release_hold(turn, id);
+    }
+    let op_id = turn.id();
+    let back = ledger::shrink(turn.set, hold, op_id, used, subject(&task), turn.now)?;
+    count_held(turn, task.mission_id, Ucr::ZERO, back);
+    Ok(())
+}
+
 fn fails_on_budget(turn: &Turn<'_>, mission: MissionId) -> bool {
     turn.set.missions.get(mission).is_some_and(|mission| mission.on_exhausted == OnExhausted::Fail)
 }
 
-/// Holds credits for a task within the mission's budget.
-pub(super) fn hold_for_task(turn: &mut Turn<'_>, id: TaskId, amount: Ucr) -> Result<(), Refusal> {
+/// Holds so many more credits for a task, within the mission's budget: makes its hold or tops it up.
+pub(super) fn hold_more(turn: &mut Turn<'_>, id: TaskId, amount: Ucr) -> Result<(), Refusal> {
     if !amount.is_positive() {
         return Ok(());
     }
     let task = turn.task(id)?.clone();
     let wallet_id = turn.mission(task.mission_id)?.wallet_id;
     check_budget(turn, task.mission_id, amount)?;
+    if let Some(hold) = task.hold_id {
+        let op_id = turn.id();
+        ledger::top_up(turn.set, hold, op_id, amount, subject(&task), turn.now)?;
+        count_held(turn, task.mission_id, amount, Ucr::ZERO);
+        return Ok(());
+    }
     let request = HoldRequest {
         id: turn.id(),
         op_id: turn.id(),
@@ -250,16 +288,10 @@ pub(super) fn release_hold(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusa
 /// Whether the hold that a task waits for could be made now. Changes nothing, so that a vain try leaves no trace.
 pub(super) fn has_room(turn: &Turn<'_>, id: TaskId) -> Result<bool, Refusal> {
     let task = turn.task(id)?;
-    let definition = turn.definition(task.workflow_id)?;
-    let amount = hold_size(node_of(&definition, task)?, task.input_bytes, &*turn.prices(task.run_id)?)?;
     let mission = turn.mission(task.mission_id)?;
-    let wallet = turn
-        .set
-        .wallets
-        .get(mission.wallet_id)
-        .ok_or(LedgerRefusal::UnknownWallet(mission.wallet_id))?;
-    let held = task.hold_id.and_then(|hold| turn.set.holds.get(hold)).map(|hold| hold.amount_ucr).unwrap_or_default();
-    let missing = amount.minus_or_zero(held);
+    let wallet =
+        turn.set.wallets.get(mission.wallet_id).ok_or(LedgerRefusal::UnknownWallet(mission.wallet_id))?;
+    let missing = missing_hold(turn, task, true)?;
     let payable = !wallet.frozen
         && !wallet.debt_ucr.is_positive()
         && ledger::spendable(turn.set, mission.wallet_id, turn.now) >= missing;

@@ -12,6 +12,11 @@ const BYTES_PER_TOKEN: u64 = 3;
 /// Tokens for roles and separators of a two-message prompt.
 const MESSAGE_OVERHEAD_TOKENS: u64 = 16;
 
+/// As many bytes as [`hold_size`] takes for so many tokens.
+pub(super) fn bytes_of_tokens(tokens: u64) -> i64 {
+    i64::try_from(tokens.saturating_mul(BYTES_PER_TOKEN)).unwrap_or(i64::MAX)
+}
+
 /// Bytes that a node's own templates bring, before any input.
 pub(super) fn template_bytes(node: &Node) -> i64 {
     match &node.action {

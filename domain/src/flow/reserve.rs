@@ -2,20 +2,22 @@
 
 use crate::credits::Ucr;
 use crate::id::TaskId;
-use crate::ledger::{self, LedgerRefusal};
+use crate::ledger::LedgerRefusal;
 use crate::outcome::{CallPermit, CallRefusal, CallRequest, FinishedCall};
 use crate::record::{CallState, Task, UsageCall};
 use crate::usage::Usage;
 
-use super::advance::{check_budget, count_held};
+use super::advance::hold_more;
+use super::estimate::bytes_of_tokens;
 use super::settle::{Guard, check_guard};
-use super::{Refusal, Turn, subject};
+use super::{Refusal, Turn};
 
 /// Who asks for a call.
 pub type CallGuard = Guard;
 
 /// Grants a call: replays one that an earlier attempt bought, or records it and reserves its ceiling on the
-/// task's hold, topping the hold up within wallet and budget where it is too small.
+/// task's hold, topping the hold up within wallet and budget where it is too small. A refusal for want of credits
+/// leaves only the counted size of the call with the task.
 pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallRequest) -> Result<CallPermit, CallRefusal> {
     let task = turn.set.tasks.get(guard.task_id).cloned().ok_or(CallRefusal::StaleFence)?;
     check_guard(&task, guard).map_err(|_| CallRefusal::StaleFence)?;
@@ -31,7 +33,10 @@ pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallReques
     let ceiling = prices
         .call_ceiling(&request.model, request.input_tokens, request.max_output_tokens)
         .map_err(|_| CallRefusal::NotPriced(request.model.clone()))?;
-    make_room(turn, &task, ceiling)?;
+    if let Err(refusal) = make_room(turn, &task, ceiling) {
+        remember_size(turn, &task, request.input_tokens);
+        return Err(refusal);
+    }
     let hold_id = turn.set.tasks.get(task.id).and_then(|task| task.hold_id);
     if let Some(hold) = hold_id.and_then(|hold| turn.set.holds.change(hold)) {
         hold.reserved_ucr = hold.reserved_ucr.saturating_add(ceiling);
@@ -83,13 +88,25 @@ fn journaled(turn: &Turn<'_>, task: &Task, request: &CallRequest) -> Option<Fini
     })
 }
 
+/// Keeps what the worker counted, so that the task waits for what this call needs and not for the estimate that
+/// proved too small: woken for less, it would be refused again.
+fn remember_size(turn: &mut Turn<'_>, task: &Task, input_tokens: u64) {
+    let counted = bytes_of_tokens(input_tokens);
+    if counted > task.input_bytes
+        && let Some(row) = turn.set.tasks.change(task.id)
+    {
+        row.input_bytes = counted;
+    }
+}
+
 /// Makes sure that the task's hold has `ceiling` free.
 fn make_room(turn: &mut Turn<'_>, task: &Task, ceiling: Ucr) -> Result<(), CallRefusal> {
-    let free = match task.hold_id.and_then(|hold| turn.set.holds.get(hold)) {
-        Some(hold) => hold.amount_ucr.minus_or_zero(hold.reserved_ucr.saturating_add(hold.used_ucr)),
-        None => Ucr::ZERO,
-    };
-    let missing = ceiling.minus_or_zero(free);
+    let hold = task.hold_id.and_then(|hold| turn.set.holds.get(hold));
+    let (held, promised) = hold
+        .map(|hold| (hold.amount_ucr, hold.reserved_ucr.saturating_add(hold.used_ucr)))
+        .unwrap_or_default();
+    // a journaled call that cost more than its reservation is made good first, or its excess would eat this call's room
+    let missing = promised.saturating_add(ceiling).minus_or_zero(held);
     if !missing.is_positive() {
         return Ok(());
     }
@@ -103,17 +120,7 @@ fn make_room(turn: &mut Turn<'_>, task: &Task, ceiling: Ucr) -> Result<(), CallR
         }
         other => CallRefusal::Unavailable(other.to_string()),
     };
-    match task.hold_id {
-        None => super::advance::hold_for_task(turn, task.id, missing).map_err(short),
-        Some(hold) => {
-            check_budget(turn, task.mission_id, missing).map_err(short)?;
-            let op_id = turn.id();
-            ledger::top_up(turn.set, hold, op_id, missing, subject(task), turn.now)
-                .map_err(|refusal| short(refusal.into()))?;
-            count_held(turn, task.mission_id, missing, Ucr::ZERO);
-            Ok(())
-        }
-    }
+    hold_more(turn, task.id, missing).map_err(short)
 }
 
 /// Records the end of a call of this task; what it cost and used. A call that was recorded before (a replay)
@@ -128,10 +135,15 @@ pub(super) fn finish_call(
     let row = turn.set.calls.get(finished.id).filter(|row| row.task_id == task.id);
     let row = row.ok_or_else(|| Refusal::NotFound(format!("usage call {}", finished.id)))?;
     if row.state != CallState::Sent {
-        let known = (row.cost_ucr, row.usage.unwrap_or_default());
+        let (cost, hold) = (row.cost_ucr, row.hold_id);
+        let known = (cost, row.usage.unwrap_or_default());
+        let is_rejected = state == CallState::Rejected && row.state != CallState::Rejected;
         if let Some(row) = turn.set.calls.change(finished.id) {
             row.billable = billable;
-            row.state = if state == CallState::Rejected { CallState::Rejected } else { row.state };
+            row.state = if is_rejected { CallState::Rejected } else { row.state };
+        }
+        if is_rejected && let Some(hold) = hold.and_then(|hold| turn.set.holds.change(hold)) {
+            hold.used_ucr = hold.used_ucr.minus_or_zero(cost);
         }
         return Ok(known);
     }
@@ -154,7 +166,8 @@ pub(super) fn finish_call(
     row.ended_at = Some(now);
     if let Some(hold) = row.hold_id.and_then(|hold| turn.set.holds.change(hold)) {
         hold.reserved_ucr = hold.reserved_ucr.minus_or_zero(reserved);
-        if billable {
+        // what is journaled will be billed when an attempt succeeds: it stays held until then
+        if billable || state == CallState::Done {
             hold.used_ucr = hold.used_ucr.saturating_add(cost);
         }
     }

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::credits::Ucr;
-use crate::id::{RunId, TaskId, WorkerId};
+use crate::id::{CallId, RunId, TaskId, WorkerId};
 use crate::ledger::{self, Charge, Overrun};
 use crate::limits;
 use crate::outcome::{ErrorClass, FinishedCall, Outcome, StepError};
@@ -13,7 +13,7 @@ use crate::record::{Attempt, CallState, Task, UsageCall};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::usage::Usage;
 
-use super::advance::{self, count_done, count_held, fail, park, release_dependents};
+use super::advance::{self, count_done, count_held, fail, park, release_dependents, wait_for_credits};
 use super::reserve::{canonical_usage, close_open_calls, finish_call};
 use super::{Refusal, Turn, node_of, subject};
 
@@ -125,12 +125,7 @@ fn check_outcome(turn: &Turn<'_>, task: &Task, outcome: &Outcome) -> Result<(), 
         Outcome::Failed { calls, .. } => calls,
         Outcome::Succeeded { calls, .. } => {
             prices.units_cost(&node.units)?;
-            for index in &node.dependents {
-                let index = i32::try_from(*index).unwrap_or(i32::MAX);
-                if turn.set.task_of(task.run_id, index).is_none() {
-                    return Err(Refusal::Unloaded(format!("node {index} of run {}", task.run_id)));
-                }
-            }
+            check_dependents(turn, task)?;
             calls
         }
     };
@@ -146,6 +141,18 @@ fn check_outcome(turn: &Turn<'_>, task: &Task, outcome: &Outcome) -> Result<(), 
         Some(hold) if turn.set.holds.get(hold).is_none() => Err(Refusal::Unloaded(format!("hold {hold}"))),
         _ => Ok(()),
     }
+}
+
+/// Refuses when a task that waits for this one was not loaded.
+pub(super) fn check_dependents(turn: &Turn<'_>, task: &Task) -> Result<(), Refusal> {
+    let definition = turn.definition(task.workflow_id)?;
+    for index in &node_of(&definition, task)?.dependents {
+        let index = i32::try_from(*index).unwrap_or(i32::MAX);
+        if turn.set.task_of(task.run_id, index).is_none() {
+            return Err(Refusal::Unloaded(format!("node {index} of run {}", task.run_id)));
+        }
+    }
+    Ok(())
 }
 
 /// Whether an attempt may name the call in its outcome: it was granted to this attempt and is open, or it is
@@ -240,7 +247,7 @@ fn sum(usage: Option<Usage>, more: &Usage) -> Usage {
 }
 
 /// Settles the task's hold with `cost`; what was really charged.
-fn charge(turn: &mut Turn<'_>, task: &Task, cost: Ucr) -> Result<Ucr, Refusal> {
+pub(super) fn charge(turn: &mut Turn<'_>, task: &Task, cost: Ucr) -> Result<Ucr, Refusal> {
     let Some(hold) = task.hold_id else { return Ok(Ucr::ZERO) };
     let held = turn.set.holds.get(hold).map(|row| row.amount_ucr).unwrap_or_default();
     let op_id = turn.id();
@@ -270,6 +277,13 @@ fn hand_over(turn: &mut Turn<'_>, request: &SettleRequest, ready: &[TaskId]) -> 
     Some(next)
 }
 
+/// The answer that made an attempt fail, if one did: the last call's, unless that call itself failed or the reason
+/// lies outside (a rate limit, credits, a lost lease). It is never replayed; what was answered before it is.
+fn rejected_answer(error: &StepError, calls: &[FinishedCall]) -> Option<CallId> {
+    let is_judged = matches!(error.class, ErrorClass::Retryable | ErrorClass::Permanent);
+    calls.last().filter(|call| is_judged && call.succeeded).map(|call| call.id)
+}
+
 /// The attempt failed: another one later, a wait, or the end.
 fn fail_attempt(
     turn: &mut Turn<'_>,
@@ -277,9 +291,13 @@ fn fail_attempt(
     error: &StepError,
     calls: &[FinishedCall],
 ) -> Result<(), Refusal> {
+    let culprit = rejected_answer(error, calls);
     for call in distinct(calls) {
-        // an answer that made the step fail must never be replayed
-        let state = if call.succeeded { CallState::Rejected } else { CallState::Failed };
+        let state = match call.succeeded {
+            true if culprit == Some(call.id) => CallState::Rejected,
+            true => CallState::Done,
+            false => CallState::Failed,
+        };
         finish_call(turn, task, call, state, false)?;
     }
     close_open_calls(turn, task.id, CallState::Lost);
@@ -296,7 +314,7 @@ fn fail_attempt(
             park(turn, task.id, WaitCause::RateLimit, Some(wait), &format!("the provider asks to wait: {}", error.message));
             Ok(())
         }
-        ErrorClass::Budget => park_for_credits(turn, task, error),
+        ErrorClass::Budget => wait_for_credits(turn, task.id, &error.message),
         ErrorClass::Retryable | ErrorClass::Cancelled | ErrorClass::Lost
             if u32::try_from(failures).unwrap_or(u32::MAX) < retry.max_attempts =>
         {
@@ -322,21 +340,6 @@ fn fail_attempt(
             fail(turn, task.id, error.clone())
         }
     }
-}
-
-/// Waits for credits with a hold cut down to what its journaled calls used.
-fn park_for_credits(turn: &mut Turn<'_>, task: &Task, error: &StepError) -> Result<(), Refusal> {
-    let used = task.hold_id.and_then(|hold| turn.set.holds.get(hold)).map(|hold| hold.used_ucr).unwrap_or_default();
-    match task.hold_id {
-        Some(hold) if used.is_positive() => {
-            let op_id = turn.id();
-            let back = ledger::shrink(turn.set, hold, op_id, used, subject(task), turn.now)?;
-            count_held(turn, task.mission_id, Ucr::ZERO, back);
-        }
-        _ => advance::release_hold(turn, task.id)?,
-    }
-    park(turn, task.id, WaitCause::Credits, None, &error.message);
-    Ok(())
 }
 
 /// The worker gives the task back untouched: ready again, at no cost and without a penalty.

@@ -8,6 +8,7 @@ use crate::state::{RunState, TaskState, WaitCause};
 use crate::workflow::Action;
 
 use super::advance::{count_done, make_ready, release_dependents};
+use super::settle::{charge, check_dependents};
 use super::{Refusal, Turn, node_of};
 
 /// Wakes a task whose wait is over: a sleep succeeds, everything else tries to become ready.
@@ -41,6 +42,11 @@ fn ready_now(turn: &Turn<'_>, id: TaskId) -> Vec<TaskId> {
 }
 
 fn finish_sleep(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
+    let slept = turn.task(id)?.clone();
+    check_dependents(turn, &slept)?;
+    let definition = turn.definition(slept.workflow_id)?;
+    let units = turn.prices(slept.run_id)?.units_cost(&node_of(&definition, &slept)?.units)?;
+    let cost = charge(turn, &slept, units)?;
     let now = turn.now;
     let Some(task) = turn.set.tasks.change(id) else {
         return Err(Refusal::NotFound(format!("task {id}")));
@@ -50,8 +56,11 @@ fn finish_sleep(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal>
     task.status_reason = None;
     task.ended_at = Some(now);
     task.output = Some(Value::Null);
+    task.hold_id = None;
+    task.cost_ucr = cost;
+    task.units_ucr = units;
     let (mission, run, slept) = (task.mission_id, task.run_id, task.ready_at.map(|since| now.since_ms(since)));
-    turn.emit(mission, "task.succeeded", Some(id), json!({"duration_ms": slept, "credits": "0.000000"}));
+    turn.emit(mission, "task.succeeded", Some(id), json!({"duration_ms": slept, "credits": cost.to_string()}));
     let ready = release_dependents(turn, id, 4)?;
     count_done(turn, mission, run)?;
     Ok(ready)

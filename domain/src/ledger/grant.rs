@@ -2,7 +2,7 @@
 
 use crate::credits::Ucr;
 use crate::id::{GrantId, OpId, TenantId, WalletId};
-use crate::record::{Account, Grant, GrantKind, Leg, OpKind, Wallet};
+use crate::record::{Account, Grant, GrantKind, Leg, Op, OpKind, Wallet};
 use crate::time::Timestamp;
 use crate::working_set::WorkingSet;
 
@@ -66,7 +66,9 @@ pub fn grant(set: &mut WorkingSet, request: &GrantRequest, now: Timestamp) -> Re
         return Err(LedgerRefusal::AmountNotPositive(request.amount));
     }
     let key = request.key();
-    if let Some(op) = set.known_ops.get(&(request.wallet_id, key.clone())) {
+    let same_key = |op: &&Op| op.wallet_id == request.wallet_id && op.key == key;
+    let posted = set.known_ops.get(&(request.wallet_id, key.clone())).or_else(|| set.ops.iter().find(same_key));
+    if let Some(op) = posted {
         let first = op.legs.first().map(|leg| leg.1);
         return match first {
             Some(Account::Grant(id)) if op.request_hash == request.hash() => Ok(id),
@@ -115,10 +117,9 @@ pub fn grant(set: &mut WorkingSet, request: &GrantRequest, now: Timestamp) -> Re
 
 /// Writes off what is left of a grant whose deadline passed. Returns what was written off; nothing twice.
 pub fn expire(set: &mut WorkingSet, id: GrantId, op_id: OpId, now: Timestamp) -> Option<Ucr> {
+    let is_over = |grant: &Grant| !grant.expired && grant.expires_at.is_some_and(|deadline| deadline <= now);
+    set.grants.get(id).filter(|grant| is_over(grant))?;
     let grant = set.grants.change(id)?;
-    if grant.expired || grant.expires_at.is_none_or(|deadline| deadline > now) {
-        return None;
-    }
     let rest = grant.remaining_ucr;
     grant.remaining_ucr = Ucr::ZERO;
     grant.expired = true;

@@ -2,7 +2,7 @@
 
 use crate::credits::Ucr;
 use crate::id::{HoldId, OpId, WalletId};
-use crate::record::{Account, Hold, HoldOwner, HoldState, Leg, OpKind, Slice};
+use crate::record::{Account, Grant, Hold, HoldOwner, HoldState, Leg, OpKind, Slice};
 use crate::time::Timestamp;
 use crate::working_set::WorkingSet;
 
@@ -206,11 +206,9 @@ pub(super) fn send_home(
 ) -> Vec<Leg> {
     let mut legs = Vec::new();
     for slice in slices {
-        let home = set.grants.change(slice.grant).filter(|grant| {
-            !grant.expired && grant.expires_at.is_none_or(|deadline| deadline > now)
-        });
-        let went_home = home.is_some();
-        if let Some(grant) = home {
+        let lives = |grant: &Grant| !grant.expired && grant.expires_at.is_none_or(|deadline| deadline > now);
+        let went_home = set.grants.get(slice.grant).is_some_and(lives);
+        if went_home && let Some(grant) = set.grants.change(slice.grant) {
             grant.remaining_ucr = grant.remaining_ucr.saturating_add(slice.amount);
             legs.push(Leg(Account::Hold(hold), Account::Grant(slice.grant), slice.amount));
         } else {

@@ -144,7 +144,7 @@ pub struct Hold {
     pub amount_ucr: Ucr,
     /// The part promised to calls in flight.
     pub reserved_ucr: Ucr,
-    /// The part that finished, billable calls used up.
+    /// The part that finished calls used up which are billed, or will be when an attempt succeeds.
     pub used_ucr: Ucr,
     /// What was charged from it when it closed.
     pub captured_ucr: Ucr,

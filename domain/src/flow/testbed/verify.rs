@@ -133,7 +133,7 @@ pub(crate) fn work(tables: &Tables, facts: &Facts) -> Broken {
     let nodes: BTreeMap<(RunId, i32), &Task> =
         tables.tasks.values().map(|task| ((task.run_id, task.node_index), task)).collect();
     for task in tables.tasks.values() {
-        needs_came_first(&nodes, facts, task, &mut broken);
+        needs_came_first(tables, &nodes, facts, task, &mut broken);
     }
     let mut held: BTreeMap<MissionId, i64> = BTreeMap::new();
     for hold in tables.holds.values().filter(|hold| hold.state == HoldState::Open) {
@@ -168,7 +168,7 @@ fn task_holds(tables: &Tables, task: &Task, broken: &mut Broken) {
     expect(task.hold_id.is_some() == open.is_some(), broken, || format!("I12: the hold of {task:?} is not open"));
     let sound = match (task.state, task.wait) {
         (Ready | Running | Retrying, _) => task.priced == open.is_some(),
-        (Waiting, Some(WaitCause::Credits)) => open.is_none_or(|hold| hold.amount_ucr == hold.used_ucr),
+        (Waiting, Some(WaitCause::Credits)) => open.is_none_or(|hold| hold.amount_ucr <= hold.used_ucr),
         (Waiting, _) => task.priced == open.is_some(),
         (Pending | Succeeded | Failed | Cancelled | Skipped, _) => open.is_none(),
     };
@@ -176,7 +176,13 @@ fn task_holds(tables: &Tables, task: &Task, broken: &mut Broken) {
 }
 
 /// Nothing of a task happens before all its needs succeeded, and it counts exactly those that did not.
-fn needs_came_first(nodes: &BTreeMap<(RunId, i32), &Task>, facts: &Facts, task: &Task, broken: &mut Broken) {
+fn needs_came_first(
+    tables: &Tables,
+    nodes: &BTreeMap<(RunId, i32), &Task>,
+    facts: &Facts,
+    task: &Task,
+    broken: &mut Broken,
+) {
     let definition = facts.workflows.get(&task.workflow_id);
     let node = definition.and_then(|definition| definition.node(u32::try_from(task.node_index).ok()?));
     let Some(node) = node else {
@@ -192,7 +198,8 @@ fn needs_came_first(nodes: &BTreeMap<(RunId, i32), &Task>, facts: &Facts, task: 
     expect(waits || missing == 0, broken, || format!("{missing} needs of {task:?} had not succeeded"));
     let counted = usize::try_from(task.remaining_needs) == Ok(missing);
     expect(counted, broken, || format!("{missing} needs are missing for {task:?}"));
-    let stuck = task.state == TaskState::Pending && missing == 0;
+    let lives = tables.runs.get(&task.run_id).is_some_and(|run| run.state.is_live());
+    let stuck = lives && task.state == TaskState::Pending && missing == 0;
     expect(!stuck, broken, || format!("{task:?} needs nothing and stays pending"));
 }
 

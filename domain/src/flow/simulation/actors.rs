@@ -1,0 +1,95 @@
+//! What a worker has in its hands, and how one attempt goes on: calls, their ends, the settle.
+
+use serde_json::json;
+
+use crate::flow::SettleRequest;
+use crate::flow::testbed::{Dice, Lease, World, answer};
+use crate::outcome::{CallPermit, CallRefusal, ErrorClass, FinishedCall, Outcome, StepError};
+use crate::usage::Usage;
+
+/// A claimed task in a worker's hands.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub lease: Lease,
+    /// Calls that ended, in order.
+    pub calls: Vec<FinishedCall>,
+    /// The number of the next call.
+    pub next: i32,
+    /// Why the step cannot go on, once it can't.
+    pub stopped: Option<ErrorClass>,
+    /// A frozen worker does nothing, not even renew its lease, until it wakes up.
+    pub is_frozen: bool,
+}
+
+/// A settle that was sent and whose answer got lost: it will be sent again.
+#[derive(Debug, Clone)]
+pub(super) struct Unanswered {
+    pub lease: Lease,
+    pub request: SettleRequest,
+}
+
+impl Job {
+    pub(super) fn new(lease: Lease) -> Self {
+        Self { lease, calls: Vec::new(), next: 1, stopped: None, is_frozen: false }
+    }
+
+    /// Asks for the next call and, if it is granted, brings it to some end. A call that the worker dies in is
+    /// left open.
+    pub(super) fn call(&mut self, world: &mut World, dice: &mut Dice) {
+        // few bodies, so that attempts often ask the same again
+        let body = format!("body {}", dice.below(2));
+        let cap = 1 + dice.below(50);
+        let input = if dice.percent(5) { 3_000 } else { 1 + dice.below(60) };
+        match world.ask(&self.lease, self.next, &body, (input, cap)) {
+            Ok(CallPermit::Replay(done)) => self.calls.push(done),
+            Ok(CallPermit::Send(id)) => {
+                // a provider may report more than the cap it was given, or nothing, or nonsense
+                let output = if dice.percent(4) { cap * 200 } else { dice.below(cap + 1) };
+                let mut call = answer(id, input, output);
+                if dice.percent(10) {
+                    call.usage = None;
+                } else if dice.percent(5) {
+                    call.usage = Some(Usage { input_tokens: 1, cache_read_tokens: 2, ..Usage::default() });
+                }
+                call.succeeded = dice.percent(80);
+                if !call.succeeded {
+                    let classes = [ErrorClass::Retryable, ErrorClass::RateLimited, ErrorClass::Permanent];
+                    self.stopped = Some(classes[usize::try_from(dice.below(3)).unwrap()]);
+                }
+                if dice.percent(95) {
+                    self.calls.push(call);
+                } else {
+                    self.stopped = Some(ErrorClass::Retryable);
+                }
+            }
+            Err(CallRefusal::InsufficientCredits { .. }) => self.stopped = Some(ErrorClass::Budget),
+            Err(CallRefusal::StaleFence) => self.stopped = Some(ErrorClass::Lost),
+            Err(other) => panic!("{other}"),
+        }
+        self.next += 1;
+    }
+
+    /// How the attempt ends now.
+    pub(super) fn outcome(&self, dice: &mut Dice) -> Outcome {
+        let mut calls = self.calls.clone();
+        if dice.percent(5) {
+            calls.extend(self.calls.first().cloned());
+        }
+        let class = self.stopped.or_else(|| match dice.below(100) {
+            0..=2 => Some(ErrorClass::Permanent),
+            3..=12 => Some(ErrorClass::Retryable),
+            13..=16 => Some(ErrorClass::RateLimited),
+            17..=18 => Some(ErrorClass::Cancelled),
+            _ => None,
+        });
+        match class {
+            _ if dice.percent(3) => Outcome::HandedBack,
+            None => Outcome::Succeeded { output: json!("x".repeat(usize::try_from(dice.below(30)).unwrap())), calls },
+            Some(class) => {
+                let mut error = StepError::new(class, "storm", "the storm says so");
+                error.retry_after_ms = dice.percent(50).then(|| i64::try_from(dice.below(3_000)).unwrap());
+                Outcome::Failed { error, calls }
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Random workflows and missions: graphs of agents, transforms and sleeps with retries, budgets, fees, deadlines.
+
+use std::fmt::Write as _;
+
+use crate::credits::Ucr;
+use crate::flow::testbed::{Dice, World};
+use crate::id::MissionId;
+
+/// A workflow as YAML.
+pub(super) fn workflow(dice: &mut Dice) -> String {
+    let mut text = "workflow: storm\nagents: { a: { instructions: i, model: m, max_output_tokens: 50 } }\n".to_owned();
+    if dice.percent(40) {
+        let _ = writeln!(text, "flat_fee: '0.{:02}'", 1 + dice.below(50));
+    }
+    if dice.percent(30) {
+        let policy = if dice.percent(50) { "fail" } else { "pause" };
+        let _ = writeln!(text, "budget: {{ credits: '0.{:02}', on_exhausted: {policy} }}", 5 + dice.below(60));
+    }
+    if dice.percent(15) {
+        let _ = writeln!(text, "deadline: {}s", 5 + dice.below(120));
+    }
+    text.push_str("nodes:\n");
+    let nodes = 1 + dice.below(8);
+    for index in 0..nodes {
+        let needs: Vec<String> = (0..index).filter(|_| dice.percent(35)).map(|need| format!("n{need}")).collect();
+        let action = match dice.below(10) {
+            0..=5 => format!("agent: a, prompt: p, pool: {}", if dice.percent(50) { "default" } else { "agent" }),
+            6..=7 => "transform: 1".to_owned(),
+            _ => format!("sleep: {}s", 1 + dice.below(20)),
+        };
+        let units = if dice.percent(10) { ", units: { step: 1 }" } else { "" };
+        let retry = format!("retry: {{ max_attempts: {} }}", 1 + dice.below(4));
+        let _ = writeln!(text, "  n{index}: {{ needs: [{}], {action}, {retry}{units} }}", needs.join(", "));
+    }
+    text
+}
+
+/// Submits a random mission. `None` when it was refused, which left nothing behind.
+pub(super) fn submit(world: &mut World, dice: &mut Dice) -> Option<MissionId> {
+    let workflow = world.define(&workflow(dice));
+    let mut submission = world.submission(workflow);
+    if dice.percent(20) {
+        submission.budget_ucr = Some(Ucr::new(i64::try_from(dice.below(600_000)).unwrap()));
+    }
+    submission.priority = i16::try_from(dice.below(100)).unwrap();
+    world.try_submit(&submission).ok()
+}

@@ -1,0 +1,429 @@
+//! The storm itself: one random thing after another, the checks after each, and the calm in the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::credits::Ucr;
+use crate::flow::Refusal;
+use crate::flow::testbed::{Dice, INPUT_UCR, Lease, OUTPUT_UCR, World, verify};
+use crate::id::{TaskId, WorkerId};
+use crate::outcome::{FinishedCall, Outcome};
+use crate::record::{CallState, GrantKind, OpKind};
+use crate::state::{RunState, TaskState, WaitCause};
+
+use super::actors::{Job, Unanswered};
+use super::missions;
+
+/// Missions that are submitted in one storm at most; keeps the checks after each step quick.
+const MOST_MISSIONS: usize = 40;
+/// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
+pub(super) const CORNERS: [&str; 24] = [
+    "attempt cancelled", "attempt failed", "attempt handed_back", "attempt lost", "call Done", "call Failed",
+    "call Lost", "call Rejected", "debt", "fee taken", "grant expired", "poison", "replay", "run cancelled",
+    "run expired", "run failed", "run succeeded", "settle repeated", "settle stale", "submit refused",
+    "successor", "top up", "waits for credits", "waits for a rate limit",
+];
+
+/// A world in which things go wrong.
+pub(super) struct Storm {
+    world: World,
+    dice: Dice,
+    workers: Vec<WorkerId>,
+    /// Ids on their way to workers; taken in any order.
+    messages: Vec<TaskId>,
+    jobs: Vec<Job>,
+    unanswered: Vec<Unanswered>,
+    /// What each task must have been charged, by the settle that ended it and arithmetic of our own.
+    owed: BTreeMap<TaskId, i64>,
+    seen: BTreeSet<String>,
+    submitted: usize,
+    /// While it lasts, most workers die with what they just claimed.
+    is_plague: bool,
+}
+
+impl Storm {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let mut world = World::new(seed);
+        let workers = (0..3).map(|_| dice.id()).collect();
+        world.grant_ucr(Ucr::from_credits(2), None).unwrap();
+        Self {
+            world,
+            dice,
+            workers,
+            messages: Vec::new(),
+            jobs: Vec::new(),
+            unanswered: Vec::new(),
+            owed: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            submitted: 0,
+            is_plague: false,
+        }
+    }
+
+    /// So many steps of storm, then calm, then the reckoning.
+    pub(super) fn run(&mut self, steps: u32) {
+        for step in 0..steps {
+            self.step();
+            self.forward_messages();
+            self.check();
+            if step % 16 == 0 {
+                self.look_around();
+            }
+        }
+        self.calm();
+        self.look_around();
+        self.reckon();
+    }
+
+    /// What was seen so far.
+    pub(super) fn sights(&self) -> impl Iterator<Item = String> + '_ {
+        self.seen.iter().cloned()
+    }
+
+    fn saw(&mut self, what: &str) {
+        if !self.seen.contains(what) {
+            self.seen.insert(what.to_owned());
+        }
+    }
+
+    fn step(&mut self) {
+        match self.dice.below(100) {
+            0..=4 => self.submit(),
+            5..=24 => self.deliver(),
+            25..=64 => self.work(),
+            65..=69 => self.beat(),
+            70..=73 => self.lose_a_worker(),
+            74..=79 => self.repeat_a_settle(),
+            80..=88 => self.pass_time(),
+            89..=95 => self.world.sweep(),
+            96 => self.cancel(),
+            97..=98 => self.grant(),
+            _ if self.dice.percent(50) => self.freeze(),
+            _ => self.is_plague = self.dice.percent(60),
+        }
+    }
+
+    fn submit(&mut self) {
+        if self.submitted >= MOST_MISSIONS {
+            return;
+        }
+        self.submitted += 1;
+        if missions::submit(&mut self.world, &mut self.dice).is_none() {
+            self.saw("submit refused");
+        }
+    }
+
+    /// What became ready is told to the queue, which loses and doubles messages.
+    fn forward_messages(&mut self) {
+        for task in std::mem::take(&mut self.world.outbox) {
+            if !self.dice.percent(10) {
+                self.messages.push(task);
+            }
+            if self.dice.percent(10) {
+                self.messages.push(task);
+            }
+        }
+    }
+
+    fn pick(&mut self, count: usize) -> Option<usize> {
+        let at = self.dice.below(u64::try_from(count).unwrap());
+        (count > 0).then(|| usize::try_from(at).unwrap())
+    }
+
+    /// Any message reaches any worker; now and then the store is asked for what the queue lost.
+    fn deliver(&mut self) {
+        if self.messages.is_empty() {
+            let ready = self.world.tables.tasks.values().filter(|task| task.state == TaskState::Ready);
+            self.messages.extend(ready.map(|task| task.id).collect::<Vec<_>>());
+        }
+        let Some(at) = self.pick(self.messages.len()) else { return };
+        let task = self.messages.swap_remove(at);
+        let who = self.pick(self.workers.len()).unwrap();
+        let worker = self.workers[who];
+        let claimed = self.world.claim_for(worker, task);
+        let dies = self.is_plague && self.dice.percent(70);
+        self.jobs.extend(claimed.map(Job::new).filter(|_| !dies));
+    }
+
+    fn work(&mut self) {
+        let Some(at) = self.pick(self.jobs.len()) else { return };
+        if self.jobs[at].is_frozen {
+            self.jobs[at].is_frozen = self.dice.percent(80);
+            return;
+        }
+        let task = &self.world.tables.tasks[&self.jobs[at].lease.task];
+        let may_call = task.kind == "agent" && self.jobs[at].stopped.is_none() && self.jobs[at].next < 4;
+        if may_call && self.dice.percent(65) {
+            let calls = self.jobs[at].calls.len();
+            self.jobs[at].call(&mut self.world, &mut self.dice);
+            let number = self.jobs[at].lease.guard.fence;
+            let bought_before = |call: &FinishedCall| i64::from(self.world.tables.calls[&call.id].attempt) < number;
+            if self.jobs[at].calls.get(calls).is_some_and(bought_before) {
+                self.saw("replay");
+            }
+            return;
+        }
+        let job = self.jobs.swap_remove(at);
+        let mut request = job.lease.settle(job.outcome(&mut self.dice));
+        if matches!(request.outcome, Outcome::Succeeded { .. }) && self.dice.percent(60) {
+            request.handoff = Some(self.world.offer(job.lease.worker, "default"));
+        }
+        self.settle(Unanswered { lease: job.lease, request });
+    }
+
+    /// Settles; the answer may get lost, and the worker may die right after.
+    fn settle(&mut self, sent: Unanswered) {
+        let task = sent.lease.task;
+        let owed = self.bill(&sent);
+        match self.world.settle(&sent.lease, &sent.request) {
+            Ok(settled) => {
+                if settled.repeated {
+                    self.saw("settle repeated");
+                } else if settled.state.is_final() {
+                    let first = self.owed.insert(task, owed);
+                    assert_eq!(first, None, "{task} was settled twice");
+                }
+                if let Some(run) = settled.ending.filter(|_| self.dice.percent(70)) {
+                    self.world.end_run(run);
+                }
+                if self.dice.percent(20) {
+                    self.unanswered.push(sent);
+                } else if let Some(next) = settled.successor {
+                    self.saw("successor");
+                    let lease = Lease::of(&self.world, next);
+                    assert_eq!(Some(&lease.guard.token), sent.request.handoff.as_ref().map(|offer| &offer.token));
+                    if self.dice.percent(90) {
+                        self.jobs.push(Job::new(lease));
+                    }
+                }
+            }
+            Err(Refusal::StaleFence { .. }) => {
+                self.saw("settle stale");
+                if let Outcome::Succeeded { calls, .. } | Outcome::Failed { calls, .. } = &sent.request.outcome {
+                    self.world.record_late(&sent.lease, calls);
+                }
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    /// What the task will have been charged if this settle ends it.
+    fn bill(&self, sent: &Unanswered) -> i64 {
+        let task = &self.world.tables.tasks[&sent.lease.task];
+        let run = &self.world.tables.runs[&sent.lease.run];
+        let (calls, succeeded) = match &sent.request.outcome {
+            Outcome::Succeeded { calls, .. } => (calls.as_slice(), true),
+            Outcome::Failed { calls, .. } => (calls.as_slice(), false),
+            Outcome::HandedBack => (&[][..], false),
+        };
+        let mut distinct: BTreeMap<_, &FinishedCall> = BTreeMap::new();
+        for call in calls {
+            distinct.entry(call.id).or_insert(call);
+        }
+        let price = |call: &FinishedCall| {
+            let reported = call.usage.filter(|usage| usage.cache_read_tokens <= usage.input_tokens);
+            let usage = reported.unwrap_or(call.counted);
+            i64::try_from(usage.input_tokens).unwrap() * INPUT_UCR
+                + i64::try_from(usage.output_tokens).unwrap() * OUTPUT_UCR
+        };
+        match run.state {
+            RunState::Cancelling => {
+                let capped = |call: &FinishedCall| {
+                    let row = &self.world.tables.calls[&call.id];
+                    match row.state {
+                        CallState::Sent => price(call).min(row.reserved_ucr.get()),
+                        _ => row.cost_ucr.get(),
+                    }
+                };
+                distinct.into_values().map(capped).sum()
+            }
+            RunState::Queued | RunState::Running if succeeded => {
+                let node = self.world.facts.workflows[&task.workflow_id].node_by_key(&task.node).unwrap();
+                let units: u64 = node.units.values().sum();
+                let tokens: i64 = distinct.into_values().filter(|call| call.succeeded).map(price).sum();
+                tokens + i64::try_from(units).unwrap() * 1_000_000
+            }
+            _ => 0,
+        }
+    }
+
+    fn repeat_a_settle(&mut self) {
+        let Some(at) = self.pick(self.unanswered.len()) else { return };
+        let sent = self.unanswered.swap_remove(at);
+        self.settle(sent);
+    }
+
+    /// All workers that are awake renew; who lost its lease drops its work, or does not notice.
+    fn beat(&mut self) {
+        for at in (0..self.jobs.len()).rev() {
+            if self.jobs[at].is_frozen {
+                continue;
+            }
+            let lease = self.jobs[at].lease.clone();
+            let (is_held, must_stop) = self.world.beat(&lease);
+            if !is_held && self.dice.percent(70) {
+                self.jobs.swap_remove(at);
+            } else if must_stop {
+                self.jobs[at].stopped = Some(crate::outcome::ErrorClass::Cancelled);
+            }
+        }
+    }
+
+    /// A worker dies with what it had in its hands, or freezes and comes back much later.
+    fn lose_a_worker(&mut self) {
+        let Some(at) = self.pick(self.jobs.len()) else { return };
+        if self.dice.percent(60) {
+            self.jobs.swap_remove(at);
+        } else {
+            self.jobs[at].is_frozen = true;
+        }
+    }
+
+    fn pass_time(&mut self) {
+        let ms = match self.dice.below(100) {
+            0..=79 => i64::try_from(self.dice.below(3_000)).unwrap(),
+            80..=92 => i64::try_from(self.dice.below(40_000)).unwrap(),
+            93..=94 => 3_600_000,
+            _ => -i64::try_from(self.dice.below(5_000)).unwrap(),
+        };
+        self.world.pass_ms(ms);
+    }
+
+    fn cancel(&mut self) {
+        let missions: Vec<_> = self.world.tables.missions.keys().copied().collect();
+        let Some(at) = self.pick(missions.len()) else { return };
+        let state = self.world.run(missions[at]).state;
+        let is_over = matches!(state, RunState::Succeeded | RunState::Failed | RunState::Expired);
+        assert_eq!(self.world.cancel(missions[at]).is_err(), is_over);
+    }
+
+    fn grant(&mut self) {
+        let amount = Ucr::new(i64::try_from(1 + self.dice.below(400_000)).unwrap());
+        let lives_ms = i64::try_from(self.dice.below(60_000)).unwrap();
+        let expires_at = self.dice.percent(40).then(|| self.world.now.plus_ms(lives_ms));
+        self.world.grant_ucr(amount, expires_at).unwrap();
+    }
+
+    fn freeze(&mut self) {
+        let frozen = self.dice.percent(30);
+        self.world.freeze(frozen);
+    }
+
+    fn check(&self) {
+        let mut broken = verify::ledger(&self.world.tables);
+        broken.extend(verify::work(&self.world.tables, &self.world.facts));
+        assert!(broken.is_empty(), "{}", broken.join("\n"));
+    }
+
+    /// The wind is gone: workers work, the clock ticks, credits come, until nothing moves any more.
+    fn calm(&mut self) {
+        self.world.freeze(false);
+        self.world.grant_ucr(Ucr::from_credits(10_000), None).unwrap();
+        for round in 0.. {
+            for sent in std::mem::take(&mut self.unanswered) {
+                self.settle(sent);
+            }
+            for job in std::mem::take(&mut self.jobs) {
+                let calls = job.calls.into_iter().filter(|call| call.succeeded).collect();
+                let outcome = Outcome::Succeeded { output: "calm".into(), calls };
+                let request = job.lease.settle(outcome);
+                self.settle(Unanswered { lease: job.lease, request });
+            }
+            let ready = self.world.tables.tasks.values().filter(|task| task.state == TaskState::Ready);
+            let ready: Vec<TaskId> = ready.map(|task| task.id).collect();
+            for task in ready {
+                let claimed = self.world.claim_for(self.workers[0], task);
+                self.jobs.extend(claimed.map(Job::new));
+            }
+            self.world.pass_ms(1_000);
+            self.beat();
+            self.world.sweep();
+            self.forward_messages();
+            self.check();
+            let is_quiet = self.jobs.is_empty() && self.unanswered.is_empty();
+            if is_quiet && self.world.tables.missions.keys().all(|id| self.rests(*id)) {
+                return;
+            }
+            assert!(round < 4_000, "missions do not come to rest: {:?}", self.restless());
+        }
+    }
+
+    /// Whether a mission is over, or waits for room in its budget and for nothing else.
+    fn rests(&self, mission: crate::id::MissionId) -> bool {
+        let run = self.world.run(mission);
+        let tasks = self.world.tables.tasks_of(run.id);
+        let waits = |wait: Option<WaitCause>| wait == Some(WaitCause::Credits);
+        let moves = tasks.iter().any(|task| {
+            let is_parked = task.state == TaskState::Waiting && waits(task.wait);
+            !task.state.is_final() && task.state != TaskState::Pending && !is_parked
+        });
+        let is_named = tasks.iter().filter(|task| waits(task.wait)).all(|task| {
+            task.status_reason.as_ref().is_some_and(|reason| !reason.is_empty())
+                && self.world.mission(mission).budget_ucr.is_some()
+        });
+        run.state.is_final() || !moves && is_named && tasks.iter().any(|task| waits(task.wait))
+    }
+
+    fn restless(&self) -> Vec<String> {
+        let restless = self.world.tables.missions.keys().filter(|id| !self.rests(**id));
+        restless
+            .map(|id| {
+                let run = self.world.run(*id);
+                let tasks = self.world.tables.tasks_of(run.id).into_iter();
+                let tasks: Vec<_> = tasks.map(|task| (task.state, task.wait, task.status_reason.clone())).collect();
+                format!("{:?} {tasks:?}", run.state)
+            })
+            .collect()
+    }
+
+    fn look_around(&mut self) {
+        let tables = &self.world.tables;
+        let mut seen: Vec<String> = Vec::new();
+        seen.extend(tables.attempts.values().map(|attempt| format!("attempt {}", attempt.outcome)));
+        seen.extend(tables.calls.values().map(|call| format!("call {:?}", call.state)));
+        seen.extend(tables.runs.values().map(|run| format!("run {}", run.state.as_str())));
+        let mut notice = |is_seen: bool, what: &str| seen.extend(is_seen.then(|| what.to_owned()));
+        let has = |kind: OpKind| tables.ops.values().any(|op| op.kind == kind);
+        notice(has(OpKind::TopUp), "top up");
+        notice(has(OpKind::Expire), "grant expired");
+        notice(tables.wallets.values().any(|wallet| wallet.debt_ucr.is_positive()), "debt");
+        let waits = |cause| tables.tasks.values().any(|task| task.wait == Some(cause));
+        notice(waits(WaitCause::Credits), "waits for credits");
+        notice(waits(WaitCause::RateLimit), "waits for a rate limit");
+        let poison = |error: &crate::outcome::StepError| error.code == "poison_pill";
+        notice(tables.tasks.values().any(|task| task.error.as_ref().is_some_and(poison)), "poison");
+        let paid = tables.runs.values().any(|run| run.fee_ucr.is_positive() && run.state == RunState::Succeeded);
+        notice(paid, "fee taken");
+        for what in seen {
+            self.saw(&what);
+        }
+    }
+
+    /// Everything that was promised about the end.
+    fn reckon(&self) {
+        let tables = &self.world.tables;
+        for (id, task) in &tables.tasks {
+            let units: i64 = if task.kind == "sleep" && task.state == TaskState::Succeeded {
+                task.units_ucr.get()
+            } else {
+                0
+            };
+            let owed = self.owed.get(id).copied().unwrap_or(units);
+            assert_eq!(task.cost_ucr.get(), owed, "{task:?}");
+            let settles = tables.ops.values().filter(|op| op.task_id == Some(*id) && op.kind == OpKind::Settle);
+            assert!(settles.count() <= 1, "{id} was charged twice");
+        }
+        for call in tables.calls.values().filter(|call| call.state == CallState::Sent) {
+            assert_eq!(tables.tasks[&call.task_id].state, TaskState::Running, "{call:?} is open for ever");
+        }
+        let mut fees = BTreeMap::new();
+        for op in tables.ops.values() {
+            let fee: i64 =
+                op.legs.iter().filter(|leg| leg.1 == crate::record::Account::Fee).map(|leg| leg.2.get()).sum();
+            if let Some(mission) = op.mission_id.filter(|_| fee > 0) {
+                assert_eq!(fees.insert(mission, fee), None, "two fees for {mission}");
+            }
+        }
+        assert!(tables.grants.values().all(|grant| grant.kind == GrantKind::Paid));
+    }
+}
