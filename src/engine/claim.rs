@@ -5,19 +5,24 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bursar_domain::flow::SettleRequest;
 use bursar_domain::id::{TaskId, WorkerId};
+use bursar_domain::outcome::Outcome;
 use bursar_domain::workflow::Definition;
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
-use super::leases::{LeaseHandle, Leases};
+use super::leases::{KeptLease, Leases};
+use super::settle::Settle;
 use crate::clock::new_token;
 use crate::store::{Claim, Claimed, StoreError};
 
 /// Tasks taken at once at most.
 const MOST_AT_ONCE: usize = 64;
+/// How long a pump waits after it claimed what it could not begin.
+const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(1);
 /// How long an idle pump waits for the queue before it asks again.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
@@ -38,7 +43,7 @@ pub struct ClaimedJob {
     pub(super) definition: Arc<Definition>,
     /// What templates see.
     pub(super) context: Value,
-    pub(super) lease: LeaseHandle,
+    pub(super) lease: KeptLease,
     /// The slot; free again when the job is dropped.
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
@@ -66,12 +71,15 @@ impl Pump {
                 continue;
             }
             match self.take(&ids).await {
-                Ok(jobs) => {
+                Ok((jobs, is_complete)) => {
                     for mut job in jobs {
                         job.permit = permits.pop();
                         if self.jobs.send(job).await.is_err() {
                             return;
                         }
+                    }
+                    if !is_complete {
+                        tokio::time::sleep(PAUSE_AFTER_TROUBLE).await;
                     }
                 }
                 Err(error) => {
@@ -121,8 +129,9 @@ impl Pump {
         }
     }
 
-    /// Claims tasks and brings what their steps need. A crash after the claim leaves leases that run out.
-    async fn take(&self, ids: &[TaskId]) -> Result<Vec<ClaimedJob>, StoreError> {
+    /// Claims tasks and brings what their steps need; whether all that were claimed can begin. A crash after the
+    /// claim leaves leases that run out.
+    async fn take(&self, ids: &[TaskId]) -> Result<(Vec<ClaimedJob>, bool), StoreError> {
         let token = new_token();
         let asked = Instant::now();
         let claim = Claim {
@@ -138,49 +147,72 @@ impl Pump {
         if let Err(error) = self.engine.queue().confirm(&self.pool, ids).await {
             tracing::debug!(%error, "popped tasks are left to come back by themselves");
         }
-        self.engine.prepare(&self.leases, claimed, &token, asked).await
+        let count = claimed.len();
+        let jobs = self.engine.prepare(&self.leases, claimed, &token, asked).await;
+        let is_complete = jobs.len() == count;
+        Ok((jobs, is_complete))
     }
 }
 
 impl Engine {
-    /// Brings workflow, inputs and outputs for claimed tasks and takes note of their leases.
+    /// Brings workflow, inputs and outputs for claimed tasks and takes note of their leases. What can't be brought
+    /// for a task is no reason to keep it, or to stop the others: it is given back, or its lease runs out.
     pub(super) async fn prepare(
         &self,
-        leases: &Leases,
+        leases: &Arc<Leases>,
         claimed: Vec<Claimed>,
         token: &str,
         asked: Instant,
-    ) -> Result<Vec<ClaimedJob>, StoreError> {
+    ) -> Vec<ClaimedJob> {
+        let mut jobs = Vec::with_capacity(claimed.len());
+        let mut refused = Vec::new();
+        for task in claimed {
+            match self.facts_of(&task).await {
+                Ok(definition) => jobs.push(ClaimedJob {
+                    lease: leases.add(task.guard(token), task.run_id, asked),
+                    claimed: task,
+                    token: token.to_owned(),
+                    definition,
+                    context: Value::Null,
+                    permit: None,
+                }),
+                Err(error) => refused.push((task, error.to_string())),
+            }
+        }
+        if let Err(error) = self.bring_context(&mut jobs).await {
+            refused.extend(jobs.drain(..).map(|job| (job.claimed.clone(), error.to_string())));
+        }
+        let backs = refused.iter().map(|(task, error)| self.give_back(task, token, error));
+        futures::future::join_all(backs).await;
+        jobs
+    }
+
+    /// Workflow and prices of a task, kept in memory from then on.
+    async fn facts_of(&self, task: &Claimed) -> Result<Arc<Definition>, StoreError> {
+        self.parts.facts.prices(&self.parts.store, task.price_book_id).await?;
+        let definition = self.parts.facts.workflow(&self.parts.store, task.workflow_id).await?;
+        definition.ok_or_else(|| StoreError::Corrupt(format!("workflow {} does not exist", task.workflow_id)))
+    }
+
+    /// Reads what the templates of the jobs see.
+    async fn bring_context(&self, jobs: &mut [ClaimedJob]) -> Result<(), StoreError> {
         let mut nodes = Vec::new();
         let mut missions = Vec::new();
-        let mut jobs = Vec::with_capacity(claimed.len());
-        for task in claimed {
-            let lease = leases.add(task.guard(token), task.run_id, asked);
-            let definition = self.parts.facts.workflow(&self.parts.store, task.workflow_id).await?;
-            let definition = definition
-                .ok_or_else(|| StoreError::Corrupt(format!("workflow {} does not exist", task.workflow_id)))?;
-            self.parts.facts.prices(&self.parts.store, task.price_book_id).await?;
-            if let Some(node) = u32::try_from(task.node_index).ok().and_then(|index| definition.node(index)) {
-                nodes.extend(node.uses.iter().map(|index| (task.run_id, *index)));
-            }
-            missions.push(task.mission_id);
-            let job = ClaimedJob {
-                claimed: task,
-                token: token.to_owned(),
-                definition,
-                context: Value::Null,
-                lease,
-                permit: None,
-            };
-            jobs.push(job);
+        for job in &*jobs {
+            let node = u32::try_from(job.claimed.node_index).ok().and_then(|index| job.definition.node(index));
+            nodes.extend(node.into_iter().flat_map(|node| &node.uses).map(|index| (job.claimed.run_id, *index)));
+            missions.push(job.claimed.mission_id);
         }
         nodes.sort_unstable();
         nodes.dedup();
         missions.sort_unstable();
         missions.dedup();
+        if missions.is_empty() {
+            return Ok(());
+        }
         let outputs = if nodes.is_empty() { Vec::new() } else { self.parts.store.outputs(&nodes).await? };
         let inputs = self.parts.store.inputs(&missions).await?;
-        for job in &mut jobs {
+        for job in jobs {
             let input = inputs.iter().find(|(id, _)| *id == job.claimed.mission_id).map(|(_, input)| input.clone());
             let mut upstream = Map::new();
             for output in outputs.iter().filter(|output| output.run_id == job.claimed.run_id) {
@@ -196,6 +228,17 @@ impl Engine {
                 "task": {"attempt": job.claimed.attempt},
             });
         }
-        Ok(jobs)
+        Ok(())
+    }
+
+    /// Gives a claimed task back that can't begin here, without a penalty. Where even that fails, its lease runs out.
+    async fn give_back(&self, task: &Claimed, token: &str, reason: &str) {
+        tracing::warn!(task = %task.id, reason, "a claimed task can't begin and is given back");
+        let request = SettleRequest { guard: task.guard(token), outcome: Outcome::HandedBack, handoff: None };
+        let settle =
+            Settle { request, mission_id: task.mission_id, run_id: task.run_id, dependents: Vec::new() };
+        if let Err(error) = self.settle(settle, || false).await {
+            tracing::warn!(task = %task.id, %error, "it could not be given back; its lease will run out");
+        }
     }
 }

@@ -53,6 +53,21 @@ impl LeaseHandle {
     }
 }
 
+/// A lease that this process renews for as long as this value lives. However a job ends, in order, in a panic or
+/// before it began, its lease is not renewed any more.
+#[derive(Debug)]
+pub(super) struct KeptLease {
+    pub(super) handle: LeaseHandle,
+    guard: Guard,
+    leases: Arc<Leases>,
+}
+
+impl Drop for KeptLease {
+    fn drop(&mut self) {
+        self.leases.remove(&self.guard);
+    }
+}
+
 /// All leases of this process.
 #[derive(Debug)]
 pub(super) struct Leases {
@@ -72,12 +87,17 @@ impl Leases {
     }
 
     /// Takes note of a lease that was asked for at `asked`.
-    pub(super) fn add(&self, guard: Guard, run_id: RunId, asked: Instant) -> LeaseHandle {
+    pub(super) fn add(self: &Arc<Self>, guard: Guard, run_id: RunId, asked: Instant) -> KeptLease {
         let handle = LeaseHandle { stop: CancellationToken::new(), cause: Arc::default() };
-        let held =
-            Held { run_id, until: asked + self.lease, stop: handle.stop.clone(), cause: handle.cause.clone(), guard };
-        self.lock().insert(held.guard.task_id, held);
-        handle
+        let held = Held {
+            run_id,
+            until: asked + self.lease,
+            stop: handle.stop.clone(),
+            cause: handle.cause.clone(),
+            guard: guard.clone(),
+        };
+        self.lock().insert(guard.task_id, held);
+        KeptLease { handle, guard, leases: self.clone() }
     }
 
     /// Forgets a lease, if it is still that one.

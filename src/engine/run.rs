@@ -64,13 +64,7 @@ async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bo
     let settled = settle(runtime, job, &guard, outcome, handoff).await;
     runtime.leases.remove(&guard);
     let successor = settled?.successor?;
-    match runtime.engine.prepare(&runtime.leases, vec![successor], &next_token?, asked).await {
-        Ok(mut jobs) => jobs.pop(),
-        Err(error) => {
-            tracing::warn!(%error, "a successor's inputs could not be read; its lease will run out");
-            None
-        }
-    }
+    runtime.engine.prepare(&runtime.leases, vec![successor], &next_token?, asked).await.pop()
 }
 
 /// Does the step. Whatever happens inside, panics included, becomes an outcome.
@@ -102,7 +96,7 @@ async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> Outcom
         tracing::error!(task = %guard.task_id, node = node.key, "a step panicked");
         failed(StepError::new(ErrorClass::Retryable, "step_panicked", "the step ended by a defect of its own"))
     });
-    match (&outcome, job.lease.cause()) {
+    match (&outcome, job.lease.handle.cause()) {
         // what was under way when the process had to drain runs again elsewhere, without a penalty
         (Outcome::Failed { error, .. }, Some(StopCause::Drain)) if error.class == ErrorClass::Cancelled => {
             Outcome::HandedBack
@@ -131,7 +125,7 @@ async fn settle(
         run_id: job.claimed.run_id,
         dependents,
     };
-    let still_ours = || job.lease.cause() != Some(StopCause::LeaseLost);
+    let still_ours = || job.lease.handle.cause() != Some(StopCause::LeaseLost);
     let metrics = runtime.engine.metrics();
     for _ in 0..2 {
         match runtime.engine.settle(settle.clone(), still_ours).await {
@@ -183,7 +177,7 @@ impl StepContext {
         Self {
             mission_id: job.claimed.mission_id,
             price_book_id: job.claimed.price_book_id,
-            lease: job.lease.clone(),
+            lease: job.lease.handle.clone(),
             say: Arc::new(say),
             guard,
             runtime,

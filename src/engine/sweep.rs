@@ -68,7 +68,7 @@ impl Sweeper {
         }
         for (run, mission) in store.overdue_runs(now, CHUNK).await? {
             let want = Want { missions: vec![mission], ..Want::default() };
-            if let Ok(true) = engine.decide(&want, &mut |turn| flow::expire_run(turn, run)).await? {
+            if let Some(Ok(true)) = tolerate(engine.decide(&want, &mut |turn| flow::expire_run(turn, run)).await)? {
                 engine.metrics().sweep_finds("deadline", 1);
             }
         }
@@ -79,7 +79,7 @@ impl Sweeper {
             let op = new_id();
             // by its id: one that is used up is marked as well, so that it is found only once
             let want = Want { grants: vec![grant], ..Want::wallets([wallet]) };
-            engine.decide(&want, &mut |turn| ledger::expire(turn.set, grant, op, turn.now)).await?;
+            tolerate(engine.decide(&want, &mut |turn| ledger::expire(turn.set, grant, op, turn.now)).await)?;
         }
         engine.retry_waiters(None).await;
         engine.refill_queue().await?;
@@ -96,38 +96,66 @@ impl Sweeper {
     }
 }
 
+/// Only what an outage explains ends a pass; a finding that can't be decided is left out with a word.
+fn tolerate<T>(decided: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match decided {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.is_transient() => Err(error),
+        Err(error) => {
+            tracing::error!(%error, "a finding can't be decided");
+            Ok(None)
+        }
+    }
+}
+
 impl Engine {
     /// Wakes tasks whose wait is over.
     async fn wake(&self, due: Vec<Due>) -> Result<(), StoreError> {
-        for chunk in due.chunks(64) {
-            let want = self.want(chunk).await?;
-            let mut wake = |turn: &mut flow::Turn<'_>| {
-                for task in chunk {
-                    if let Err(refusal) = flow::wake_task(turn, task.id) {
-                        tracing::warn!(task = %task.id, %refusal, "a task could not be woken");
-                    }
-                }
-            };
-            self.decide(&want, &mut wake).await?;
-        }
-        Ok(())
+        let wake = |turn: &mut flow::Turn<'_>, task: &Due| {
+            if let Err(refusal) = flow::wake_task(turn, task.id) {
+                tracing::warn!(task = %task.id, %refusal, "a task could not be woken");
+            }
+        };
+        self.decide_each(&due, wake).await.map(drop)
     }
 
     /// Takes tasks from workers whose lease ran out.
     async fn recover(&self, lost: Vec<Due>) -> Result<(), StoreError> {
-        for chunk in lost.chunks(64) {
-            let want = self.want(chunk).await?;
-            let mut recover = |turn: &mut flow::Turn<'_>| {
-                for task in chunk {
-                    if let Err(refusal) = flow::recover_lease(turn, task.id) {
-                        tracing::warn!(task = %task.id, %refusal, "a lost task could not be recovered");
-                    }
-                }
-            };
-            self.decide(&want, &mut recover).await?;
-            self.metrics().sweep_finds("lost_lease", chunk.len() as u64);
-        }
+        let recover = |turn: &mut flow::Turn<'_>, task: &Due| {
+            if let Err(refusal) = flow::recover_lease(turn, task.id) {
+                tracing::warn!(task = %task.id, %refusal, "a lost task could not be recovered");
+            }
+        };
+        let recovered = self.decide_each(&lost, recover).await?;
+        self.metrics().sweep_finds("lost_lease", recovered);
         Ok(())
+    }
+
+    /// Decides findings in chunks; returns how many. What can't be decided is found by halves and left out with a
+    /// word, so that one broken mission does not stop the clocks of all others.
+    async fn decide_each(
+        &self,
+        due: &[Due],
+        decide: impl Fn(&mut flow::Turn<'_>, &Due) + Send + Sync,
+    ) -> Result<u64, StoreError> {
+        let mut decided: u64 = 0;
+        let mut chunks: Vec<&[Due]> = due.chunks(64).rev().collect();
+        while let Some(chunk) = chunks.pop() {
+            let done = async {
+                let want = self.want(chunk).await?;
+                self.decide(&want, &mut |turn| chunk.iter().for_each(|task| decide(turn, task))).await
+            };
+            match (done.await, chunk) {
+                (Ok(()), _) => decided = decided.saturating_add(chunk.len() as u64),
+                (Err(error), _) if error.is_transient() => return Err(error),
+                (Err(error), [task]) => tracing::error!(task = %task.id, %error, "a finding can't be decided"),
+                (Err(_), _) => {
+                    let (first, second) = chunk.split_at(chunk.len() / 2);
+                    chunks.extend([second, first]);
+                }
+            }
+        }
+        Ok(decided)
     }
 
     /// Tries tasks that wait for credits, oldest first.

@@ -41,7 +41,11 @@ impl<T: Send + 'static> Backend for Feed<T> {
         self.jobs.poll_recv(cx).map(|job| job.map(|job| Ok(Task::new(job))))
     }
 
-    fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
+    fn poll_close(&mut self, _: &mut Context<'_>, worker: &WorkerContext) -> Poll<Result<(), Infallible>> {
+        // all jobs are done and no more will come; without this word the worker would wait for a signal for ever
+        if let Err(error) = worker.stop() {
+            tracing::debug!(%error, "the worker had stopped already");
+        }
         Poll::Ready(Ok(()))
     }
 }

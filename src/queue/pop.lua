@@ -9,7 +9,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - tonumber(
   if home then
     local score, tenant = string.match(home, '^(%S+) (%S+)$')
     redis.call('ZADD', KEYS[5] .. tenant, score, id)
-    redis.call('ZADD', KEYS[1], 'NX', 0, tenant)
+    if not redis.call('ZSCORE', KEYS[1], tenant) then
+      redis.call('ZADD', KEYS[1], redis.call('INCR', KEYS[4]), tenant)
+    end
   end
 end
 local taken = {}

@@ -129,7 +129,7 @@ impl Queue for RedisQueue {
             let of_pool: Vec<&ReadyTask> = tasks.iter().filter(|task| task.pool == pool).collect();
             for chunk in of_pool.chunks(256) {
                 let mut call = self.push.prepare_invoke();
-                call.key(&keys.ring).key(&keys.wake).key(&keys.epoch).key(&keys.popped).key(&keys.tenants);
+                call.key(&keys.ring).key(&keys.wake).key(&keys.epoch).key(&keys.turn).key(&keys.tenants);
                 call.arg(self.clock.now().ms());
                 for task in chunk {
                     call.arg(task.tenant_id.to_string()).arg(task.task_id.to_string()).arg(task.score());

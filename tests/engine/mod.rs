@@ -1,1 +1,7 @@
-//! The engine.
+//! The engine on real stores and queues: missions from submit to their end, with workers that share, fail and vanish.
+
+mod money;
+mod outages;
+mod runs;
+mod share;
+mod writes;

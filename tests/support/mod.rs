@@ -5,6 +5,7 @@
 pub(crate) mod database;
 pub(crate) mod embedded;
 pub(crate) mod hand;
+pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod stores;
 pub(crate) mod world;

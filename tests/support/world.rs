@@ -116,6 +116,11 @@ impl Process {
 
     /// Ends everything in order.
     pub(crate) async fn stop(mut self) {
+        self.end().await;
+    }
+
+    /// Ends everything in order; only good to be replaced afterwards.
+    pub(crate) async fn end(&mut self) {
         if let Some(workers) = self.workers.take() {
             workers.drain(Duration::from_secs(5)).await;
         }
@@ -283,4 +288,78 @@ impl World {
         let run = self.mission(mission).await.run_id;
         self.store().tasks_of_run(run, true, 1_000).await.unwrap()
     }
+
+    /// Recomputes the money from the ledger's entries, in SQL of its own: wallets, grants and holds agree with them,
+    /// nothing is held that has no live owner, and each mission was charged what its operations say.
+    pub(crate) async fn balances(&self) {
+        for (what, sql) in VIOLATIONS {
+            let rows = self.store().rows(sql, &[]).await.unwrap();
+            assert!(rows.is_empty(), "{what}: {rows:?}");
+        }
+    }
 }
+
+/// What must find nothing.
+const VIOLATIONS: &[(&str, &str)] = &[
+    (
+        "a wallet differs from its entries",
+        "select w.id, w.available_ucr, w.held_ucr from wallets w
+         where w.available_ucr <>
+             (select coalesce(sum(case when e.destination like 'grant:%' then e.amount_ucr else 0 end)
+                - sum(case when e.source like 'grant:%' then e.amount_ucr else 0 end), 0)
+              from entries e where e.wallet_id = w.id)
+           or w.held_ucr <>
+             (select coalesce(sum(case when e.destination like 'hold:%' then e.amount_ucr else 0 end)
+                - sum(case when e.source like 'hold:%' then e.amount_ucr else 0 end), 0)
+              from entries e where e.wallet_id = w.id)",
+    ),
+    (
+        "a wallet differs from its grants and holds",
+        "select w.id from wallets w
+         where w.available_ucr <> (select coalesce(sum(g.remaining_ucr), 0) from grants g where g.wallet_id = w.id)
+           or w.held_ucr <>
+             (select coalesce(sum(h.amount_ucr), 0) from holds h where h.wallet_id = w.id and h.state = 'open')",
+    ),
+    (
+        "an open hold has no live owner",
+        "select h.id from holds h
+         where h.state = 'open'
+           and not exists (select 1 from tasks t where t.hold_id = h.id and t.ended_at is null)
+           and not exists (select 1 from runs r where r.fee_hold_id = h.id and r.ended_at is null)",
+    ),
+    (
+        "a hold promises calls that are not in flight",
+        "select h.id from holds h
+         where h.reserved_ucr <> (select coalesce(sum(c.reserved_ucr), 0) from usage_calls c where c.hold_id = h.id)",
+    ),
+    (
+        "a mission's charge differs from its operations",
+        "select m.id, m.spent_ucr from missions m
+         where m.spent_ucr <> (
+           select coalesce(sum(e.amount_ucr), 0) from entries e
+           where e.mission_id = m.id and e.destination in ('usage', 'fee'))",
+    ),
+    (
+        "a task's charge differs from its operations or its billed calls",
+        "select t.id, t.cost_ucr from tasks t
+         where t.cost_ucr <> (
+             select coalesce(sum(e.amount_ucr), 0) from entries e
+             where e.task_id = t.id and e.destination = 'usage')
+           or t.cost_ucr <> t.units_ucr + (
+             select coalesce(sum(c.cost_ucr), 0) from usage_calls c where c.task_id = t.id and c.billable)",
+    ),
+    (
+        "a mission's counters differ from its tasks",
+        "select m.id from missions m
+         where m.tasks_done <> (select count(*) from tasks t where t.run_id = m.run_id and t.ended_at is not null)
+           or m.tasks_total <> (select count(*) from tasks t where t.run_id = m.run_id)
+           or m.held_ucr <> (
+             select coalesce(sum(h.amount_ucr), 0) from holds h where h.mission_id = m.id and h.state = 'open')",
+    ),
+    (
+        "an event log has a gap",
+        "select m.id, m.last_seq from missions m
+         where m.last_seq <> (select count(*) from events e where e.mission_id = m.id)
+           or m.last_seq <> (select max(e.seq) from events e where e.mission_id = m.id)",
+    ),
+];
