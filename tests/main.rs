@@ -4,6 +4,7 @@
 mod dashboard;
 mod engine;
 mod faults;
+mod http;
 mod queue;
 mod store;
 mod support;

@@ -3,26 +3,35 @@
 //! `router` has all routes on one page; `problem` all errors in one table; `limits` all limits. A request passes
 //! `serve` (deadlines), `request` (its id, the log), `auth` (who asks), `params` and `json` (what is asked).
 
+mod admin;
 mod auth;
 mod conditional;
+mod description;
 mod json;
+mod keys;
 mod limits;
 mod metrics;
 mod missions;
+mod ops;
 mod page;
+mod pages;
 mod params;
 mod problem;
 mod request;
 mod router;
+mod runs;
 mod serve;
 mod state;
 mod stream;
 mod types;
+mod wallet;
+mod workflows;
 
+pub use keys::new_secret;
 pub use metrics::metrics_router;
 pub use problem::{Code, Entry, FieldError, PROBLEM_JSON, Problem, TABLE};
 pub use router::{openapi, router};
-pub use serve::serve;
+pub use serve::{Patience, serve, serve_with};
 pub use state::{App, HttpSettings};
 pub use stream::catalog::StreamEvent;
 

@@ -8,7 +8,7 @@ use utoipa_axum::routes;
 
 use super::request::{no_method, no_route, observe, panicked};
 use super::state::{App, Site};
-use super::{missions, stream};
+use super::{admin, description, keys, missions, ops, pages, runs, stream, wallet, workflows};
 
 /// The public API.
 pub fn router(app: App) -> axum::Router {
@@ -23,7 +23,7 @@ pub fn router(app: App) -> axum::Router {
 
 /// The description of the public API, `OpenAPI` 3.1.
 pub fn openapi() -> OpenApi {
-    all().into_openapi()
+    description::complete(all().into_openapi())
 }
 
 fn all() -> OpenApiRouter<Site> {
@@ -36,4 +36,34 @@ fn all() -> OpenApiRouter<Site> {
         // events
         .routes(routes!(stream::events::get))
         .routes(routes!(stream::sse::get))
+        // runs and tasks
+        .routes(routes!(runs::get))
+        .routes(routes!(runs::tasks))
+        .routes(routes!(runs::calls))
+        .routes(routes!(runs::task))
+        // workflows
+        .routes(routes!(workflows::list))
+        .routes(routes!(workflows::put, workflows::get))
+        .routes(routes!(workflows::validate))
+        // credits
+        .routes(routes!(wallet::get))
+        .routes(routes!(wallet::entries))
+        .routes(routes!(wallet::holds))
+        .routes(routes!(wallet::grants, wallet::grant))
+        // credentials
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::revoke))
+        // operators
+        .routes(routes!(admin::overview))
+        .routes(routes!(admin::queues))
+        .routes(routes!(admin::workers))
+        // open to everybody
+        .routes(routes!(ops::livez))
+        .routes(routes!(ops::readyz))
+        .routes(routes!(ops::startupz))
+        .routes(routes!(ops::meta))
+        .routes(routes!(description::get))
+        .routes(routes!(pages::docs))
+        .routes(routes!(pages::problems))
+        .routes(routes!(pages::problem))
 }

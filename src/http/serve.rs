@@ -35,9 +35,37 @@ Content-Type: application/problem+json\r\nContent-Length: 93\r\n\r\n\
 /// How long the pause is after an accept failed (the process has no file descriptors left, for example).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What a listener puts up with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// How long a client may take for the head of a request; idle connections are closed after it as well.
+    pub header: Duration,
+    /// How long a client may take for the whole body.
+    pub body: Duration,
+    /// Open connections; those beyond it are answered with 503.
+    pub connections: usize,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { header: HEADER_DEADLINE, body: BODY_DEADLINE, connections: MAX_CONNECTIONS }
+    }
+}
+
 /// Serves until `stop`, then ends within about `grace`.
 pub async fn serve(listener: TcpListener, router: axum::Router, stop: CancellationToken, grace: Duration) {
-    let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    serve_with(listener, router, stop, grace, Patience::default()).await;
+}
+
+/// As [`serve`], with limits of one's own.
+pub async fn serve_with(
+    listener: TcpListener,
+    router: axum::Router,
+    stop: CancellationToken,
+    grace: Duration,
+    patience: Patience,
+) {
+    let free = Arc::new(Semaphore::new(patience.connections));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -60,13 +88,13 @@ pub async fn serve(listener: TcpListener, router: axum::Router, stop: Cancellati
         let _ = stream.set_nodelay(true);
         let drain = Drain(stop.clone());
         let service = router.clone().map_request(move |request: Request<Incoming>| {
-            let mut request = request.map(|body| Body::new(Timed::new(body)));
+            let mut request = request.map(|body| Body::new(Timed::new(body, patience.body)));
             request.extensions_mut().insert(drain.clone());
             request
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_DEADLINE)
+            .header_read_timeout(patience.header)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = graceful.watch(connection);
         connections.spawn(async move {
@@ -104,8 +132,8 @@ struct Timed {
 }
 
 impl Timed {
-    fn new(body: Incoming) -> Self {
-        Self { body, deadline: Box::pin(sleep_until(Instant::now() + BODY_DEADLINE)) }
+    fn new(body: Incoming, patience: Duration) -> Self {
+        Self { body, deadline: Box::pin(sleep_until(Instant::now() + patience)) }
     }
 }
 

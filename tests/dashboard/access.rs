@@ -188,8 +188,9 @@ async fn a_form_of_another_site_changes_nothing() {
     let acme = site.tenant("acme", Role::User).await;
     let stall = "
 workflow: stall
+agents: { bot: { instructions: 'You help.' } }
 nodes:
-  think: { prompt: '[[simulate stall]] think', model: simulated-small }
+  think: { agent: bot, prompt: '[[simulate stall]] think', model: simulated-small }
 ";
     let (id, _watch) = site.submit(&acme, stall, json!({})).await;
     let cookie = site.sign_in(&acme).await;

@@ -14,8 +14,9 @@ use super::site::{Site, until};
 
 const STALLED: &str = "
 workflow: stalled
+agents: { bot: { instructions: 'You help.' } }
 nodes:
-  talk: { prompt: 'c [[simulate stall after_tokens=3]]', model: simulated-small }
+  talk: { agent: bot, prompt: 'c [[simulate stall after_tokens=3]]', model: simulated-small }
 ";
 
 /// Reads the feed until its text holds all of the words.

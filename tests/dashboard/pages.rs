@@ -17,17 +17,19 @@ fn company() -> String {
 /// Two branches of a fan-in, of which one fails for good.
 const HALF: &str = "
 workflow: half
+agents: { bot: { instructions: 'You help.' } }
 nodes:
   start: { transform: { ok: 'yes' } }
-  good: { needs: [start], prompt: 'a [[simulate tokens=9]]', model: simulated-small }
-  bad: { needs: [good], prompt: 'b [[simulate fail=permanent]]', model: simulated-small }
+  good: { needs: [start], agent: bot, prompt: 'a [[simulate tokens=9]]', model: simulated-small }
+  bad: { needs: [good], agent: bot, prompt: 'b [[simulate fail=permanent]]', model: simulated-small }
   never: { needs: [bad], transform: { x: 'y' } }
 ";
 
 const STALLED: &str = "
 workflow: stalled
+agents: { bot: { instructions: 'You help.' } }
 nodes:
-  talk: { prompt: 'c [[simulate stall after_tokens=3]]', model: simulated-small }
+  talk: { agent: bot, prompt: 'c [[simulate stall after_tokens=3]]', model: simulated-small }
   after: { needs: [talk], transform: { x: 'y' } }
 ";
 

@@ -42,7 +42,7 @@ impl Installation {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let database = TestDatabase::empty().await;
         let redis = TestRedis::start().await;
-        let url = database.url().to_owned();
+        let url = database.url.clone();
         let migrated = bursar().arg("migrate").env("DATABASE_URL", &url).stdout(Stdio::null()).status().unwrap();
         assert!(migrated.success());
         let key = bursar()
@@ -95,7 +95,7 @@ impl Installation {
     pub(super) fn worker(&mut self, environment: &[(&str, &str)]) -> WorkerProcess {
         let child = bursar()
             .args(["worker", "--pool", "agent=16", "--pool", "default=16"])
-            .env("DATABASE_URL", self.database.url())
+            .env("DATABASE_URL", &self.database.url)
             .env("REDIS_URL", self.redis.url())
             .envs(environment.iter().copied())
             .spawn()
@@ -123,7 +123,7 @@ impl Installation {
     pub(super) async fn restart_server(&mut self) {
         self.server.kill().unwrap();
         self.server.wait().unwrap();
-        self.server = Self::server(self.database.url(), &self.redis, self.port);
+        self.server = Self::server(&self.database.url, &self.redis, self.port);
         self.ready().await;
     }
 
@@ -175,7 +175,7 @@ impl Installation {
 
     /// `bursar verify` finds nothing.
     pub(super) fn verify(&self) {
-        let output = bursar().arg("verify").env("DATABASE_URL", self.database.url()).output().unwrap();
+        let output = bursar().arg("verify").env("DATABASE_URL", &self.database.url).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
 }

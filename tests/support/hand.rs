@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bursar::store::read::WorkflowView;
 use bursar::store::{Claim, Claimed, Store, StoreError, Want};
 use bursar_domain::credits::Ucr;
 use bursar_domain::flow::{self, Chance, Facts, Refusal, SettleRequest, Settlement, Submission, Turn};
@@ -133,7 +134,7 @@ impl Hand {
         let id = self.id();
         let (name, hash) = (definition.name.clone(), definition.content_hash());
         let source = definition.source.clone();
-        self.store.add_workflow(id, self.tenant, &name, 1, &hash, &source, self.now).await.unwrap();
+        self.store.add_workflow(&version(id, self.tenant, &name, 1, &hash, &source, self.now)).await.unwrap();
         self.facts.workflows.insert(id, Arc::new(definition));
         id
     }
@@ -261,6 +262,27 @@ pub(crate) async fn decide_with<T: Send>(
     };
     store.transact(want, &mut step).await?;
     Ok(answer.expect("a transaction decides"))
+}
+
+/// A workflow version as a row.
+pub(crate) fn version(
+    id: WorkflowId,
+    tenant: TenantId,
+    name: &str,
+    version: i64,
+    hash: &str,
+    source: &Value,
+    now: Timestamp,
+) -> WorkflowView {
+    WorkflowView {
+        id,
+        tenant_id: tenant,
+        name: name.to_owned(),
+        version,
+        content_hash: hash.to_owned(),
+        definition: Some(source.clone()),
+        created_at: now,
+    }
 }
 
 /// A workflow from its YAML.

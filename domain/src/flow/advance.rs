@@ -134,7 +134,9 @@ pub(super) fn release_dependents(turn: &mut Turn<'_>, id: TaskId, output_bytes: 
         let Some(row) = turn.set.tasks.change(next) else { continue };
         row.remaining_needs = row.remaining_needs.saturating_sub(1);
         row.input_bytes = row.input_bytes.saturating_add(output_bytes);
-        if row.remaining_needs == 0 && row.state == TaskState::Pending {
+        let is_next = row.remaining_needs == 0 && row.state == TaskState::Pending;
+        // an earlier dependent may have failed the run for want of budget; the others are skipped with it
+        if is_next && turn.run(task.run_id)?.state.is_live() {
             make_ready(turn, next)?;
             if turn.task(next)?.state == TaskState::Ready {
                 ready.push(next);

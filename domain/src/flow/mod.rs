@@ -18,7 +18,7 @@ mod scenario_tests;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
-mod testbed;
+pub(crate) mod testbed;
 
 pub use cancel::{cancel, wind_down};
 pub use recover::{lease_ran_out, recover_lease};
@@ -84,7 +84,7 @@ pub enum Refusal {
     /// The state does not allow it.
     #[error("{what} is {state} and can't be {wish}")]
     IllegalMove {
-        /// `run` or `task`.
+        /// `mission`, `run`, `task` or `usage call`.
         what: &'static str,
         /// Its state.
         state: &'static str,

@@ -19,6 +19,11 @@ pub type CallGuard = Guard;
 pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallRequest) -> Result<CallPermit, CallRefusal> {
     let task = turn.set.tasks.get(guard.task_id).cloned().ok_or(CallRefusal::StaleFence)?;
     check_guard(&task, guard).map_err(|_| CallRefusal::StaleFence)?;
+    let run = turn.run(task.run_id).map_err(|error| CallRefusal::Unavailable(error.to_string()))?;
+    if !run.state.is_live() {
+        // a run that is ending buys nothing more: what the worker does cannot count
+        return Err(CallRefusal::StaleFence);
+    }
     if let Some(done) = journaled(turn, &task, request) {
         return Ok(CallPermit::Replay(done));
     }
@@ -130,7 +135,7 @@ pub(super) fn finish_call(
         }
         return Ok(known);
     }
-    let is_reported = finished.usage.is_some_and(|usage| usage.check().is_ok());
+    let is_estimated = !is_reported(finished);
     let usage = canonical_usage(finished);
     let model = row.model.clone();
     let cost = turn.prices(task.run_id)?.call_cost(&model, &usage)?;
@@ -140,7 +145,7 @@ pub(super) fn finish_call(
     row.state = state;
     row.cost_ucr = cost;
     row.billable = billable;
-    row.estimated = !is_reported;
+    row.estimated = is_estimated;
     row.usage = Some(usage);
     row.response = (state == CallState::Done).then(|| finished.response.clone());
     row.duration_ms = Some(finished.duration_ms);
@@ -154,6 +159,11 @@ pub(super) fn finish_call(
         }
     }
     Ok((cost, usage))
+}
+
+/// Whether the provider reported something believable.
+fn is_reported(finished: &FinishedCall) -> bool {
+    finished.usage.is_some_and(|usage| usage.check().is_ok())
 }
 
 /// What the call used: as reported; a report that is missing or contradicts itself is replaced by our own count.
@@ -174,7 +184,7 @@ pub fn record_late(turn: &mut Turn<'_>, calls: &[FinishedCall]) {
         if let Some(row) = turn.set.calls.change(finished.id) {
             row.usage = Some(usage);
             row.cost_ucr = cost;
-            row.estimated = finished.usage.is_none();
+            row.estimated = !is_reported(finished);
             row.duration_ms = Some(finished.duration_ms);
         }
     }

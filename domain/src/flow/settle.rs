@@ -9,7 +9,7 @@ use crate::id::{RunId, TaskId, WorkerId};
 use crate::ledger::{self, Charge, Overrun};
 use crate::limits;
 use crate::outcome::{ErrorClass, FinishedCall, Outcome, StepError};
-use crate::record::{Attempt, CallState, Task};
+use crate::record::{Attempt, CallState, Task, UsageCall};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::usage::Usage;
 
@@ -97,9 +97,12 @@ pub fn settle(turn: &mut Turn<'_>, request: &SettleRequest) -> Result<Settlement
             end_with_run(turn, &task, run_state, calls)?;
         }
         Outcome::Succeeded { output, calls } => {
-            settlement.ready = succeed(turn, &task, output, calls)?;
-            settlement.successor = hand_over(turn, request, &settlement.ready);
-            settlement.ready.retain(|ready| Some(*ready) != settlement.successor);
+            let ready = succeed(turn, &task, output, calls)?;
+            // a dependent whose hold the budget refused may have ended the run: then nothing new begins
+            if turn.run(task.run_id)?.state.is_live() {
+                settlement.successor = hand_over(turn, request, &ready);
+                settlement.ready = ready.into_iter().filter(|id| Some(*id) != settlement.successor).collect();
+            }
         }
         Outcome::Failed { error, calls } => fail_attempt(turn, &task, error, calls)?,
     }
@@ -134,11 +137,24 @@ fn check_outcome(turn: &Turn<'_>, task: &Task, outcome: &Outcome) -> Result<(), 
     for call in calls {
         let row = turn.set.calls.get(call.id).filter(|row| row.task_id == task.id);
         let row = row.ok_or_else(|| Refusal::NotFound(format!("usage call {}", call.id)))?;
+        if !may_consume(task, row) {
+            return Err(Refusal::IllegalMove { what: "usage call", state: "over", wish: "consumed" });
+        }
         prices.call_cost(&row.model, &canonical_usage(call))?;
     }
     match task.hold_id {
         Some(hold) if turn.set.holds.get(hold).is_none() => Err(Refusal::Unloaded(format!("hold {hold}"))),
         _ => Ok(()),
+    }
+}
+
+/// Whether an attempt may name the call in its outcome: it was granted to this attempt and is open, or it is
+/// journaled. What was lost, failed or rejected is over: its price is the platform's.
+fn may_consume(task: &Task, call: &UsageCall) -> bool {
+    match call.state {
+        CallState::Sent => call.attempt == task.attempt,
+        CallState::Done => true,
+        CallState::Failed | CallState::Rejected | CallState::Lost => false,
     }
 }
 
@@ -155,10 +171,8 @@ fn repeated(turn: &Turn<'_>, task: &Task, request: &SettleRequest) -> Option<Set
         let node = node_of(&definition, task).ok()?;
         node.dependents.iter().filter_map(|index| i32::try_from(*index).ok()).find_map(|index| {
             let next = turn.set.task_of(task.run_id, index)?;
-            let handed = next.state == TaskState::Running
-                && next.worker_id == Some(handoff.worker_id)
-                && next.attempt == 1
-                && next.started_at == task.ended_at;
+            // the secret that this very offer brought: a claim of the same worker has another
+            let handed = next.state == TaskState::Running && next.lease_token.as_ref() == Some(&handoff.token);
             handed.then_some(next.id)
         })
     });
@@ -202,10 +216,7 @@ fn succeed(turn: &mut Turn<'_>, task: &Task, output: &Value, calls: &[FinishedCa
 fn bill_calls(turn: &mut Turn<'_>, task: &Task, calls: &[FinishedCall]) -> Result<(Ucr, Option<Usage>), Refusal> {
     let mut cost = Ucr::ZERO;
     let mut usage: Option<Usage> = None;
-    for (index, call) in calls.iter().enumerate() {
-        if calls.iter().take(index).any(|earlier| earlier.id == call.id) {
-            continue;
-        }
+    for call in distinct(calls) {
         let state = if call.succeeded { CallState::Done } else { CallState::Failed };
         let (price, used) = finish_call(turn, task, call, state, call.succeeded)?;
         if call.succeeded {
@@ -214,6 +225,12 @@ fn bill_calls(turn: &mut Turn<'_>, task: &Task, calls: &[FinishedCall]) -> Resul
         }
     }
     Ok((cost, usage))
+}
+
+/// The calls, each once: an outcome that names one twice consumed it once.
+fn distinct(calls: &[FinishedCall]) -> impl Iterator<Item = &FinishedCall> {
+    let is_first = |(index, call): &(usize, &FinishedCall)| !calls.iter().take(*index).any(|known| known.id == call.id);
+    calls.iter().enumerate().filter(is_first).map(|(_, call)| call)
 }
 
 /// The sum of what calls used; counts beyond an u64 (which no provider can report) leave the sum as it was.
@@ -260,7 +277,7 @@ fn fail_attempt(
     error: &StepError,
     calls: &[FinishedCall],
 ) -> Result<(), Refusal> {
-    for call in calls {
+    for call in distinct(calls) {
         // an answer that made the step fail must never be replayed
         let state = if call.succeeded { CallState::Rejected } else { CallState::Failed };
         finish_call(turn, task, call, state, false)?;
@@ -342,7 +359,7 @@ pub(super) fn end_with_run(
     let by_user = run_state == RunState::Cancelling;
     let mut cost = Ucr::ZERO;
     let mut usage: Option<Usage> = None;
-    for call in calls {
+    for call in distinct(calls) {
         let state = if call.succeeded { CallState::Done } else { CallState::Failed };
         let reserved = turn.set.calls.get(call.id).map(|row| row.reserved_ucr).unwrap_or_default();
         let (price, used) = finish_call(turn, task, call, state, by_user)?;

@@ -121,6 +121,14 @@ impl dyn Store {
         first(self.rows(&sql, &[now.into(), id.into(), tenant]).await?)
     }
 
+    /// One grant; the tenant was checked with the wallet.
+    pub async fn grant(&self, id: GrantId) -> Result<Option<GrantView>, StoreError> {
+        let sql = "
+            select id, kind, priority, amount_ucr, remaining_ucr, expires_at, expired, reason, created_at from grants
+            where id = $1";
+        first(self.rows(sql, &[id.into()]).await?)
+    }
+
     /// A wallet's grants, newest first, older than `before`.
     pub async fn grants(
         &self,

@@ -297,6 +297,19 @@ impl dyn Store {
         all(self.rows(&sql, &[run.into(), limit.into()]).await?)
     }
 
+    /// The tasks of a run behind the node of index `after`, in the order of the workflow, without their outputs.
+    pub async fn tasks_after(&self, run: RunId, after: i64, limit: i64) -> Result<Vec<TaskView>, StoreError> {
+        let sql = "
+            select t.id, t.tenant_id, t.mission_id, t.run_id, t.node, t.node_index, t.kind, t.pool, t.state, t.wait,
+              t.status_reason, t.attempt, t.failures, t.ready_at, t.due_at, t.started_at, t.ended_at, t.worker_id,
+              t.error, coalesce(h.amount_ucr, 0) as held_ucr, t.cost_ucr, t.usage, null as output
+            from tasks t
+            left join holds h on h.id = t.hold_id
+            where t.run_id = $1 and t.node_index > $2
+            order by t.node_index limit $3";
+        all(self.rows(sql, &[run.into(), after.into(), limit.into()]).await?)
+    }
+
     /// One task with its output.
     pub async fn task(&self, tenant: Option<TenantId>, id: TaskId) -> Result<Option<TaskView>, StoreError> {
         let sql = "
@@ -319,6 +332,24 @@ impl dyn Store {
             where t.run_id = $1
             order by c.id limit $2";
         all(self.rows(sql, &[run.into(), limit.into()]).await?)
+    }
+
+    /// The usage calls of a run's tasks that came after `after`, oldest first.
+    pub async fn calls_after(
+        &self,
+        run: RunId,
+        after: Option<CallId>,
+        limit: i64,
+    ) -> Result<Vec<CallView>, StoreError> {
+        let sql = "
+            select c.id, c.task_id, c.attempt, c.number, c.provider, c.model, c.state, c.cost_ucr, c.billable,
+              c.estimated, c.usage, c.duration_ms, c.first_token_ms, c.created_at
+            from tasks t
+            join usage_calls c on c.task_id = t.id
+            where t.run_id = $1 and ($2 is null or c.id > $2)
+            order by c.id limit $3";
+        let after = Arg::Text(after.map(|id| id.to_string()));
+        all(self.rows(sql, &[run.into(), after, limit.into()]).await?)
     }
 
     /// A mission's events after `seq`, in order, at most `limit`. The tenant was checked with the mission.

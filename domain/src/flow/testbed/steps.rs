@@ -1,0 +1,221 @@
+//! What the engine does besides running tasks: submits, cancels, sweeps. Each step loads what the engine loads.
+
+use serde_json::json;
+
+use crate::credits::Ucr;
+use crate::flow::{self, Refusal, Submission};
+use crate::id::{Id, MissionId, RunId, TaskId, WorkflowId};
+use crate::ledger;
+use crate::record::{Mission, Run, Task};
+use crate::state::{RunState, TaskState, WaitCause};
+
+use super::World;
+use super::tables::Want;
+
+/// Tasks that one transaction of a sweep handles.
+const SWEPT_AT_ONCE: usize = 64;
+
+impl World {
+    /// A submission of a workflow without anything special.
+    pub(crate) fn submission(&mut self, workflow: WorkflowId) -> Submission {
+        Submission {
+            mission_id: self.dice.id(),
+            run_id: self.dice.id(),
+            tenant_id: self.tenant,
+            wallet_id: self.wallet,
+            workflow_id: workflow,
+            price_book_id: self.book,
+            input: json!({}),
+            metadata: None,
+            idempotency_key: None,
+            request_hash: "hash".to_owned(),
+            priority: 0,
+            budget_ucr: None,
+            on_exhausted: None,
+        }
+    }
+
+    /// Submits; a refusal leaves nothing behind.
+    pub(crate) fn try_submit(&mut self, submission: &Submission) -> Result<MissionId, Refusal> {
+        let want = Want { wallets: vec![submission.wallet_id], ..Want::default() };
+        self.decide_or_nothing(&want, |turn| flow::submit(turn, submission))?;
+        Ok(submission.mission_id)
+    }
+
+    /// Submits a mission of a workflow given as text.
+    pub(crate) fn submit(&mut self, yaml: &str) -> MissionId {
+        let workflow = self.define(yaml);
+        let submission = self.submission(workflow);
+        self.try_submit(&submission).unwrap()
+    }
+
+    /// Cancels a mission and ends what nobody works on.
+    pub(crate) fn cancel(&mut self, mission: MissionId) -> Result<(), Refusal> {
+        let want = Want { missions: vec![mission], ..Want::default() };
+        let run = self.decide_or_nothing(&want, |turn| flow::cancel(turn, mission, None))?;
+        self.end_run(run);
+        Ok(())
+    }
+
+    /// Ends what an ending run has left, as far as nobody works on it; in chunks of two, to see the seams.
+    pub(crate) fn end_run(&mut self, run: RunId) {
+        loop {
+            let (mission, now) = (self.tables.runs[&run].mission_id, self.now);
+            let mut tasks: Vec<&Task> = self.tables.tasks_of(run);
+            tasks.reverse();
+            let to_end = |task: &&&Task| match task.state {
+                TaskState::Pending | TaskState::Ready | TaskState::Retrying | TaskState::Waiting => true,
+                TaskState::Running => task.lease_until.is_some_and(|end| end <= now),
+                _ => false,
+            };
+            let ids: Vec<TaskId> = tasks.iter().filter(to_end).map(|task| task.id).take(2).collect();
+            if ids.is_empty() {
+                return;
+            }
+            let want = Want { tasks: ids.clone(), missions: vec![mission], ..Want::default() };
+            if self.decide(&want, |turn| flow::wind_down(turn, run, &ids)).unwrap() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// One pass of the sweep.
+    pub(crate) fn sweep(&mut self) {
+        let now = self.now;
+        let is_due = |task: &Task| {
+            matches!(task.state, TaskState::Retrying | TaskState::Waiting) && task.due_at.is_some_and(|due| due <= now)
+        };
+        let mut due: Vec<_> = self.tables.tasks.values().filter(|task| is_due(task)).collect();
+        due.sort_by_key(|task| task.due_at);
+        let due = due.into_iter().map(|task| task.id).collect();
+        self.for_tasks(due, |turn, task| drop(flow::wake_task(turn, task).unwrap()));
+
+        self.recover_lost();
+        let is_late = |run: &&Run| run.state.is_live() && run.deadline_at.is_some_and(|deadline| deadline <= now);
+        let late: Vec<_> = self.tables.runs.values().filter(is_late).map(|run| (run.id, run.mission_id)).collect();
+        for (run, mission) in late {
+            let want = Want { missions: vec![mission], ..Want::default() };
+            assert_eq!(self.decide(&want, |turn| flow::expire_run(turn, run)), Ok(true));
+        }
+        let is_ending = |run: &&Run| matches!(run.state, RunState::Failing | RunState::Cancelling);
+        let ending: Vec<_> = self.tables.runs.values().filter(is_ending).map(|run| run.id).collect();
+        for run in ending {
+            self.end_run(run);
+        }
+        self.expire_grants();
+        self.retry_waiters();
+    }
+
+    /// Takes tasks from workers whose lease ran out.
+    pub(crate) fn recover_lost(&mut self) {
+        let now = self.now;
+        let is_lost = |task: &&Task| {
+            task.state == TaskState::Running && task.lease_until.is_some_and(|end| end <= now)
+        };
+        let lost = self.tables.tasks.values().filter(is_lost).map(|task| task.id).collect();
+        self.for_tasks(lost, |turn, task| drop(flow::recover_lease(turn, task).unwrap()));
+    }
+
+    /// Writes off what is left of grants whose time is over.
+    pub(crate) fn expire_grants(&mut self) {
+        let now = self.now;
+        let over = self.tables.grants.values().filter(|grant| {
+            !grant.expired && grant.expires_at.is_some_and(|deadline| deadline <= now)
+        });
+        let over: Vec<_> = over.map(|grant| (grant.id, grant.wallet_id)).collect();
+        for (grant, wallet) in over {
+            let op = self.dice.id();
+            let want = Want { wallets: vec![wallet], ..Want::default() };
+            self.decide(&want, |turn| ledger::expire(turn.set, grant, op, turn.now));
+        }
+    }
+
+    /// Tries whoever waits for credits, oldest first.
+    pub(crate) fn retry_waiters(&mut self) {
+        let waits = |task: &&Task| task.state == TaskState::Waiting && task.wait == Some(WaitCause::Credits);
+        let mut waiters: Vec<_> = self.tables.tasks.values().filter(waits).collect();
+        waiters.sort_by_key(|task| task.ready_at);
+        let waiters = waiters.into_iter().map(|task| task.id).collect();
+        self.for_tasks(waiters, |turn, task| drop(flow::wake_task(turn, task).unwrap()));
+    }
+
+    fn for_tasks(&mut self, tasks: Vec<TaskId>, decide: impl Fn(&mut flow::Turn<'_>, TaskId)) {
+        for chunk in tasks.chunks(SWEPT_AT_ONCE) {
+            let mut want = Want { tasks: chunk.to_vec(), ..Want::default() };
+            for id in chunk {
+                let task = &self.tables.tasks[id];
+                want.missions.push(task.mission_id);
+                want.nodes.extend(self.dependents(task));
+            }
+            self.decide(&want, |turn| {
+                for id in chunk {
+                    decide(turn, *id);
+                }
+            });
+        }
+    }
+
+    /// Where the dependents of a task are found.
+    pub(crate) fn dependents(&self, task: &Task) -> Vec<(RunId, i32)> {
+        let definition = &self.facts.workflows[&task.workflow_id];
+        let node = definition.node(u32::try_from(task.node_index).unwrap()).unwrap();
+        node.dependents.iter().map(|index| (task.run_id, i32::try_from(*index).unwrap())).collect()
+    }
+
+    /// A mission.
+    pub(crate) fn mission(&self, id: MissionId) -> &Mission {
+        &self.tables.missions[&id]
+    }
+
+    /// A mission's run.
+    pub(crate) fn run(&self, mission: MissionId) -> &Run {
+        &self.tables.runs[&self.mission(mission).run_id]
+    }
+
+    /// The task of a mission's node.
+    pub(crate) fn task(&self, mission: MissionId, node: &str) -> &Task {
+        let run = self.mission(mission).run_id;
+        self.tables.tasks_of(run).into_iter().find(|task| task.node == node).unwrap()
+    }
+
+    /// Where a mission's node stands.
+    pub(crate) fn state(&self, mission: MissionId, node: &str) -> TaskState {
+        self.task(mission, node).state
+    }
+
+    /// What the open hold of a mission's node has, in µcr.
+    pub(crate) fn held(&self, mission: MissionId, node: &str) -> Option<i64> {
+        let hold = self.task(mission, node).hold_id?;
+        Some(self.tables.holds[&hold].amount_ucr.get())
+    }
+
+    /// Everything charged for a mission, in µcr.
+    pub(crate) fn spent(&self, mission: MissionId) -> i64 {
+        self.mission(mission).spent_ucr.get()
+    }
+
+    /// The kinds of a mission's events, in order.
+    pub(crate) fn events(&self, mission: MissionId) -> Vec<&str> {
+        self.tables.events.range((mission, 0)..=(mission, i64::MAX)).map(|(_, event)| event.kind.as_str()).collect()
+    }
+
+    /// Freezes or thaws the wallet, as an operator would.
+    pub(crate) fn freeze(&mut self, frozen: bool) {
+        let wallet = self.wallet;
+        let want = Want { wallets: vec![wallet], ..Want::default() };
+        self.decide(&want, |turn| turn.set.wallets.change(wallet).unwrap().frozen = frozen);
+    }
+
+    /// Raises a mission's budget, as an operator would.
+    pub(crate) fn set_budget(&mut self, mission: MissionId, credits: i64) {
+        let want = Want { missions: vec![mission], ..Want::default() };
+        let budget = Some(Ucr::from_credits(credits));
+        self.decide(&want, |turn| turn.set.missions.change(mission).unwrap().budget_ucr = budget);
+        self.retry_waiters();
+    }
+
+    /// A new id of any kind.
+    pub(crate) fn id<K: crate::id::Kind>(&mut self) -> Id<K> {
+        self.dice.id()
+    }
+}

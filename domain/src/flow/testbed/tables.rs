@@ -1,0 +1,203 @@
+//! The tables of a store, as maps: what a transaction loads, and how it writes what a decision changed.
+//!
+//! Loads exactly what the real stores load for the same [`Want`], so that a decision that needs more fails here
+//! too. Writes check unique keys, the schema's checks and the table of legal moves. No decision is made here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+use crate::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, WalletId};
+use crate::record::{Attempt, CallState, Event, Grant, Hold, Mission, Op, Run, Task, UsageCall, Wallet};
+use crate::working_set::{Rows, WorkingSet};
+
+use super::checks;
+use super::verify::Balances;
+
+/// What a decision wants to see. Mirrors the stores' own.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Want {
+    pub tasks: Vec<TaskId>,
+    pub nodes: Vec<(RunId, i32)>,
+    pub missions: Vec<MissionId>,
+    pub wallets: Vec<WalletId>,
+    pub op_keys: Vec<(WalletId, String)>,
+    pub calls: Vec<CallId>,
+    /// Whether calls are loaded with their journaled answers.
+    pub journals: bool,
+    /// Holds without a task or run: the ledger's own tests have such.
+    pub holds: Vec<HoldId>,
+}
+
+/// All rows there are.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Tables {
+    pub missions: BTreeMap<MissionId, Mission>,
+    pub runs: BTreeMap<RunId, Run>,
+    pub tasks: BTreeMap<TaskId, Task>,
+    pub calls: BTreeMap<CallId, UsageCall>,
+    pub holds: BTreeMap<HoldId, Hold>,
+    pub grants: BTreeMap<GrantId, Grant>,
+    pub wallets: BTreeMap<WalletId, Wallet>,
+    pub ops: BTreeMap<(WalletId, String), Op>,
+    pub events: BTreeMap<(MissionId, i64), Event>,
+    pub attempts: BTreeMap<(TaskId, i32), Attempt>,
+    /// What the entries of all operations add up to, kept by the tests and not by the code under test.
+    pub balances: Balances,
+}
+
+impl Tables {
+    /// A working set with the rows that a store would load.
+    pub(crate) fn load(&self, want: &Want) -> WorkingSet {
+        let mut set = WorkingSet::default();
+        let nodes: BTreeSet<_> = want.nodes.iter().copied().collect();
+        let named: BTreeSet<_> = want.tasks.iter().copied().collect();
+        for task in self.tasks.values() {
+            if named.contains(&task.id) || nodes.contains(&(task.run_id, task.node_index)) {
+                set.load_task(Task { output: None, ..task.clone() });
+            }
+        }
+        let mut missions: BTreeSet<_> = want.missions.iter().copied().collect();
+        missions.extend(set.tasks.iter().map(|task| task.mission_id));
+        for mission in missions.iter().filter_map(|id| self.missions.get(id)) {
+            let row = Mission { input: None, metadata: None, idempotency_key: None, ..mission.clone() };
+            if let Some(run) = self.runs.get(&mission.run_id) {
+                set.runs.load(run.id, run.clone());
+            }
+            set.missions.load(row.id, row);
+        }
+        self.load_money(want, &mut set);
+        set
+    }
+
+    fn load_money(&self, want: &Want, set: &mut WorkingSet) {
+        let mut holds: BTreeSet<_> = set.tasks.iter().filter_map(|task| task.hold_id).collect();
+        holds.extend(set.runs.iter().filter_map(|run| run.fee_hold_id));
+        holds.extend(&want.holds);
+        for hold in holds.iter().filter_map(|id| self.holds.get(id)) {
+            set.holds.load(hold.id, hold.clone());
+        }
+        let mut wallets: BTreeSet<_> = want.wallets.iter().copied().collect();
+        wallets.extend(set.missions.iter().map(|mission| mission.wallet_id));
+        let sliced: BTreeSet<_> =
+            set.holds.iter().flat_map(|hold| hold.slices.iter().map(|slice| slice.grant)).collect();
+        for grant in self.grants.values() {
+            let has_rest = wallets.contains(&grant.wallet_id) && grant.remaining_ucr.is_positive();
+            if has_rest || sliced.contains(&grant.id) {
+                set.load_grant(grant.clone());
+            }
+        }
+        for wallet in wallets.iter().filter_map(|id| self.wallets.get(id)) {
+            set.wallets.load(wallet.id, wallet.clone());
+        }
+        let agents: BTreeSet<_> = set.tasks.iter().filter(|task| task.kind == "agent").map(|task| task.id).collect();
+        for call in self.calls.values() {
+            let is_live = matches!(call.state, CallState::Sent | CallState::Done);
+            if agents.contains(&call.task_id) && is_live || want.calls.contains(&call.id) {
+                let response = if want.journals { call.response.clone() } else { None };
+                set.load_call(UsageCall { response, ..call.clone() });
+            }
+        }
+        for key in &want.op_keys {
+            if let Some(op) = self.ops.get(key) {
+                set.known_ops.insert(key.clone(), op.clone());
+            }
+        }
+    }
+
+    /// Writes what a decision changed, all or nothing. Errors: what the database would refuse, or must not see.
+    pub(crate) fn apply(&mut self, set: &WorkingSet) -> Result<(), Vec<String>> {
+        let mut broken = Vec::new();
+        checks::written_once(self, set, &mut broken);
+        let mut next = Written::default();
+        next.wallets = upsert(&self.wallets, &set.wallets, |row| row.id, |_, row| row.clone(), &mut broken);
+        next.grants = upsert(&self.grants, &set.grants, |row| row.id, |_, row| row.clone(), &mut broken);
+        next.missions = upsert(&self.missions, &set.missions, |row| row.id, keep_mission, &mut broken);
+        next.runs = upsert(&self.runs, &set.runs, |row| row.id, keep_run, &mut broken);
+        next.tasks = upsert(&self.tasks, &set.tasks, |row| row.id, keep_task, &mut broken);
+        next.holds = upsert(&self.holds, &set.holds, |row| row.id, |_, row| row.clone(), &mut broken);
+        next.calls = upsert(&self.calls, &set.calls, |row| row.id, keep_call, &mut broken);
+        checks::rows(self, &next, &mut broken);
+        checks::log(self, set, &next, &mut broken);
+        if !broken.is_empty() {
+            return Err(broken);
+        }
+        self.wallets.extend(next.wallets.into_iter().map(|row| (row.id, row)));
+        self.grants.extend(next.grants.into_iter().map(|row| (row.id, row)));
+        self.missions.extend(next.missions.into_iter().map(|row| (row.id, row)));
+        self.runs.extend(next.runs.into_iter().map(|row| (row.id, row)));
+        self.tasks.extend(next.tasks.into_iter().map(|row| (row.id, row)));
+        self.holds.extend(next.holds.into_iter().map(|row| (row.id, row)));
+        self.calls.extend(next.calls.into_iter().map(|row| (row.id, row)));
+        for op in &set.ops {
+            self.balances.add(op);
+            self.ops.insert((op.wallet_id, op.key.clone()), op.clone());
+        }
+        self.events.extend(set.events.iter().map(|event| ((event.mission_id, event.seq), event.clone())));
+        let attempts = set.attempts.iter().map(|attempt| ((attempt.task_id, attempt.number), attempt.clone()));
+        self.attempts.extend(attempts);
+        Ok(())
+    }
+
+    /// The tasks of a run, by node.
+    pub(crate) fn tasks_of(&self, run: RunId) -> Vec<&Task> {
+        let mut tasks: Vec<&Task> = self.tasks.values().filter(|task| task.run_id == run).collect();
+        tasks.sort_by_key(|task| task.node_index);
+        tasks
+    }
+}
+
+/// The rows as they will stand after the write.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub missions: Vec<Mission>,
+    pub runs: Vec<Run>,
+    pub tasks: Vec<Task>,
+    pub calls: Vec<UsageCall>,
+    pub holds: Vec<Hold>,
+    pub grants: Vec<Grant>,
+    pub wallets: Vec<Wallet>,
+}
+
+fn upsert<K: Ord + Copy + Debug, V: Clone>(
+    table: &BTreeMap<K, V>,
+    rows: &Rows<K, V>,
+    key: impl Fn(&V) -> K,
+    keep: impl Fn(&V, &V) -> V,
+    broken: &mut Vec<String>,
+) -> Vec<V> {
+    let mut written = Vec::new();
+    for row in rows.added() {
+        if table.contains_key(&key(row)) {
+            broken.push(format!("{:?} is inserted twice", key(row)));
+        }
+        written.push(row.clone());
+    }
+    for row in rows.changed() {
+        match table.get(&key(row)) {
+            Some(before) => written.push(keep(before, row)),
+            None => broken.push(format!("{:?} is updated and does not exist", key(row))),
+        }
+    }
+    written
+}
+
+fn keep_mission(before: &Mission, row: &Mission) -> Mission {
+    Mission {
+        input: before.input.clone(),
+        metadata: before.metadata.clone(),
+        idempotency_key: before.idempotency_key.clone(),
+        ..row.clone()
+    }
+}
+
+fn keep_run(before: &Run, row: &Run) -> Run {
+    Run { started_at: row.started_at.or(before.started_at), ..row.clone() }
+}
+
+fn keep_task(before: &Task, row: &Task) -> Task {
+    Task { output: row.output.clone().or_else(|| before.output.clone()), ..row.clone() }
+}
+
+fn keep_call(before: &UsageCall, row: &UsageCall) -> UsageCall {
+    UsageCall { response: row.response.clone().or_else(|| before.response.clone()), ..row.clone() }
+}

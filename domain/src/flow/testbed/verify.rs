@@ -1,0 +1,235 @@
+//! The invariants, recomputed from the entries by code that shares nothing with the code that wrote them.
+//!
+//! Numbers (I1…) are those of the ledger's documentation.
+
+use std::collections::BTreeMap;
+
+use crate::credits::Ucr;
+use crate::flow::Facts;
+use crate::id::{HoldId, MissionId, RunId, TaskId, WalletId};
+use crate::record::{Account, CallState, Hold, HoldOwner, HoldState, Leg, Mission, Op, Run, Task};
+use crate::state::{RunState, TaskState, WaitCause};
+
+use super::tables::Tables;
+
+/// What all entries add up to, signed: by wallet and account, and the charges by task and by mission.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Balances {
+    accounts: BTreeMap<(WalletId, Account), i64>,
+    charges: BTreeMap<TaskId, i64>,
+    spent: BTreeMap<MissionId, i64>,
+}
+
+impl Balances {
+    /// Adds the entries of an operation.
+    pub(crate) fn add(&mut self, op: &Op) {
+        for Leg(from, to, amount) in &op.legs {
+            *self.accounts.entry((op.wallet_id, *from)).or_default() -= amount.get();
+            *self.accounts.entry((op.wallet_id, *to)).or_default() += amount.get();
+            if matches!(to, Account::Usage | Account::Fee) {
+                if let Some(task) = op.task_id {
+                    *self.charges.entry(task).or_default() += amount.get();
+                }
+                if let Some(mission) = op.mission_id {
+                    *self.spent.entry(mission).or_default() += amount.get();
+                }
+            }
+        }
+    }
+
+    /// The balance of an account.
+    pub(crate) fn of(&self, wallet: WalletId, account: Account) -> i64 {
+        self.accounts.get(&(wallet, account)).copied().unwrap_or_default()
+    }
+}
+
+type Broken = Vec<String>;
+
+fn expect(holds: bool, broken: &mut Broken, what: impl FnOnce() -> String) {
+    if !holds {
+        broken.push(what());
+    }
+}
+
+/// Everything that is wrong with the money: I1 to I8 and I10.
+pub(crate) fn ledger(tables: &Tables) -> Broken {
+    let mut broken = Broken::new();
+    let at = |wallet, account| tables.balances.of(wallet, account);
+    for grant in tables.grants.values() {
+        let balance = at(grant.wallet_id, Account::Grant(grant.id));
+        expect(grant.remaining_ucr.get() == balance, &mut broken, || format!("I1: {balance} is left of {grant:?}"));
+        expect(balance >= 0, &mut broken, || format!("I8: {grant:?}"));
+    }
+    let mut flying: BTreeMap<HoldId, i64> = BTreeMap::new();
+    for call in tables.calls.values().filter(|call| call.state == CallState::Sent) {
+        if let Some(hold) = call.hold_id {
+            *flying.entry(hold).or_default() += call.reserved_ucr.get();
+        }
+    }
+    for hold in tables.holds.values() {
+        hold_is_sound(tables, hold, flying.get(&hold.id).copied().unwrap_or_default(), &mut broken);
+    }
+    for wallet in tables.wallets.values() {
+        let mine = |id: WalletId| id == wallet.id;
+        let left: i64 = tables.grants.values().filter(|row| mine(row.wallet_id)).map(|row| row.remaining_ucr.get()).sum();
+        let open = tables.holds.values().filter(|row| mine(row.wallet_id) && row.state == HoldState::Open);
+        let held: i64 = open.map(|row| row.amount_ucr.get()).sum();
+        let debt = -at(wallet.id, Account::Debt);
+        let known = (wallet.available_ucr.get(), wallet.held_ucr.get(), wallet.debt_ucr.get());
+        expect(known == (left, held, debt), &mut broken, || {
+            format!("I3: left {left}, held {held}, debt {debt} of {wallet:?}")
+        });
+        let sinks: i64 =
+            [Account::Usage, Account::Fee, Account::Breakage].iter().map(|account| at(wallet.id, *account)).sum();
+        let issued = -at(wallet.id, Account::Issue);
+        expect(issued == left + held - debt + sinks, &mut broken, || {
+            format!("I5: issued {issued}, left {left}, held {held}, debt {debt}, taken {sinks} of {wallet:?}")
+        });
+        for account in [Account::Usage, Account::Fee, Account::Breakage] {
+            expect(at(wallet.id, account) >= 0, &mut broken, || format!("I8: {account} of {wallet:?}"));
+        }
+    }
+    let total: i64 = tables.balances.accounts.values().sum();
+    expect(total == 0, &mut broken, || format!("I4: all balances add up to {total}"));
+    for ((wallet, account), balance) in &tables.balances.accounts {
+        let exists = match account {
+            Account::Grant(id) => tables.grants.get(id).is_some_and(|row| row.wallet_id == *wallet),
+            Account::Hold(id) => tables.holds.get(id).is_some_and(|row| row.wallet_id == *wallet),
+            _ => tables.wallets.contains_key(wallet),
+        };
+        expect(exists, &mut broken, || format!("I7: {account} of {wallet} with {balance} does not exist"));
+    }
+    broken
+}
+
+fn hold_is_sound(tables: &Tables, hold: &Hold, reserved: i64, broken: &mut Broken) {
+    let balance = tables.balances.of(hold.wallet_id, Account::Hold(hold.id));
+    let sliced: i64 = hold.slices.iter().map(|slice| slice.amount.get()).sum();
+    expect(sliced == hold.amount_ucr.get(), broken, || format!("I6: slices {sliced} of {hold:?}"));
+    if hold.state == HoldState::Open {
+        expect(balance == hold.amount_ucr.get(), broken, || format!("I2: balance {balance} of {hold:?}"));
+    } else {
+        expect(balance == 0, broken, || format!("I2: balance {balance} of {hold:?}"));
+        let parts = hold.captured_ucr.get() + hold.returned_ucr.get();
+        expect(parts == hold.amount_ucr.get(), broken, || format!("I6: parts {parts} of {hold:?}"));
+    }
+    expect(reserved == hold.reserved_ucr.get(), broken, || format!("I10: {reserved} in flight of {hold:?}"));
+    let promised = hold.reserved_ucr.get() + hold.used_ucr.get();
+    let covered = hold.state != HoldState::Open || promised <= hold.amount_ucr.get() || reserved == 0;
+    expect(covered, broken, || format!("{promised} promised out of {hold:?}"));
+}
+
+/// Everything that is wrong with tasks, runs and missions, and between them and the money: I9, I11, I12.
+pub(crate) fn work(tables: &Tables, facts: &Facts) -> Broken {
+    let mut broken = Broken::new();
+    let mut billable: BTreeMap<TaskId, i64> = BTreeMap::new();
+    for call in tables.calls.values().filter(|call| call.billable) {
+        *billable.entry(call.task_id).or_default() += call.cost_ucr.get();
+    }
+    for task in tables.tasks.values() {
+        task_holds(tables, task, &mut broken);
+        task_costs(tables, task, billable.get(&task.id).copied().unwrap_or_default(), &mut broken);
+    }
+    let nodes: BTreeMap<(RunId, i32), &Task> =
+        tables.tasks.values().map(|task| ((task.run_id, task.node_index), task)).collect();
+    for task in tables.tasks.values() {
+        needs_came_first(&nodes, facts, task, &mut broken);
+    }
+    let mut held: BTreeMap<MissionId, i64> = BTreeMap::new();
+    for hold in tables.holds.values().filter(|hold| hold.state == HoldState::Open) {
+        if let Some(mission) = hold.mission_id {
+            *held.entry(mission).or_default() += hold.amount_ucr.get();
+        }
+        let lives = match hold.owner_kind {
+            HoldOwner::Task => tables
+                .tasks
+                .values()
+                .any(|task| task.hold_id == Some(hold.id) && task.id.to_string() == hold.owner_id),
+            HoldOwner::Fee => tables.runs.values().any(|run| {
+                run.fee_hold_id == Some(hold.id) && run.id.to_string() == hold.owner_id && !run.state.is_final()
+            }),
+        };
+        expect(lives, &mut broken, || format!("I12: {hold:?} has no live owner"));
+    }
+    for mission in tables.missions.values() {
+        let tasks: Vec<&Task> =
+            nodes.range((mission.run_id, 0)..=(mission.run_id, i32::MAX)).map(|(_, task)| *task).collect();
+        mission_counts(tables, mission, &tasks, held.get(&mission.id).copied().unwrap_or_default(), &mut broken);
+        if let Some(run) = tables.runs.get(&mission.run_id) {
+            run_is_sound(tables, mission, run, &tasks, &mut broken);
+        }
+    }
+    broken
+}
+
+fn task_holds(tables: &Tables, task: &Task, broken: &mut Broken) {
+    use TaskState::{Cancelled, Failed, Pending, Ready, Retrying, Running, Skipped, Succeeded, Waiting};
+    let open = task.hold_id.and_then(|id| tables.holds.get(&id)).filter(|hold| hold.state == HoldState::Open);
+    expect(task.hold_id.is_some() == open.is_some(), broken, || format!("I12: the hold of {task:?} is not open"));
+    let sound = match (task.state, task.wait) {
+        (Ready | Running | Retrying, _) => task.priced == open.is_some(),
+        (Waiting, Some(WaitCause::Credits)) => open.is_none_or(|hold| hold.amount_ucr == hold.used_ucr),
+        (Waiting, _) => task.priced == open.is_some(),
+        (Pending | Succeeded | Failed | Cancelled | Skipped, _) => open.is_none(),
+    };
+    expect(sound, broken, || format!("I12: {task:?} holds {open:?}"));
+}
+
+/// Nothing of a task happens before all its needs succeeded, and it counts exactly those that did not.
+fn needs_came_first(nodes: &BTreeMap<(RunId, i32), &Task>, facts: &Facts, task: &Task, broken: &mut Broken) {
+    let definition = facts.workflows.get(&task.workflow_id);
+    let node = definition.and_then(|definition| definition.node(u32::try_from(task.node_index).ok()?));
+    let Some(node) = node else {
+        broken.push(format!("{task:?} has no node"));
+        return;
+    };
+    let open = |need: &&u32| {
+        let need = nodes.get(&(task.run_id, i32::try_from(**need).unwrap_or(-1)));
+        need.is_none_or(|need| need.state != TaskState::Succeeded)
+    };
+    let missing = node.needs.iter().filter(open).count();
+    let waits = matches!(task.state, TaskState::Pending | TaskState::Skipped);
+    expect(waits || missing == 0, broken, || format!("{missing} needs of {task:?} had not succeeded"));
+    let counted = usize::try_from(task.remaining_needs) == Ok(missing);
+    expect(counted, broken, || format!("{missing} needs are missing for {task:?}"));
+    let stuck = task.state == TaskState::Pending && missing == 0;
+    expect(!stuck, broken, || format!("{task:?} needs nothing and stays pending"));
+}
+
+fn task_costs(tables: &Tables, task: &Task, billable: i64, broken: &mut Broken) {
+    let captured = tables.balances.charges.get(&task.id).copied().unwrap_or_default();
+    let expected = billable + task.units_ucr.get();
+    let cost = task.cost_ucr.get();
+    expect(cost == captured && cost == expected, broken, || {
+        format!("I9: charged {captured}, billable {expected}, cost {cost} of {task:?}")
+    });
+    let charges = matches!(task.state, TaskState::Succeeded | TaskState::Cancelled) || cost == 0;
+    expect(charges, broken, || format!("{task:?} was charged without success"));
+}
+
+fn mission_counts(tables: &Tables, mission: &Mission, tasks: &[&Task], held: i64, broken: &mut Broken) {
+    let done = tasks.iter().filter(|task| task.state.is_final()).count();
+    expect(mission.tasks_done == i64::try_from(done).unwrap_or(-1), broken, || {
+        format!("{done} tasks are done of {mission:?}")
+    });
+    expect(held == mission.held_ucr.get(), broken, || format!("{held} is held for {mission:?}"));
+    let spent = tables.balances.spent.get(&mission.id).copied().unwrap_or_default();
+    expect(spent == mission.spent_ucr.get(), broken, || format!("{spent} was spent by {mission:?}"));
+    let events = tables.events.range((mission.id, 0)..=(mission.id, i64::MAX));
+    let gapless = events.clone().zip(1..).all(|(((_, seq), _), expected)| *seq == expected);
+    let count = i64::try_from(events.count()).unwrap_or(-1);
+    expect(gapless && count == mission.last_seq, broken, || format!("{count} events of {mission:?}"));
+}
+
+fn run_is_sound(tables: &Tables, mission: &Mission, run: &Run, tasks: &[&Task], broken: &mut Broken) {
+    let over = mission.tasks_done == mission.tasks_total;
+    expect(run.state.is_final() == over, broken, || format!("{mission:?} counts otherwise than {run:?}"));
+    let fee_hold = run.fee_hold_id.and_then(|id| tables.holds.get(&id));
+    let taken = fee_hold.map(|hold| hold.captured_ucr).unwrap_or_default();
+    let owed = if run.state == RunState::Succeeded { run.fee_ucr } else { Ucr::ZERO };
+    expect(taken == owed, broken, || format!("I11: the fee taken is {taken} of {run:?}"));
+    let all_well = tasks.iter().all(|task| task.state == TaskState::Succeeded);
+    expect(run.state != RunState::Succeeded || all_well, broken, || format!("{run:?} has tasks that did not succeed"));
+    let moves = tasks.iter().any(|task| !task.state.is_final() && task.state != TaskState::Pending);
+    expect(!run.state.is_live() || moves, broken, || format!("nothing will ever happen to {run:?}"));
+}

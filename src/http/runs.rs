@@ -1,0 +1,411 @@
+//! Runs, their tasks and their usage calls.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Response, StatusCode};
+use bursar_domain::id::{RunId, RunKind, TaskKind};
+use bursar_domain::outcome::{ErrorClass, StepError};
+use bursar_domain::state::TaskState;
+use bursar_domain::usage::Usage;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::conditional::{etag_of, json, tagged};
+use super::missions::body::{MissionError, MissionStatus, Progress};
+use super::page::Page;
+use super::params::{PathId, Query, position};
+use super::problem::{Code, Problem};
+use super::state::Site;
+use super::types::{Amount, ShownCall, ShownMission, ShownPriceBook, ShownRun, ShownTask, ShownWorker, ShownWorkflow, Time};
+use crate::store::read::{CallView, MissionView, TaskView};
+
+/// One execution of a workflow version for a mission.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Run {
+    /// Its id.
+    id: ShownRun,
+    /// Its mission.
+    mission_id: ShownMission,
+    /// 1 for a mission's first run.
+    number: i64,
+    /// Where it stands.
+    status: MissionStatus,
+    /// Why it stands there, for people.
+    status_reason: Option<String>,
+    /// The pinned workflow version.
+    workflow_id: ShownWorkflow,
+    /// The pinned prices.
+    price_book_id: ShownPriceBook,
+    /// How far it is.
+    progress: Progress,
+    /// The flat fee, charged once on success.
+    fee: Amount,
+    /// Why it failed.
+    error: Option<MissionError>,
+    /// When its first task was claimed.
+    started_at: Option<Time>,
+    /// When it was over.
+    ended_at: Option<Time>,
+    /// When it fails if it is not over by then.
+    deadline_at: Option<Time>,
+}
+
+impl Run {
+    fn of(id: RunId, view: &MissionView) -> Self {
+        Self {
+            id: id.into(),
+            mission_id: view.id.into(),
+            number: view.run_number,
+            status: view.state.into(),
+            status_reason: view.status_reason.clone(),
+            workflow_id: view.workflow_id.into(),
+            price_book_id: view.price_book_id.into(),
+            progress: Progress::of(view),
+            fee: view.fee_ucr.into(),
+            error: view.error.as_ref().filter(|error| !error.is_null()).map(MissionError::of),
+            started_at: view.started_at.map(Time),
+            ended_at: view.ended_at.map(Time),
+            deadline_at: view.deadline_at.map(Time),
+        }
+    }
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum TaskStatus {
+    /// Some of its needs are not finished.
+    Pending,
+    /// May be claimed by a worker now.
+    Ready,
+    /// A worker holds a lease on it.
+    Running,
+    /// Failed and will be ready again.
+    Retrying,
+    /// Waits for a named cause.
+    Waiting,
+    /// Done; final.
+    Succeeded,
+    /// Gave up; final.
+    Failed,
+    /// Ended by a user or with its run; final.
+    Cancelled,
+    /// Never started and never will; final.
+    Skipped,
+}
+
+impl From<TaskState> for TaskStatus {
+    fn from(state: TaskState) -> Self {
+        match state {
+            TaskState::Pending => Self::Pending,
+            TaskState::Ready => Self::Ready,
+            TaskState::Running => Self::Running,
+            TaskState::Retrying => Self::Retrying,
+            TaskState::Waiting => Self::Waiting,
+            TaskState::Succeeded => Self::Succeeded,
+            TaskState::Failed => Self::Failed,
+            TaskState::Cancelled => Self::Cancelled,
+            TaskState::Skipped => Self::Skipped,
+        }
+    }
+}
+
+/// Why a step failed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TaskError {
+    /// How it is treated: `retryable`, `rate_limited`, `permanent`, `budget`, `cancelled` or `lost`.
+    class: &'static str,
+    /// A stable code.
+    code: String,
+    /// What happened and what to do about it.
+    message: String,
+    /// How long the provider asked to wait.
+    retry_after_ms: Option<i64>,
+}
+
+impl From<StepError> for TaskError {
+    fn from(error: StepError) -> Self {
+        let class = match error.class {
+            ErrorClass::Retryable => "retryable",
+            ErrorClass::RateLimited => "rate_limited",
+            ErrorClass::Permanent => "permanent",
+            ErrorClass::Budget => "budget",
+            ErrorClass::Cancelled => "cancelled",
+            ErrorClass::Lost => "lost",
+        };
+        Self { class, code: error.code, message: error.message, retry_after_ms: error.retry_after_ms }
+    }
+}
+
+/// What calls used. Parts are contained in their totals.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TokenUsage {
+    /// All tokens sent, cached ones included.
+    input_tokens: u64,
+    /// The part of the input that was read from a cache.
+    cache_read_tokens: u64,
+    /// The part of the input that was written to a cache.
+    cache_write_tokens: u64,
+    /// All tokens produced, reasoning included.
+    output_tokens: u64,
+    /// The part of the output spent on reasoning.
+    reasoning_tokens: u64,
+}
+
+impl From<Usage> for TokenUsage {
+    fn from(usage: Usage) -> Self {
+        Self {
+            input_tokens: usage.input_tokens,
+            cache_read_tokens: usage.cache_read_tokens,
+            cache_write_tokens: usage.cache_write_tokens,
+            output_tokens: usage.output_tokens,
+            reasoning_tokens: usage.reasoning_tokens,
+        }
+    }
+}
+
+/// One node in one run.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Task {
+    /// Its id.
+    id: ShownTask,
+    /// Its mission.
+    mission_id: ShownMission,
+    /// Its run.
+    run_id: ShownRun,
+    /// The node's key.
+    node: String,
+    /// The kind of node, e.g. `agent`.
+    kind: String,
+    /// The pool whose workers may take it.
+    pool: String,
+    /// Where it stands.
+    status: TaskStatus,
+    /// What it waits for: `credits`, `timer` or `rate_limit`.
+    waits_for: Option<&'static str>,
+    /// Why it stands there, for people.
+    status_reason: Option<String>,
+    /// How often it was claimed.
+    attempt: i64,
+    /// How many attempts failed by the step's own fault.
+    failures: i64,
+    /// The last error.
+    error: Option<TaskError>,
+    /// What it holds now.
+    held: Amount,
+    /// What was charged.
+    cost_credits: Amount,
+    /// What its billed calls used.
+    usage: Option<TokenUsage>,
+    /// What its dependents receive; null in lists.
+    output: Option<Value>,
+    /// Who works on it.
+    worker_id: Option<ShownWorker>,
+    /// When it became ready.
+    ready_at: Option<Time>,
+    /// When a retry, timer or rate limit is over.
+    due_at: Option<Time>,
+    /// When the present attempt began.
+    started_at: Option<Time>,
+    /// When it was over.
+    ended_at: Option<Time>,
+}
+
+impl From<TaskView> for Task {
+    fn from(view: TaskView) -> Self {
+        use bursar_domain::state::WaitCause;
+        Self {
+            id: view.id.into(),
+            mission_id: view.mission_id.into(),
+            run_id: view.run_id.into(),
+            node: view.node,
+            kind: view.kind,
+            pool: view.pool,
+            status: view.state.into(),
+            waits_for: view.wait.map(|cause| match cause {
+                WaitCause::Credits => "credits",
+                WaitCause::Timer => "timer",
+                WaitCause::RateLimit => "rate_limit",
+            }),
+            status_reason: view.status_reason,
+            attempt: view.attempt,
+            failures: view.failures,
+            error: view.error.map(TaskError::from),
+            held: view.held_ucr.into(),
+            cost_credits: view.cost_ucr.into(),
+            usage: view.usage.map(TokenUsage::from),
+            output: view.output,
+            worker_id: view.worker_id.map(Into::into),
+            ready_at: view.ready_at.map(Time),
+            due_at: view.due_at.map(Time),
+            started_at: view.started_at.map(Time),
+            ended_at: view.ended_at.map(Time),
+        }
+    }
+}
+
+/// One call that used something that costs. What was asked and answered is not shown.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Call {
+    /// Its id.
+    id: ShownCall,
+    /// Its task.
+    task_id: ShownTask,
+    /// The attempt that bought it.
+    attempt: i64,
+    /// Its number in the attempt.
+    number: i64,
+    /// Who answered.
+    provider: String,
+    /// With which model.
+    model: String,
+    /// `sent`, `done`, `failed`, `rejected` or `lost`.
+    status: String,
+    /// What it costs, whoever pays.
+    cost: Amount,
+    /// Whether the tenant pays.
+    billable: bool,
+    /// Whether the usage is an estimate.
+    estimated: bool,
+    /// What it used.
+    usage: Option<TokenUsage>,
+    /// From sending to the end.
+    duration_ms: Option<i64>,
+    /// From sending to the first token.
+    first_token_ms: Option<i64>,
+    /// When it was recorded, before it was sent.
+    created_at: Time,
+}
+
+impl From<CallView> for Call {
+    fn from(view: CallView) -> Self {
+        Self {
+            id: view.id.into(),
+            task_id: view.task_id.into(),
+            attempt: view.attempt,
+            number: view.number,
+            provider: view.provider,
+            model: view.model,
+            status: view.state,
+            cost: view.cost_ucr.into(),
+            billable: view.billable,
+            estimated: view.estimated,
+            usage: view.usage.map(TokenUsage::from),
+            duration_ms: view.duration_ms,
+            first_token_ms: view.first_token_ms,
+            created_at: view.created_at.into(),
+        }
+    }
+}
+
+async fn find(site: &Site, caller: &Caller, run: RunId) -> Result<MissionView, Problem> {
+    site.store().mission_of_run(caller.scope(), run).await?.ok_or_else(|| Problem::not_found("run"))
+}
+
+/// Read a run
+#[utoipa::path(
+    get, path = "/v1/runs/{id}", operation_id = "runs.get", tag = "runs",
+    params(
+        ("id" = ShownRun, Path, description = "The run"),
+        ("If-None-Match" = Option<String>, Header, description = "The tag that the client has"),
+    ),
+    responses(
+        (status = 200, description = "The run", body = Run, headers(("ETag" = String))),
+        (status = 304, description = "It is as the client has it"),
+    ),
+)]
+pub(super) async fn get(
+    State(site): State<Site>,
+    caller: Caller,
+    PathId(id): PathId<RunKind>,
+    query: Query,
+    headers: HeaderMap,
+) -> Result<Response<Body>, Problem> {
+    query.done()?;
+    let run = Run::of(id, &find(&site, &caller, id).await?);
+    Ok(tagged(&headers, &etag_of(&run), &run))
+}
+
+/// List a run's tasks
+///
+/// In an order in which they could run. `output` is left to the task itself.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/tasks", operation_id = "runs.tasks", tag = "runs",
+    params(
+        ("id" = ShownRun, Path, description = "The run"),
+        ("cursor" = Option<String>, Query, description = "next_cursor of the previous page"),
+        ("limit" = Option<u32>, Query, description = "Rows per page, 20 by default", minimum = 1, maximum = 100),
+    ),
+    responses((status = 200, description = "A page of tasks", body = Page<Task>)),
+)]
+pub(super) async fn tasks(
+    State(site): State<Site>,
+    caller: Caller,
+    PathId(id): PathId<RunKind>,
+    mut query: Query,
+) -> Result<Response<Body>, Problem> {
+    let list = format!("{}/{id}/tasks", caller.tenant_id);
+    let not_ours = |_| Problem::new(Code::BadCursor, "the cursor is not one of this list");
+    let after = query.cursor(&list)?.map(|text| text.parse::<i64>()).transpose().map_err(not_ours)?;
+    let limit = query.limit()?;
+    query.done()?;
+    find(&site, &caller, id).await?;
+    let rows = site.store().tasks_after(id, after.unwrap_or(-1), limit + 1).await?;
+    let page = Page::cut(rows, limit, &list, |row| row.node_index.to_string(), Task::from);
+    Ok(json(StatusCode::OK, &page))
+}
+
+/// List a run's usage calls
+///
+/// Oldest first: what each call used and costs.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/calls", operation_id = "runs.calls", tag = "runs",
+    params(
+        ("id" = ShownRun, Path, description = "The run"),
+        ("cursor" = Option<String>, Query, description = "next_cursor of the previous page"),
+        ("limit" = Option<u32>, Query, description = "Rows per page, 20 by default", minimum = 1, maximum = 100),
+    ),
+    responses((status = 200, description = "A page of calls", body = Page<Call>)),
+)]
+pub(super) async fn calls(
+    State(site): State<Site>,
+    caller: Caller,
+    PathId(id): PathId<RunKind>,
+    mut query: Query,
+) -> Result<Response<Body>, Problem> {
+    let list = format!("{}/{id}/calls", caller.tenant_id);
+    let after = position(query.cursor(&list)?)?;
+    let limit = query.limit()?;
+    query.done()?;
+    find(&site, &caller, id).await?;
+    let rows = site.store().calls_after(id, after, limit + 1).await?;
+    let page = Page::cut(rows, limit, &list, |row| row.id.to_string(), Call::from);
+    Ok(json(StatusCode::OK, &page))
+}
+
+/// Read a task
+#[utoipa::path(
+    get, path = "/v1/tasks/{id}", operation_id = "tasks.get", tag = "runs",
+    params(
+        ("id" = ShownTask, Path, description = "The task"),
+        ("If-None-Match" = Option<String>, Header, description = "The tag that the client has"),
+    ),
+    responses(
+        (status = 200, description = "The task", body = Task, headers(("ETag" = String))),
+        (status = 304, description = "It is as the client has it"),
+    ),
+)]
+pub(super) async fn task(
+    State(site): State<Site>,
+    caller: Caller,
+    PathId(id): PathId<TaskKind>,
+    query: Query,
+    headers: HeaderMap,
+) -> Result<Response<Body>, Problem> {
+    query.done()?;
+    let view = site.store().task(caller.scope(), id).await?.ok_or_else(|| Problem::not_found("task"))?;
+    let task = Task::from(view);
+    Ok(tagged(&headers, &etag_of(&task), &task))
+}
