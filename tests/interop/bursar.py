@@ -99,7 +99,7 @@ class Bursar:
         )
 
         def follow(lines: Any) -> None:
-            with self.log.open("wb") as log:
+            with lines, self.log.open("wb") as log:
                 for line in lines:
                     log.write(line)
                     log.flush()

@@ -130,8 +130,7 @@ class RealModel:
                 self.mission_was_charged_its_calls_and_its_fee(mission, run)
         self.wallet_adds_up(missions, calls)
         self.assertEqual(self.bursar.stop(), 0, "it stops cleanly when asked")
-        report = json.loads(self.bursar.command("verify", "--json"))
-        print(f"{type(self).__name__}: verify {json.dumps(report)[:600]}", file=sys.stderr)
+        self.auditor_finds_nothing(missions, calls)
 
     def call_is_what_the_model_reported(self, call: dict, exchange: Exchange) -> None:
         self.assertEqual((exchange.status, exchange.complete), (200, True))
@@ -181,6 +180,14 @@ class RealModel:
         self.assertEqual(used, sum(ucr(call["cost"]) for call in calls))
         self.assertEqual(used + fees, spent)
         self.assertEqual(self.api.all("/v1/wallet/holds"), [])
+
+    def auditor_finds_nothing(self, missions: list[dict], calls: list[dict]) -> None:
+        report = json.loads(self.bursar.command("verify", "--json"))
+        self.assertEqual((report["clean"], report["violations"]), (True, []))
+        figures = report["figures"]
+        self.assertEqual(int(figures["usage_calls"]), len(calls))
+        self.assertEqual(ucr(figures["credits_used"]), sum(ucr(call["cost"]) for call in calls))
+        self.assertEqual(ucr(figures["credits_fees"]), sum(ucr(mission["fee"]) for mission in missions))
 
 
 class OnPostgresAndRedisAtTheDefaultPrices(RealModel, unittest.TestCase):
