@@ -33,7 +33,8 @@ def main() -> None:
     # one slot: the second call finds the beginning of the first one's prompt in the cache and reports it
     params.n_parallel = 1
     server = xllamacpp.Server(params)
-    served = {"url": server.listening_address, "model": model.name, "xllamacpp": importlib.metadata.version("xllamacpp")}
+    version = importlib.metadata.version("xllamacpp")
+    served = {"url": server.listening_address, "model": model.name, "xllamacpp": version}
     print(json.dumps(served), flush=True)
     sys.stdin.read()
 

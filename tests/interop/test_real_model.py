@@ -46,11 +46,24 @@ WORKFLOW = {
 
 llama: "subprocess.Popen[bytes]"
 model: dict[str, str]
+program: pathlib.Path
+
+
+def keep_the_program() -> None:
+    """Copies the executable: a build that replaces it in the middle of the tests must not change what is tested."""
+    global program
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="bursar-interop-program."))
+    unittest.addModuleCleanup(shutil.rmtree, folder, ignore_errors=True)
+    program = pathlib.Path(shutil.copy2(os.environ["BURSAR_INTEROP_PROGRAM"], folder))
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
+    if not version.startswith("bursar "):
+        raise AssertionError(f"{os.environ['BURSAR_INTEROP_PROGRAM']} is not Bursar: --version printed {version!r}")
 
 
 def setUpModule() -> None:
     """Starts the model server once for all tests; loading it takes a few seconds."""
     global llama, model
+    keep_the_program()
     log = open(pathlib.Path(os.environ["BURSAR_INTEROP_LOGS"]) / "llama.log", "wb")
     llama = subprocess.Popen(
         [sys.executable, HERE / "llama_server.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
@@ -90,7 +103,7 @@ class RealModel:
             "OPENAI_API_KEY": "not-a-secret",
             "BURSAR_PRICES": str(self.prices),
         }
-        self.bursar = Bursar(pathlib.Path(os.environ["BURSAR_INTEROP_PROGRAM"]), self.folder, environment)
+        self.bursar = Bursar(program, self.folder, environment)
         self.addCleanup(self.bursar.stop)
         self.bursar.command("migrate")
         key = json.loads(self.bursar.command("keys", "create", "--tenant", "interop", "--role", "admin", "--json"))
