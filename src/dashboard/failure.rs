@@ -1,6 +1,6 @@
 //! What a page says when it can't be shown. Never a reason that is not the reader's business.
 
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::html;
 
@@ -66,6 +66,6 @@ fn message(status: StatusCode, title: &str, why: &str) -> Response {
 }
 
 /// Any other path under `/dashboard`.
-pub(super) async fn no_such_page(_uri: Uri, _headers: HeaderMap) -> Failure {
+pub(super) async fn no_such_page() -> Failure {
     Failure::NotFound
 }

@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use super::failure::Failure;
 use super::session::{self, local_path};
+use super::shell;
 use super::state::Dashboard;
 use super::token::{self, Entry};
-use super::shell;
 use crate::clock::new_token;
 use crate::http::App;
 use crate::store::ApiKey;
@@ -62,7 +62,7 @@ fn form(next: &str, problem: Option<&str>) -> Markup {
         section.card.message {
             h1 { "Sign in" }
             @if let Some(problem) = problem { p.problem #problem role="alert" { (problem) } }
-            form.stack method="post" action="/dashboard/login" {
+            form.stack method="post" action="/dashboard/login" data-next=[local_path(next)] {
                 label for="key" { "API key" }
                 input #key type="password" name="key" required autofocus autocomplete="off" spellcheck="false"
                     maxlength="200" placeholder="bsk_…"

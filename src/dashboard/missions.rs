@@ -156,12 +156,12 @@ fn row(viewer: &Viewer, mission: &MissionView, now: Timestamp) -> Markup {
             th scope="row" {
                 a id={ "to-" (id) } href={ "/dashboard/missions/" (id) } { (mission.workflow_name) }
                 " " span.muted { "v" (mission.workflow_version) } " " (show::short_id(&id))
-                @if let Some(reason) = &mission.status_reason { div.reason { (show::cut(reason, 140)) } }
+                @if let Some(reason) = &mission.status_reason { div.reason { (show::with_code(&show::cut(reason, 140))) } }
             }
             td { (show::run_badge(mission.state)) }
             td {
                 span.progress {
-                    progress value=(mission.tasks_done) max=(mission.tasks_total.max(1)) aria-label="tasks done" {}
+                    (show::progress(mission.tasks_done, mission.tasks_total, mission.state, ""))
                     span.muted { (mission.tasks_done) " / " (mission.tasks_total) }
                 }
             }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::{Query, State};
+use bursar_domain::credits::Ucr;
 use bursar_domain::state::RunState;
 use bursar_domain::time::Timestamp;
 use maud::{Markup, html};
@@ -120,7 +121,11 @@ async fn unserved(
         }
     }
     let say = |(pool, missions): (String, usize)| {
-        let those = if missions == 1 { "a mission in progress uses".to_owned() } else { format!("{missions} missions in progress use") };
+        let those = if missions == 1 {
+            "a mission in progress uses".to_owned()
+        } else {
+            format!("{missions} missions in progress use")
+        };
         Verdict { level: Level::Bad, text: format!("no worker listens to `{pool}`, which {those}") }
     };
     Ok(missing.into_iter().map(say).collect())
@@ -155,18 +160,9 @@ fn verdicts(verdicts: &[Verdict]) -> Markup {
                         Level::Warning => ("warning", "Warning"),
                         Level::Bad => ("bad", "Problem"),
                     };
-                    li class={ "verdict " (class) } { strong { (word) } span { (with_code(&verdict.text)) } }
+                    li class={ "verdict " (class) } { strong { (word) } span { (show::with_code(&verdict.text)) } }
                 }
             }
-        }
-    }
-}
-
-/// The text with what stands in backticks set as code.
-fn with_code(text: &str) -> Markup {
-    html! {
-        @for (place, piece) in text.split('`').enumerate() {
-            @if place % 2 == 1 { code { (piece) } } @else { (piece) }
         }
     }
 }
@@ -183,9 +179,9 @@ fn tiles(shown: &Shown) -> Markup {
                     (tile("Failed", &show::number(failed), "of your latest missions", if failed > 0 { "hot" } else { "" }))
                 }
             }
-            (tile("Available", &show::credits(shown.money.available), "credits", ""))
-            (tile("Held", &show::credits(shown.money.held), "credits, for work in progress", ""))
-            (tile("Debt", &show::credits(shown.money.debt), "credits", if shown.money.debt.is_positive() { "hot" } else { "" }))
+            (purse("Available", shown.money.available, "credits", ""))
+            (purse("Held", shown.money.held, "credits, for work in progress", ""))
+            (purse("Debt", shown.money.debt, "credits", if shown.money.debt.is_positive() { "hot" } else { "" }))
         }
     }
 }
@@ -205,6 +201,15 @@ fn system_tiles(loads: &BTreeMap<String, PoolLoad>, workers: &[WorkerRow], now: 
 }
 
 fn tile(name: &str, figure: &str, about: &str, class: &str) -> Markup {
+    tile_with(name, &html! { (figure) }, about, class)
+}
+
+/// Credits to the cent, which fits; the exact amount for those who ask.
+fn purse(name: &str, amount: Ucr, about: &str, class: &str) -> Markup {
+    tile_with(name, &html! { span title=(show::credits(amount)) { (show::cents(amount)) } }, about, class)
+}
+
+fn tile_with(name: &str, figure: &Markup, about: &str, class: &str) -> Markup {
     html! {
         div class={ "tile " (class) } {
             p.tile-name { (name) }

@@ -122,7 +122,7 @@
       if (answer.type === "opaqueredirect" || answer.status === 401) { location.reload(); return; }
       if (!answer.ok) throw new Error(`status ${answer.status}`);
       swap(await answer.text());
-      connection("");
+      connection(steady);
     } catch {
       connection("not up to date");
     } finally {
@@ -137,6 +137,9 @@
     if (timer) return;
     timer = setTimeout(() => { timer = 0; refresh(main); }, ms);
   }
+
+  // what is said about the connection while all is well
+  let steady = "";
 
   function connection(words) {
     const place = document.getElementById("connection");
@@ -159,7 +162,9 @@
   function hear(piece) {
     let speech = said.get(piece.node);
     if (!speech || speech.attempt < piece.attempt || piece.whole !== undefined) {
-      speech = { attempt: piece.attempt, text: piece.whole ?? "", next: piece.index, dirty: true };
+      // whoever comes in the middle of a sentence sees that there was more
+      const before = piece.index > 0 ? "… " : "";
+      speech = { attempt: piece.attempt, text: piece.whole ?? before, next: piece.index, dirty: true };
       said.set(piece.node, speech);
       if (piece.whole !== undefined) return;
     }
@@ -198,13 +203,22 @@
       later(main, seq > seen ? 120 : 300);
     });
     feed.addEventListener("delta", (event) => { hear(JSON.parse(event.data)); paint(); });
-    feed.addEventListener("end", () => { feed.close(); connection(""); later(main, 0); });
-    feed.addEventListener("open", () => connection("live"));
+    feed.addEventListener("end", () => { feed.close(); steady = ""; later(main, 0); });
+    feed.addEventListener("open", () => { steady = "live"; connection(steady); });
     feed.addEventListener("error", () => {
       // no content, or no way back in: look once more how it stands
-      if (feed.readyState === EventSource.CLOSED) later(main, 0);
+      if (feed.readyState === EventSource.CLOSED) { steady = ""; later(main, 0); }
       else connection("connecting…");
     });
+  }
+
+  // ---- a link on another site leads here without our cookie, even when somebody is signed in: look again from here
+
+  async function passThrough(form) {
+    try {
+      const answer = await fetch("/dashboard?part=live", { credentials: "same-origin", redirect: "manual" });
+      if (answer.ok) location.replace(form.dataset.next);
+    } catch { /* the form is still there */ }
   }
 
   // ---- start
@@ -217,6 +231,8 @@
     for (const select of document.querySelectorAll("select[data-submit]")) {
       select.addEventListener("change", () => select.form.requestSubmit());
     }
+    const signIn = document.querySelector("form[data-next]");
+    if (signIn) passThrough(signIn);
     if (main?.dataset.feed) startFeed(main);
     else if (main?.dataset.pollMs) startPolling(main);
   });

@@ -17,6 +17,12 @@ pub(super) fn credits(amount: Ucr) -> String {
     format!("{sign}{}.{fraction}", grouped(whole))
 }
 
+/// Credits to the cent, where there is no room for more; what is below a cent is left off, never rounded up.
+pub(super) fn cents(amount: Ucr) -> String {
+    const UCR_PER_CENT: i64 = 10_000;
+    credits(Ucr::new(amount.get() / UCR_PER_CENT * UCR_PER_CENT))
+}
+
 /// A whole number with thousands separated.
 pub(super) fn number(value: impl ToString) -> String {
     grouped(&value.to_string())
@@ -25,7 +31,7 @@ pub(super) fn number(value: impl ToString) -> String {
 fn grouped(digits: &str) -> String {
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -96,6 +102,22 @@ pub(super) fn short_id(id: &str) -> Markup {
     html! { code.id title=(id) { (kind) "…" (tail) } }
 }
 
+/// The text with what stands in backticks set as code.
+pub(super) fn with_code(text: &str) -> Markup {
+    html! {
+        @for (place, piece) in text.split('`').enumerate() {
+            @if place % 2 == 1 { code { (piece) } } @else { (piece) }
+        }
+    }
+}
+
+/// How many of a mission's tasks have ended, as a bar in the colour of its state.
+pub(super) fn progress(done: i64, total: i64, state: RunState, class: &str) -> Markup {
+    html! {
+        progress class={ (class) " s-" (state.as_str()) } value=(done) max=(total.max(1)) aria-label="tasks ended" {}
+    }
+}
+
 /// The text, cut to so many characters.
 pub(super) fn cut(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
@@ -120,6 +142,13 @@ mod tests {
             (-3_250_000, "−3.25"),
         ] {
             assert_eq!(credits(Ucr::new(ucr)), text);
+        }
+    }
+
+    #[test]
+    fn cents_leave_the_rest_off() {
+        for (ucr, text) in [(969_326_885, "969.32"), (9_999, "0.00"), (5_000_000, "5.00")] {
+            assert_eq!(cents(Ucr::new(ucr)), text);
         }
     }
 

@@ -97,7 +97,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.len() % 2 != 0 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
@@ -147,7 +147,8 @@ mod tests {
     #[test]
     fn a_code_holds_for_its_path_and_is_no_session() {
         let key = key();
-        let entry = Entry { key: key.id, tenant: key.tenant_id, expires: Timestamp::from_ms(5), nonce: "ab".to_owned() };
+        let entry =
+            Entry { key: key.id, tenant: key.tenant_id, expires: Timestamp::from_ms(5), nonce: "ab".to_owned() };
         let code = seal_entry(&[1; 32], &entry, "/dashboard/missions");
         assert_eq!(open_entry(&[1; 32], &code, "/dashboard/missions"), Some(entry));
         assert_eq!(open_entry(&[1; 32], &code, "/dashboard"), None);

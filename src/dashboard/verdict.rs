@@ -157,7 +157,8 @@ pub(super) fn of_money(money: &Money, whose: &str) -> Vec<Verdict> {
 pub(super) fn ranked(mut verdicts: Vec<Verdict>) -> Vec<Verdict> {
     verdicts.sort_by_key(|verdict| std::cmp::Reverse(verdict.level));
     if verdicts.is_empty() {
-        verdicts.push(Verdict { level: Level::Fine, text: "All is well: nothing waits longer than it should.".to_owned() });
+        verdicts
+            .push(Verdict { level: Level::Fine, text: "All is well: nothing waits longer than it should.".to_owned() });
     }
     verdicts
 }

@@ -76,7 +76,8 @@ async fn a_part_is_the_page_without_its_frame() {
         assert!(!part.contains("<html") && !part.contains("<script"), "{path}");
         let swapped = |body: &str| body.matches("data-swap").count();
         assert!(swapped(&part) > 0 && swapped(&part) == swapped(&page), "{path}");
-        let parts = page.split("data-parts=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a place for parts");
+        let parts =
+            page.split("data-parts=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a place for parts");
         assert_eq!(parts, format!("{path}?part=live"));
     }
 }

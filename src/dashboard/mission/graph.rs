@@ -8,12 +8,12 @@ use std::fmt::Write as _;
 use bursar_domain::state::TaskState;
 use maud::{Markup, html};
 
-use super::layout::{Edge, Layout, MOST_NODES, NODE_HEIGHT, NODE_WIDTH, Point};
 use super::super::show;
+use super::layout::{Edge, Layout, MOST_NODES, NODE_HEIGHT, NODE_WIDTH, Point};
 use crate::store::read::TaskView;
 
 /// Letters of a node's name that fit.
-const NAME_LETTERS: usize = 21;
+const NAME_LETTERS: usize = 18;
 
 /// The drawing with its legend.
 pub(super) fn section(layout: &Layout, tasks: &[TaskView], total: usize) -> Markup {
@@ -87,7 +87,7 @@ fn curve(start: Point, through: &[Point], end: Point) -> String {
 
 fn node(task: &TaskView, (x, y): Point) -> Markup {
     let state = task.state.as_str();
-    let tries = if task.attempt > 1 { format!(" · try {}", task.attempt) } else { String::new() };
+    let tries = if task.attempt > 1 { format!(" ×{}", task.attempt) } else { String::new() };
     let cost = if task.cost_ucr.is_positive() { show::credits(task.cost_ucr) } else { String::new() };
     let spoken_tries = if task.attempt == 1 { "1 attempt".to_owned() } else { format!("{} attempts", task.attempt) };
     let label = format!("{}: {state}, {spoken_tries}, {} credits", task.node, show::credits(task.cost_ucr));

@@ -89,8 +89,7 @@ fn ranks(needs: &Needs) -> Vec<usize> {
             *first = ranks[index].min(*first);
         }
     }
-    for (index, own) in needs.iter().enumerate().filter(|(_, own)| own.is_empty()) {
-        debug_assert!(own.is_empty());
+    for (index, _) in needs.iter().enumerate().filter(|(_, own)| own.is_empty()) {
         ranks[index] = first_user.get(&index).map_or(0, |first| first.saturating_sub(1));
     }
     ranks
@@ -106,7 +105,8 @@ struct Laned {
 
 fn with_lanes(needs: &Needs, ranks: &[usize]) -> Laned {
     let spans = |to: usize, from: usize| ranks[to].saturating_sub(ranks[from]).saturating_sub(1);
-    let lanes: usize = needs.iter().enumerate().flat_map(|(to, own)| own.iter().map(move |from| spans(to, *from))).sum();
+    let lanes: usize =
+        needs.iter().enumerate().flat_map(|(to, own)| own.iter().map(move |from| spans(to, *from))).sum();
     let affordable = needs.len() + lanes <= MOST_LANES;
     let mut laned = Laned { vertices: needs.len(), pieces: Vec::new(), edges: Vec::new() };
     for (to, own) in needs.iter().enumerate() {
@@ -128,11 +128,8 @@ fn arranged(needs: &Needs) -> Option<Layout> {
     let across = f64::from(NODE_WIDTH + COLUMN_GAP - ROW_GAP);
     let size = |vertex: usize| (f64::from(if vertex < needs.len() { NODE_HEIGHT } else { LANE }), across);
     let vertices: Vec<(u32, (f64, f64))> = (0..laned.vertices).map(|vertex| (vertex as u32, size(vertex))).collect();
-    let config = Config {
-        vertex_spacing: f64::from(ROW_GAP),
-        transpose: laned.vertices <= MOST_SWAPPED,
-        ..Config::default()
-    };
+    let config =
+        Config { vertex_spacing: f64::from(ROW_GAP), transpose: laned.vertices <= MOST_SWAPPED, ..Config::default() };
     let parts = rust_sugiyama::from_vertices_and_edges(&vertices, &laned.pieces, &config);
     let mut middles: Vec<Option<Point>> = vec![None; laned.vertices];
     let mut top = MARGIN;
@@ -231,14 +228,16 @@ mod tests {
         let long = layout.edges.iter().find(|edge| (edge.from, edge.to) == (0, 3)).unwrap();
         assert_eq!(long.through.len(), 2);
         for (x, y) in &long.through {
-            let hits = |node: &&Point| (node.0..node.0 + NODE_WIDTH).contains(x) && (node.1..node.1 + NODE_HEIGHT).contains(y);
+            let hits =
+                |node: &&Point| (node.0..node.0 + NODE_WIDTH).contains(x) && (node.1..node.1 + NODE_HEIGHT).contains(y);
             assert_eq!(layout.nodes.iter().find(hits), None);
         }
     }
 
     #[test]
     fn five_hundred_nodes_are_laid_out() {
-        let needs: Needs = (0..MOST_NODES).map(|index| (1..=3).filter_map(|back| index.checked_sub(back * 7)).collect()).collect();
+        let needs: Needs =
+            (0..MOST_NODES).map(|index| (1..=3).filter_map(|back| index.checked_sub(back * 7)).collect()).collect();
         check(&needs, &arranged(&needs).unwrap());
     }
 }

@@ -17,16 +17,16 @@ use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::find;
 use super::super::failure::Failure;
 use super::super::session::Viewer;
 use super::super::state::Dashboard;
+use super::find;
 use crate::stream::{Frame, FrameBody, Hub, Snapshot, Watch};
 
 /// How often the mission itself is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// After so long the browser connects again, by itself.
-const ROTATION: Duration = Duration::from_secs(15 * 60);
+const ROTATION: Duration = Duration::from_mins(15);
 
 /// The feed of one mission; 204 when it is over, which tells a browser not to come back.
 pub(in crate::dashboard) async fn live(
@@ -47,10 +47,8 @@ pub(in crate::dashboard) async fn live(
         let event = feed.next().await?;
         Some((Ok::<_, Infallible>(event), feed))
     });
-    let headers = [
-        (header::CACHE_CONTROL, "no-cache, no-transform"),
-        (HeaderName::from_static("x-accel-buffering"), "no"),
-    ];
+    let headers =
+        [(header::CACHE_CONTROL, "no-cache, no-transform"), (HeaderName::from_static("x-accel-buffering"), "no")];
     Ok((headers, Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))).into_response())
 }
 

@@ -81,15 +81,14 @@ pub(super) async fn page(
 async fn load(dashboard: &Dashboard, mission: MissionView) -> Result<Shown, Failure> {
     let engine = &dashboard.app.engine;
     let definition = engine.definition(mission.workflow_id).await?;
-    let definition = definition
-        .ok_or_else(|| StoreError::Corrupt(format!("workflow {} does not exist", mission.workflow_id)))?;
-    let layout = match dashboard.layout(mission.workflow_id) {
-        Some(layout) => layout,
-        None => {
-            let layout = Arc::new(layout::lay_out(&definition).await);
-            dashboard.keep_layout(mission.workflow_id, layout.clone());
-            layout
-        }
+    let definition =
+        definition.ok_or_else(|| StoreError::Corrupt(format!("workflow {} does not exist", mission.workflow_id)))?;
+    let layout = if let Some(layout) = dashboard.layout(mission.workflow_id) {
+        layout
+    } else {
+        let layout = Arc::new(layout::lay_out(&definition).await);
+        dashboard.keep_layout(mission.workflow_id, layout.clone());
+        layout
     };
     let over = mission.state.is_final();
     let tasks = engine.store().tasks_of_run(mission.run_id, over, MOST_TASKS).await?;

@@ -14,6 +14,8 @@ use crate::store::read::TaskView;
 
 /// Letters of one output that are shown.
 const MOST_LETTERS: usize = 60_000;
+/// The name under which the simulated provider answers; no other can take it.
+pub(super) const SIMULATED: &str = "simulated";
 
 /// The model that a task asks, if it asks one.
 pub(super) fn model<'s>(shown: &'s Shown, task: &TaskView) -> Option<&'s str> {
@@ -29,17 +31,21 @@ pub(super) fn simulated_nodes(shown: &Shown) -> BTreeSet<u32> {
     let mut simulated = BTreeSet::new();
     // nodes are numbered after everything they use
     for (node, task) in shown.definition.nodes.iter().zip(&shown.tasks) {
-        let says_so = task.output.as_ref().and_then(|output| output.get("simulated")) == Some(&Value::Bool(true));
         let made_from = task.output.is_some() && node.uses.iter().any(|used| simulated.contains(used));
-        if says_so || made_from || calls_simulated(shown, task) {
+        if made_from || is_simulated(shown, task) {
             simulated.insert(node.index);
         }
     }
     simulated
 }
 
-fn calls_simulated(shown: &Shown, task: &TaskView) -> bool {
-    shown.calls.iter().any(|call| call.task_id == task.id && call.provider == "simulated")
+/// Whether a task asked the simulated model: its calls say who answered; where none are at hand, the model's name does.
+fn is_simulated(shown: &Shown, task: &TaskView) -> bool {
+    let mut calls = shown.calls.iter().filter(|call| call.task_id == task.id).peekable();
+    if calls.peek().is_some() {
+        return calls.any(|call| call.provider == SIMULATED);
+    }
+    task.state.is_final() && model(shown, task).is_some_and(|model| model.starts_with("simulated-"))
 }
 
 /// What running steps say, word by word.
@@ -56,7 +62,7 @@ pub(super) fn said(shown: &Shown) -> Markup {
                 article.card.speech {
                     div.card-head {
                         h2 { (task.node) " " span.muted { (model) } }
-                        @if calls_simulated(shown, task) { (show::simulated()) }
+                        @if is_simulated(shown, task) { (show::simulated()) }
                         span.muted { span data-words=(task.node) { "0" } " pieces · " @if let Some(since) = task.started_at { (show::growing(since, shown.now)) } }
                     }
                     pre.words data-said=(task.node) data-attempt=(task.attempt) tabindex="0" aria-label={ "text of " (task.node) } {}
@@ -96,7 +102,7 @@ fn failure(error: &Value) -> Markup {
     html! {
         div.card.failure {
             h2 { "Error" }
-            p { (text("message")) }
+            p { (show::with_code(text("message"))) }
             p.muted {
                 @if !text("node").is_empty() { "node " code { (text("node")) } " · " }
                 "code " code { (text("code")) }

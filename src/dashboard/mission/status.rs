@@ -21,7 +21,8 @@ pub(super) fn title(mission: &MissionView) -> String {
 pub(super) fn section(viewer: &Viewer, shown: &Shown) -> Markup {
     let mission = &shown.mission;
     let id = mission.id.to_string();
-    let announced = format!("Mission {}, {} of {} tasks done", mission.state.as_str(), mission.tasks_done, mission.tasks_total);
+    let announced =
+        format!("Mission {}, {} of {} tasks ended", mission.state.as_str(), mission.tasks_done, mission.tasks_total);
     html! {
         section #status.card data-swap aria-label="Mission" data-seq=(mission.last_seq)
             data-title={ (title(mission)) " · Bursar" } data-announce=(announced) {
@@ -33,7 +34,7 @@ pub(super) fn section(viewer: &Viewer, shown: &Shown) -> Markup {
                         " " (show::run_badge(mission.state))
                         @if !simulated_nodes(shown).is_empty() { " " (show::simulated()) }
                     }
-                    @if let Some(reason) = &mission.status_reason { p.reason { (reason) } }
+                    @if let Some(reason) = &mission.status_reason { p.reason { (show::with_code(reason)) } }
                 }
                 @if viewer.may_change() && !mission.state.is_final() { (cancel_form(&id)) }
             }
@@ -63,8 +64,8 @@ fn progress(mission: &MissionView) -> Markup {
     html! {
         div.fact-wide {
             h2.small { "Progress" }
-            progress.wide value=(mission.tasks_done) max=(mission.tasks_total.max(1)) aria-label="tasks done" {}
-            p.muted { (show::number(mission.tasks_done)) " of " (show::number(mission.tasks_total)) " tasks done" }
+            (show::progress(mission.tasks_done, mission.tasks_total, mission.state, "wide"))
+            p.muted { (show::number(mission.tasks_done)) " of " (show::number(mission.tasks_total)) " tasks ended" }
         }
     }
 }
@@ -79,7 +80,8 @@ fn meter(mission: &MissionView) -> Markup {
         if part.is_positive() { share.clamp(4, METER_WIDTH) } else { 0 }
     };
     let (spent, held) = (share(mission.spent_ucr), share(mission.held_ucr));
-    let budget = mission.budget_ucr.map_or_else(|| "no budget".to_owned(), |budget| format!("budget {}", show::credits(budget)));
+    let budget =
+        mission.budget_ucr.map_or_else(|| "no budget".to_owned(), |budget| format!("budget {}", show::credits(budget)));
     html! {
         div.fact-wide {
             h2.small { "Credits" }

@@ -7,8 +7,8 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::super::show;
-use super::output::model;
 use super::Shown;
+use super::output::{SIMULATED, model};
 use crate::store::read::{CallView, EventView, TaskView};
 
 /// A table inside a card, scrolled sideways where it does not fit.
@@ -59,15 +59,16 @@ pub(super) fn tasks(shown: &Shown) -> Markup {
 }
 
 fn task_row(shown: &Shown, task: &TaskView) -> Markup {
-    // a final state's reason is its error's message; both say the same
-    let reason = task.status_reason.as_deref().filter(|_| task.error.is_none() || !task.state.is_final());
+    // a final state's reason is its error's message, a running one's its state: both stand there already
+    let says_more = (task.error.is_none() || !task.state.is_final()) && task.state != TaskState::Running;
+    let reason = task.status_reason.as_deref().filter(|_| says_more);
     html! {
         tr id={ "task-" (task.node) } tabindex="-1" {
             th scope="row" {
                 code { (task.node) } @if task.kind != "agent" { " " span.muted { (task.kind) } }
-                @if let Some(reason) = reason { div.reason { (show::cut(reason, 300)) } }
+                @if let Some(reason) = reason { div.reason { (show::with_code(&show::cut(reason, 300))) } }
                 @if let Some(error) = &task.error {
-                    div.error { (show::cut(&error.message, 300)) " " code { (error.code) } }
+                    div.error { (show::with_code(&show::cut(&error.message, 300))) " " code { (error.code) } }
                 }
             }
             td {
@@ -89,7 +90,9 @@ fn task_row(shown: &Shown, task: &TaskView) -> Markup {
 
 fn waited(shown: &Shown, task: &TaskView) -> Markup {
     match (task.ready_at, task.started_at, task.state) {
-        (Some(ready), _, TaskState::Ready | TaskState::Waiting | TaskState::Retrying) => show::growing(ready, shown.now),
+        (Some(ready), _, TaskState::Ready | TaskState::Waiting | TaskState::Retrying) => {
+            show::growing(ready, shown.now)
+        }
         (Some(ready), Some(started), _) => html! { (show::duration(started.since_ms(ready))) },
         _ => html! { "–" },
     }
@@ -150,7 +153,7 @@ fn call_row(shown: &Shown, call: &CallView) -> Markup {
             td.n { (call.attempt) "." (call.number) }
             td {
                 (call.provider) " · " code { (call.model) }
-                @if call.provider == "simulated" { " " (show::simulated()) }
+                @if call.provider == SIMULATED { " " (show::simulated()) }
             }
             td { span class={ "badge " (class) } { (call.state) } }
             td.n { (tokens(call.usage.as_ref())) @if call.estimated { " " abbr title="Counted by us: the provider reported nothing." { "est." } } }
@@ -184,7 +187,7 @@ fn event_row(event: &EventView) -> Markup {
             td { (show::time_of_day(event.at)) }
             th scope="row" { (event.kind) }
             td { @if let Some(node) = &event.node { code { (node) } } @if let Some(attempt) = event.attempt.filter(|attempt| *attempt > 1) { span.muted { " try " (attempt) } } }
-            td { (says(&event.data)) }
+            td.says { (show::with_code(&says(&event.data))) }
         }
     }
 }
