@@ -57,8 +57,7 @@ impl Dashboard {
         {
             return Ok(Some(key));
         }
-        let keys = self.app.engine.store().keys_of(tenant).await?;
-        let key = keys.into_iter().find(|key| key.id == id && key.revoked_at.is_none());
+        let key = self.app.engine.store().live_key(tenant, id).await?;
         let mut known = lock(&self.memory.keys);
         known.retain(|_, (looked_up, _)| looked_up.elapsed() < KEY_TRUST);
         match &key {

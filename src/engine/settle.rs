@@ -1,5 +1,8 @@
 //! Settle: an attempt's outcome becomes state, money and consequences. Batched per process.
 
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
 use bursar_domain::flow::{self, Refusal, SettleRequest, Settlement};
 use bursar_domain::id::{MissionId, RunId};
 use bursar_domain::outcome::Outcome;
@@ -8,6 +11,10 @@ use bursar_domain::record::Task;
 use super::Engine;
 use super::batcher::Process;
 use crate::store::{Claimed, StoreError, Want};
+
+/// How soon a settle is repeated when the store did not answer, at first and at most.
+const SOONEST_REPEAT: Duration = Duration::from_millis(50);
+const LATEST_REPEAT: Duration = Duration::from_secs(1);
 
 /// One attempt's end, with what must be loaded for it.
 #[derive(Debug, Clone)]
@@ -47,13 +54,13 @@ impl Engine {
         settle: Settle,
         mut may_repeat: impl FnMut() -> bool + Send,
     ) -> Result<Settled, SettleError> {
-        let mut pause = std::time::Duration::from_millis(50);
+        let pauses = ExponentialBuilder::default().with_jitter().without_max_times();
+        let mut pauses = pauses.with_min_delay(SOONEST_REPEAT).with_max_delay(LATEST_REPEAT).build();
         loop {
             let answer = self.parts.settles.call(settle.clone()).await;
             match answer.unwrap_or_else(|| Err(SettleError::Unavailable("the engine is stopping".to_owned()))) {
                 Err(SettleError::Unavailable(_)) if may_repeat() => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(std::time::Duration::from_secs(1));
+                    tokio::time::sleep(pauses.next().unwrap_or(LATEST_REPEAT)).await;
                 }
                 Ok(settled) => {
                     if let Some(run) = settled.settlement.ending {

@@ -121,6 +121,14 @@ impl dyn Store {
         first(self.rows(sql, &[secret_hash.into()]).await?)
     }
 
+    /// A tenant's key by its id, if it is live.
+    pub async fn live_key(&self, tenant: TenantId, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
+        let sql = "
+            select id, tenant_id, name, prefix, role, created_at, revoked_at from api_keys
+            where tenant_id = $1 and id = $2 and revoked_at is null";
+        first(self.rows(sql, &[tenant.into(), id.into()]).await?)
+    }
+
     /// A tenant's keys, newest first, at most 100.
     pub async fn keys_of(&self, tenant: TenantId) -> Result<Vec<ApiKey>, StoreError> {
         let sql = "

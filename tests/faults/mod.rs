@@ -144,7 +144,7 @@ async fn sigterm_of_a_worker_hands_its_tasks_back_without_a_failed_attempt() {
     let tasks = format!("/v1/runs/{run}/tasks");
     eventually("the first step runs", PATIENCE, || async {
         let tasks = installation.get(&tasks).await?;
-        (processes::items(&tasks)[0]["state"] == "running").then_some(())
+        (processes::items(&tasks)[0]["status"] == "running").then_some(())
     })
     .await;
     installation.terminate(leaving);

@@ -106,7 +106,8 @@ async fn a_client_that_comes_back_misses_nothing_and_hears_nothing_twice() {
         let heard = Sse::of(open(&server, id, Some(after as i64)).await).rest().await;
         assert_eq!(durable(&heard), log[after..], "after {after}");
     }
-    let by_query = server.request(Method::GET, &format!("/v1/missions/{id}/stream?after=2")).bearer_auth(&server.ours.key);
+    let by_query =
+        server.request(Method::GET, &format!("/v1/missions/{id}/stream?after=2")).bearer_auth(&server.ours.key);
     assert_eq!(durable(&Sse::of(by_query.send().await.unwrap()).rest().await), log[2..]);
 }
 
@@ -209,8 +210,12 @@ async fn a_stream_token_opens_its_own_stream_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_event_is_as_the_description_says() {
     let server = Server::start().await;
-    let prompts = ["plain", "[[simulate fail=permanent]]", "[[simulate fail=retryable times=1 after_tokens=5]]",
-        "[[simulate fail=rate_limited retry_after_ms=50 times=1]]"];
+    let prompts = [
+        "plain",
+        "[[simulate fail=permanent]]",
+        "[[simulate fail=retryable times=1 after_tokens=5]]",
+        "[[simulate fail=rate_limited retry_after_ms=50 times=1]]",
+    ];
     let mut kinds = Vec::new();
     for prompt in prompts {
         let id = server.submit("talk", &json!({"prompt": prompt})).await;
@@ -228,7 +233,8 @@ async fn every_event_is_as_the_description_says() {
         assert!(read.is_ok(), "{:?}: {}", read.unwrap_err(), event.data);
         kinds.push(event.kind);
     }
-    for kind in ["mission.failed", "task.failed", "task.skipped", "task.retrying", "task.waiting", "mission.cancelling"] {
+    for kind in ["mission.failed", "task.failed", "task.skipped", "task.retrying", "task.waiting", "mission.cancelling"]
+    {
         assert!(kinds.iter().any(|heard| heard == kind), "{kind} never came: {kinds:?}");
     }
 }

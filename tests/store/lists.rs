@@ -95,7 +95,10 @@ async fn the_newest_version_of_a_workflow_is_the_one_without_a_number(mut hand: 
     let source = hand.facts.workflows[&first].source.clone();
     for version in [2, 3] {
         let id = hand.id();
-        hand.store.add_workflow(&crate::support::hand::version(id, hand.tenant, "single", version, "hash", &source, hand.now)).await.unwrap();
+        hand.store
+            .add_workflow(&crate::support::hand::version(id, hand.tenant, "single", version, "hash", &source, hand.now))
+            .await
+            .unwrap();
     }
     hand.put(&SINGLE.replace("single", "another")).await;
     let store = &hand.store;

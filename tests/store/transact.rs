@@ -281,10 +281,16 @@ async fn a_second_workflow_version_is_a_conflict(mut hand: Hand) {
     let id = hand.put(SINGLE).await;
     let source = hand.facts.workflows[&id].source.clone();
     let other = hand.id();
-    let second = hand.store.add_workflow(&crate::support::hand::version(other, hand.tenant, "single", 1, "hash", &source, hand.now)).await;
+    let second = hand
+        .store
+        .add_workflow(&crate::support::hand::version(other, hand.tenant, "single", 1, "hash", &source, hand.now))
+        .await;
     assert!(matches!(second, Err(StoreError::Conflict(Conflict::WorkflowVersion))), "{second:?}");
     let other = hand.id();
-    hand.store.add_workflow(&crate::support::hand::version(other, hand.tenant, "single", 2, "hash", &source, hand.now)).await.unwrap();
+    hand.store
+        .add_workflow(&crate::support::hand::version(other, hand.tenant, "single", 2, "hash", &source, hand.now))
+        .await
+        .unwrap();
 }
 
 async fn a_second_tenant_of_a_name_is_another_conflict(mut hand: Hand) {

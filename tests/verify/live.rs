@@ -64,8 +64,7 @@ async fn stays_clean(dialect: Dialect) {
             }
         }
     };
-    let Ok((report, ())) =
-        tokio::time::timeout(Duration::from_secs(120), futures::future::join(audit, work)).await
+    let Ok((report, ())) = tokio::time::timeout(Duration::from_secs(120), futures::future::join(audit, work)).await
     else {
         let report = site.verify().await.to_text();
         panic!("{dialect:?}: not all missions ended within two minutes:\n{}\n{report}", site.unfinished().await);

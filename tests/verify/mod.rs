@@ -43,8 +43,7 @@ const OPEN_HOLD: &str = "select id from holds where state = 'open' and owner_kin
 const PAID_GRANT: &str = "select id from grants where kind = 'paid'";
 const SETTLED_TASK: &str = "select id from tasks where state = 'succeeded' and cost_ucr > 0 order by id";
 const FINISHED_RUN: &str = "select id from runs where state = 'succeeded'";
-const FINISHED_MISSION: &str =
-    "select m.id from missions m join runs r on r.id = m.run_id where r.state = 'succeeded'";
+const FINISHED_MISSION: &str = "select m.id from missions m join runs r on r.id = m.run_id where r.state = 'succeeded'";
 const WAITING_MISSION: &str = "select m.id from missions m join runs r on r.id = m.run_id where r.state = 'queued'";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +132,8 @@ async fn i7_entries_of_a_hold_or_grant_that_does_not_exist() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i7_rows_whose_task_run_mission_or_wallet_is_gone() {
     let call = "select id from usage_calls order by id";
-    is_found(&Forgery { invariant: "I7", row: call, sql: "update usage_calls set task_id = 'tsk_x' where id = $1" }).await;
+    is_found(&Forgery { invariant: "I7", row: call, sql: "update usage_calls set task_id = 'tsk_x' where id = $1" })
+        .await;
     is_found(&Forgery { invariant: "I7", row: FINISHED_RUN, sql: "delete from runs where id = $1" }).await;
     is_found(&Forgery { invariant: "I7", row: WAITING_MISSION, sql: "delete from missions where id = $1" }).await;
     let op = "select id from ops where kind = 'hold' order by id";
@@ -202,7 +202,8 @@ async fn i9_a_mission_that_lost_count() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i10_a_reservation_that_no_call_made() {
-    is_found(&Forgery { invariant: "I10", row: OPEN_HOLD, sql: "update holds set reserved_ucr = 3 where id = $1" }).await;
+    is_found(&Forgery { invariant: "I10", row: OPEN_HOLD, sql: "update holds set reserved_ucr = 3 where id = $1" })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

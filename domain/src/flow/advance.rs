@@ -289,8 +289,7 @@ pub(super) fn release_hold(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusa
 pub(super) fn has_room(turn: &Turn<'_>, id: TaskId) -> Result<bool, Refusal> {
     let task = turn.task(id)?;
     let mission = turn.mission(task.mission_id)?;
-    let wallet =
-        turn.set.wallets.get(mission.wallet_id).ok_or(LedgerRefusal::UnknownWallet(mission.wallet_id))?;
+    let wallet = turn.set.wallets.get(mission.wallet_id).ok_or(LedgerRefusal::UnknownWallet(mission.wallet_id))?;
     let missing = missing_hold(turn, task, true)?;
     let payable = !wallet.frozen
         && !wallet.debt_ucr.is_positive()

@@ -217,7 +217,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         Ok(Value::Number(number.into()))
     }
 
-    // JSON's own numbers pass through untouched; nothing here calculates with them.
+    // tidy(layers): JSON's own numbers pass through untouched; nothing here calculates with them.
     fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Value, E> {
         self.0.count(1)?;
         Number::from_f64(number).map(Value::Number).ok_or_else(|| E::custom("a number must be finite"))

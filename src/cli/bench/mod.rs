@@ -69,6 +69,7 @@ impl Bench {
     pub async fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
         let all = [Workload::W1, Workload::W0, Workload::W2, Workload::W3, Workload::W4];
         let wanted = if self.workloads.is_empty() { all.to_vec() } else { self.workloads.clone() };
+        let progress = indicatif::ProgressBar::new((wanted.len() * self.repeat.max(1)) as u64);
         let mut results = Vec::new();
         for workload in wanted {
             let repetitions = if workload == Workload::W4 { 1 } else { self.repeat.max(1) };
@@ -78,15 +79,17 @@ impl Bench {
                 let outcome = self.once(workload, &site).await;
                 site.close().await?;
                 runs.push(outcome.with_context(|| format!("{workload:?}"))?);
+                progress.inc(1);
             }
             let name = format!("{workload:?}");
             let median = measure::median_of(&runs);
             if !self.json {
-                print_result(&name, self.storage, &median);
+                progress.suspend(|| print_result(&name, self.storage, &median));
             }
             results.push(json!({"workload": name, "storage": format!("{:?}", self.storage).to_lowercase(),
                 "repetitions": runs.len(), "median": median}));
         }
+        progress.finish_and_clear();
         if self.json {
             println!("{}", serde_json::to_string_pretty(&results)?);
         }

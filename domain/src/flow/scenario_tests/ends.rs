@@ -25,7 +25,8 @@ fn when_a_task_fails_its_siblings_are_cancelled_and_pending_ones_skipped() {
     let bad = world.claim(mission, "bad");
     let settled = world.fail(&bad, ErrorClass::Permanent, vec![]);
     assert_eq!(settled.ending, Some(running.run));
-    let states = |world: &World| ["bad", "ready", "asleep", "child", "grandchild"].map(|node| world.state(mission, node));
+    let states =
+        |world: &World| ["bad", "ready", "asleep", "child", "grandchild"].map(|node| world.state(mission, node));
     use TaskState::{Cancelled, Failed, Skipped};
     assert_eq!(states(&world), [Failed, Cancelled, Cancelled, Skipped, Skipped]);
     assert_eq!((world.run(mission).state, world.state(mission, "running")), (RunState::Failing, TaskState::Running));

@@ -69,10 +69,9 @@ fn a_repeated_settle_returns_the_stored_result_and_changes_nothing() {
         let call = world.call(&lease, 10, 10);
         let outcome = match class {
             None => success(vec![call]),
-            Some(class) => Outcome::Failed {
-                error: crate::outcome::StepError::new(class, "x", "x"),
-                calls: vec![call],
-            },
+            Some(class) => {
+                Outcome::Failed { error: crate::outcome::StepError::new(class, "x", "x"), calls: vec![call] }
+            }
         };
         let first = world.settle(&lease, &lease.settle(outcome.clone())).unwrap();
         let before = world.tables.clone();

@@ -17,10 +17,30 @@ use super::missions;
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
 pub(super) const CORNERS: [&str; 24] = [
-    "attempt cancelled", "attempt failed", "attempt handed_back", "attempt lost", "call Done", "call Failed",
-    "call Lost", "call Rejected", "debt", "fee taken", "grant expired", "poison", "replay", "run cancelled",
-    "run expired", "run failed", "run succeeded", "settle repeated", "settle stale", "submit refused",
-    "successor", "top up", "waits for credits", "waits for a rate limit",
+    "attempt cancelled",
+    "attempt failed",
+    "attempt handed_back",
+    "attempt lost",
+    "call Done",
+    "call Failed",
+    "call Lost",
+    "call Rejected",
+    "debt",
+    "fee taken",
+    "grant expired",
+    "poison",
+    "replay",
+    "run cancelled",
+    "run expired",
+    "run failed",
+    "run succeeded",
+    "settle repeated",
+    "settle stale",
+    "submit refused",
+    "successor",
+    "top up",
+    "waits for credits",
+    "waits for a rate limit",
 ];
 
 /// A world in which things go wrong.
@@ -403,11 +423,8 @@ impl Storm {
     fn reckon(&self) {
         let tables = &self.world.tables;
         for (id, task) in &tables.tasks {
-            let units: i64 = if task.kind == "sleep" && task.state == TaskState::Succeeded {
-                task.units_ucr.get()
-            } else {
-                0
-            };
+            let units: i64 =
+                if task.kind == "sleep" && task.state == TaskState::Succeeded { task.units_ucr.get() } else { 0 };
             let owed = self.owed.get(id).copied().unwrap_or(units);
             assert_eq!(task.cost_ucr.get(), owed, "{task:?}");
             let settles = tables.ops.values().filter(|op| op.task_id == Some(*id) && op.kind == OpKind::Settle);

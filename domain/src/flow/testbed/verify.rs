@@ -71,7 +71,8 @@ pub(crate) fn ledger(tables: &Tables) -> Broken {
     }
     for wallet in tables.wallets.values() {
         let mine = |id: WalletId| id == wallet.id;
-        let left: i64 = tables.grants.values().filter(|row| mine(row.wallet_id)).map(|row| row.remaining_ucr.get()).sum();
+        let left: i64 =
+            tables.grants.values().filter(|row| mine(row.wallet_id)).map(|row| row.remaining_ucr.get()).sum();
         let open = tables.holds.values().filter(|row| mine(row.wallet_id) && row.state == HoldState::Open);
         let held: i64 = open.map(|row| row.amount_ucr.get()).sum();
         let debt = -at(wallet.id, Account::Debt);
@@ -141,10 +142,9 @@ pub(crate) fn work(tables: &Tables, facts: &Facts) -> Broken {
             *held.entry(mission).or_default() += hold.amount_ucr.get();
         }
         let lives = match hold.owner_kind {
-            HoldOwner::Task => tables
-                .tasks
-                .values()
-                .any(|task| task.hold_id == Some(hold.id) && task.id.to_string() == hold.owner_id),
+            HoldOwner::Task => {
+                tables.tasks.values().any(|task| task.hold_id == Some(hold.id) && task.id.to_string() == hold.owner_id)
+            }
             HoldOwner::Fee => tables.runs.values().any(|run| {
                 run.fee_hold_id == Some(hold.id) && run.id.to_string() == hold.owner_id && !run.state.is_final()
             }),

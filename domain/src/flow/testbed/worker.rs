@@ -129,8 +129,7 @@ impl World {
 
     /// Asks for a call.
     pub(crate) fn ask_for(&mut self, lease: &Lease, request: &CallRequest) -> Result<CallPermit, CallRefusal> {
-        let want =
-            Want { tasks: vec![lease.task], missions: vec![lease.mission], journals: true, ..Want::default() };
+        let want = Want { tasks: vec![lease.task], missions: vec![lease.mission], journals: true, ..Want::default() };
         self.decide(&want, |turn| flow::reserve_call(turn, &lease.guard, request))
     }
 
