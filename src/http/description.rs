@@ -7,8 +7,8 @@ use axum::http::{Response, StatusCode};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response as Answer,
-    ResponseBuilder, tag::TagBuilder,
+    ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
+    Response as Answer, ResponseBuilder, tag::TagBuilder,
 };
 use utoipa::{PartialSchema, ToSchema};
 
@@ -56,7 +56,8 @@ pub(super) fn complete(mut api: OpenApi) -> OpenApi {
     let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("bsk_live_…");
     let bearer = bearer.description(Some("An API key.")).build();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-    let token = ApiKeyValue::with_description("access_token", "A stream token: opens one mission's stream for 15 minutes.");
+    let token =
+        ApiKeyValue::with_description("access_token", "A stream token: opens one mission's stream for 15 minutes.");
     components.add_security_scheme("stream_token", SecurityScheme::ApiKey(ApiKey::Query(token)));
     for item in api.paths.paths.values_mut() {
         let operations =
@@ -95,12 +96,7 @@ fn refusal(about: &str) -> Answer {
 pub(super) fn operations(api: &OpenApi) -> Vec<(&'static str, &str, &Operation)> {
     let mut list = Vec::new();
     for (path, item) in &api.paths.paths {
-        let methods = [
-            ("GET", &item.get),
-            ("POST", &item.post),
-            ("PUT", &item.put),
-            ("DELETE", &item.delete),
-        ];
+        let methods = [("GET", &item.get), ("POST", &item.post), ("PUT", &item.put), ("DELETE", &item.delete)];
         let present = methods.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)));
         list.extend(present.map(|(method, operation)| (method, path.as_str(), operation)));
     }

@@ -18,7 +18,9 @@ use super::page::Page;
 use super::params::{PathId, Query, position};
 use super::problem::{Code, Problem};
 use super::state::Site;
-use super::types::{Amount, ShownCall, ShownMission, ShownPriceBook, ShownRun, ShownTask, ShownWorker, ShownWorkflow, Time};
+use super::types::{
+    Amount, ShownCall, ShownMission, ShownPriceBook, ShownRun, ShownTask, ShownWorker, ShownWorkflow, Time,
+};
 use crate::store::read::{CallView, MissionView, TaskView};
 
 /// One execution of a workflow version for a mission.

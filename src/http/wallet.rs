@@ -322,7 +322,8 @@ pub(super) async fn grant(
 ) -> Result<Response<Body>, Problem> {
     query.done()?;
     let key = idempotency_key(&headers)?;
-    let key = key.ok_or_else(|| Problem::new(Code::IdempotencyKeyRequired, "credits are given under an Idempotency-Key"))?;
+    let key =
+        key.ok_or_else(|| Problem::new(Code::IdempotencyKeyRequired, "credits are given under an Idempotency-Key"))?;
     let request = request(&site, &caller, body, key).await?;
     let id = site.engine().grant(&request).await.map_err(refused)?;
     let view = site.store().grant(id).await?;

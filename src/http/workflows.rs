@@ -164,11 +164,7 @@ pub(super) async fn put(
     ),
     responses((status = 200, description = "It is valid", body = ValidWorkflow)),
 )]
-pub(super) async fn validate(
-    _caller: Caller,
-    query: Query,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
+pub(super) async fn validate(_caller: Caller, query: Query, request: Request) -> Result<Response<Body>, Problem> {
     query.done()?;
     let definition = read_definition(request).await?;
     Ok(json(StatusCode::OK, &ValidWorkflow::of(&definition)))

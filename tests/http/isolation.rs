@@ -31,7 +31,8 @@ async fn no_route_opens_another_tenants_object() {
         if prefix == "/problems/" {
             continue;
         }
-        let (_, object) = objects.iter().find(|(begin, _)| *begin == prefix).unwrap_or_else(|| panic!("nothing for {path}"));
+        let (_, object) =
+            objects.iter().find(|(begin, _)| *begin == prefix).unwrap_or_else(|| panic!("nothing for {path}"));
         let path = format!("{prefix}{object}{}", rest.split_once('}').unwrap().1);
         for method in item.as_object().unwrap().keys() {
             if method == "put" {
@@ -49,7 +50,7 @@ async fn no_route_opens_another_tenants_object() {
             swept += 1;
         }
     }
-    assert!(swept >= 12, "{swept} routes with objects");
+    assert!(swept >= 11, "{swept} routes with objects");
     // nothing was cancelled or revoked on the way
     for (prefix, object) in &objects {
         if *prefix != "/v1/api-keys/" {
@@ -82,7 +83,9 @@ async fn an_admin_acts_for_a_tenant_by_naming_it() {
     let server = Server::start().await;
     let mission = server.run("note", &json!({"name": "Ada"})).await;
     let path = format!("/v1/missions/{}", mission["id"].as_str().unwrap());
-    let named = |tenant: String| server.request(Method::GET, &path).bearer_auth(&server.admin).header("X-Bursar-Tenant", tenant);
+    let named = |tenant: String| {
+        server.request(Method::GET, &path).bearer_auth(&server.admin).header("X-Bursar-Tenant", tenant)
+    };
     assert_eq!(server.send(named(server.ours.id.to_string())).await.expect(200)["id"], mission["id"]);
     server.send(named(server.other.id.to_string())).await.refused(404, "not-found");
     server.send(named("ten_01h455vb4pex5vsknk084sn02q".to_owned())).await.refused(404, "not-found");

@@ -86,10 +86,14 @@ async fn a_running_mission_has_no_result_and_can_be_cancelled_twice() {
     let id = server.submit("talk", &json!({"prompt": "[[simulate stall]]"})).await;
     server.long_poll(&id, |mission| mission["status"] == "running").await;
     server.get(&format!("/v1/missions/{id}/result")).await.refused(409, "not-finished");
-    let cancelled = server.post(&format!("/v1/missions/{id}/cancel"), &json!({"reason": "no longer needed"})).await.expect(200);
+    let cancelled =
+        server.post(&format!("/v1/missions/{id}/cancel"), &json!({"reason": "no longer needed"})).await.expect(200);
     assert!(["cancelling", "cancelled"].contains(&cancelled["status"].as_str().unwrap()), "{cancelled}");
     let mission = server.finished(&id).await;
-    assert_eq!((mission["status"].as_str(), mission["status_reason"].as_str()), (Some("cancelled"), Some("no longer needed")));
+    assert_eq!(
+        (mission["status"].as_str(), mission["status_reason"].as_str()),
+        (Some("cancelled"), Some("no longer needed"))
+    );
     assert_eq!(mission["budget"]["held"], "0.000000");
     let request = server.request(Method::POST, &format!("/v1/missions/{id}/cancel")).bearer_auth(&server.ours.key);
     server.send(request).await.expect(200);

@@ -34,6 +34,7 @@ fn cases() -> Vec<Case> {
         bad("{\"workflow\": \"note\", \"workflow\": \"note\"}", (400, "malformed-json", "")),
         bad("[1]", (422, "validation", "")),
         bad("{}", (422, "validation", "/workflow")),
+        bad("{\"workflow\": \"note\", \"budget\": [\"1\", null]}", (422, "validation", "/budget")),
         bad("{\"workflow\": 7}", (422, "validation", "/workflow")),
         bad("{\"workflow\": \"nothing\"}", (422, "validation", "/workflow")),
         bad("{\"workflow\": \"note@0\"}", (422, "validation", "/workflow")),
@@ -41,15 +42,25 @@ fn cases() -> Vec<Case> {
         bad("{\"workflow\": \"note\"}", (422, "validation", "/input/name")),
         bad("{\"workflow\": \"note\", \"input\": \"SECRET\"}", (422, "validation", "/input")),
         bad("{\"workflow\": \"note\", \"input\": {\"name\": 7}}", (422, "validation", "/input/name")),
-        bad("{\"workflow\": \"note\", \"input\": {\"name\": \"x\", \"SECRET\": 1}}", (422, "validation", "/input/SECRET")),
+        bad(
+            "{\"workflow\": \"note\", \"input\": {\"name\": \"x\", \"colour\": \"SECRET\"}}",
+            (422, "validation", "/input"),
+        ),
         bad("{\"workflow\": \"note\", \"inptu\": {}}", (422, "validation", "/inptu")),
         bad("{\"workflow\": \"note\", \"budget\": {\"max_credit\": \"1\"}}", (422, "validation", "/budget/max_credit")),
-        bad("{\"workflow\": \"note\", \"input\": {\"name\": \"x\"}, \"budget\": {\"max_credits\": \"-1\"}}",
-            (422, "validation", "/budget/max_credits")),
-        bad("{\"workflow\": \"note\", \"input\": {\"name\": \"x\"}, \"budget\": {\"max_credits\": \"SECRET\"}}",
-            (422, "validation", "/budget/max_credits")),
+        bad(
+            "{\"workflow\": \"note\", \"input\": {\"name\": \"x\"}, \"budget\": {\"max_credits\": \"-1\"}}",
+            (422, "validation", "/budget/max_credits"),
+        ),
+        bad(
+            "{\"workflow\": \"note\", \"input\": {\"name\": \"x\"}, \"budget\": {\"max_credits\": \"SECRET\"}}",
+            (422, "validation", "/budget/max_credits"),
+        ),
         bad("{\"workflow\": \"note\", \"budget\": {\"max_credits\": 5}}", (422, "validation", "/budget/max_credits")),
-        bad("{\"workflow\": \"note\", \"budget\": {\"on_exhausted\": \"SECRET\"}}", (422, "validation", "/budget/on_exhausted")),
+        bad(
+            "{\"workflow\": \"note\", \"budget\": {\"on_exhausted\": \"SECRET\"}}",
+            (422, "validation", "/budget/on_exhausted"),
+        ),
         bad("{\"workflow\": \"note\", \"priority\": 101}", (422, "validation", "/priority")),
         bad("{\"workflow\": \"note\", \"metadata\": [\"SECRET\"]}", (422, "validation", "/metadata")),
         Case { headers: &[], ..bad("{}", (415, "unsupported-media-type", "")) },
@@ -58,7 +69,10 @@ fn cases() -> Vec<Case> {
             headers: &[("content-type", "application/json"), ("idempotency-key", "a b")],
             ..bad("{\"workflow\": \"note\"}", (400, "bad-parameter", "Idempotency-Key"))
         },
-        Case { request: ("POST", "/v1/missions?wiat=3"), ..bad("{\"workflow\": \"note\"}", (400, "bad-parameter", "wiat")) },
+        Case {
+            request: ("POST", "/v1/missions?wiat=3"),
+            ..bad("{\"workflow\": \"note\"}", (400, "bad-parameter", "wiat"))
+        },
         at(("GET", "/v1/missions?limit=0"), (400, "bad-parameter", "limit")),
         at(("GET", "/v1/missions?limit=101"), (400, "bad-parameter", "limit")),
         at(("GET", "/v1/missions?limit=5&limit=6"), (400, "bad-parameter", "limit")),
@@ -73,7 +87,10 @@ fn cases() -> Vec<Case> {
         at(("GET", "/v1/workflows/nothing"), (404, "not-found", "")),
         at(("DELETE", "/v1/missions"), (405, "method-not-allowed", "")),
         at(("GET", "/v1/admin/overview"), (403, "forbidden", "")),
-        Case { headers: &[("x-bursar-tenant", "ten_01h455vb4pex5vsknk084sn02q")], ..at(("GET", "/v1/wallet"), (403, "forbidden", "")) },
+        Case {
+            headers: &[("x-bursar-tenant", "ten_01h455vb4pex5vsknk084sn02q")],
+            ..at(("GET", "/v1/wallet"), (403, "forbidden", ""))
+        },
         Case {
             request: ("PUT", "/v1/workflows/other"),
             headers: &[("content-type", "application/yaml")],
@@ -93,7 +110,8 @@ fn cases() -> Vec<Case> {
 async fn every_bad_request_is_refused_by_name_and_place() {
     let server = Server::start().await;
     for Case { request: (method, path), headers, body, refused: (status, code, place) } in cases() {
-        let mut request = server.request(Method::from_bytes(method.as_bytes()).unwrap(), path).bearer_auth(&server.ours.key);
+        let mut request =
+            server.request(Method::from_bytes(method.as_bytes()).unwrap(), path).bearer_auth(&server.ours.key);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -102,8 +120,7 @@ async fn every_bad_request_is_refused_by_name_and_place() {
         let first = &told["errors"][0];
         let pointed = first["pointer"].as_str().or(first["parameter"].as_str()).unwrap_or_default();
         assert_eq!(pointed, place, "{method} {path} {body}: {told}");
-        let keys_aside = answer.text.replace("/input/SECRET", "").replace("`SECRET`", "");
-        assert!(!keys_aside.contains("SECRET"), "{method} {path} {body}: {}", answer.text);
+        assert!(!answer.text.contains("SECRET"), "{method} {path} {body}: {}", answer.text);
     }
     assert_eq!(server.get("/v1/missions").await.expect(200)["data"], json!([]), "nothing was created");
 }
@@ -175,7 +192,8 @@ async fn every_code_has_its_page() {
         let policy = page.header("content-security-policy").unwrap();
         assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
         assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
-        let data = server.send(server.request(Method::GET, &path).header("accept", "application/json")).await.expect(200);
+        let data =
+            server.send(server.request(Method::GET, &path).header("accept", "application/json")).await.expect(200);
         assert_eq!((data["code"].as_str(), data["status"].as_u64()), (Some(entry.code), Some(u64::from(entry.status))));
     }
     server.send(server.request(Method::GET, "/problems/nothing")).await.refused(404, "not-found");

@@ -38,8 +38,7 @@ async fn a_wait_ends_when_the_mission_changes() {
     let began = Instant::now();
     let cancel = format!("{path}/cancel");
     let nothing = json!({});
-    let (changed, _) =
-        tokio::join!(server.get_with(&waiting, "if-none-match", &etag), server.post(&cancel, &nothing));
+    let (changed, _) = tokio::join!(server.get_with(&waiting, "if-none-match", &etag), server.post(&cancel, &nothing));
     assert_eq!(changed.status, 200);
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!(server.finished(&id).await["status"], "cancelled");

@@ -24,7 +24,10 @@ async fn a_grant_is_given_once_per_reference() {
     assert_eq!(second.header("idempotent-replayed"), Some("true"));
     let first = first.expect(201);
     assert_eq!(second.expect(201), first);
-    assert_eq!((first["amount"].as_str(), first["expires_at"].as_str()), (Some("12.500000"), Some("2999-01-01T00:00:00.000Z")));
+    assert_eq!(
+        (first["amount"].as_str(), first["expires_at"].as_str()),
+        (Some("12.500000"), Some("2999-01-01T00:00:00.000Z"))
+    );
     assert_eq!(server.get("/v1/wallet").await.expect(200)["available"], "112.500000");
     let other = json!({"amount": "13", "kind": "promo", "priority": 10});
     grant(&server, Some("invoice-7"), &other).await.refused(422, "idempotency-key-reused");
@@ -86,7 +89,8 @@ async fn what_a_running_mission_holds_is_shown() {
     let id = server.submit("talk", &json!({"prompt": "[[simulate stall]]"})).await;
     server.long_poll(&id, |mission| mission["status"] == "running").await;
     let holds = server.get("/v1/wallet/holds").await.expect(200);
-    let kinds: Vec<_> = holds["data"].as_array().unwrap().iter().map(|hold| hold["owner_kind"].as_str().unwrap()).collect();
+    let kinds: Vec<_> =
+        holds["data"].as_array().unwrap().iter().map(|hold| hold["owner_kind"].as_str().unwrap()).collect();
     assert_eq!(kinds.len(), 2);
     assert!(kinds.contains(&"fee") && kinds.contains(&"task"), "{kinds:?}");
     assert!(holds["data"].as_array().unwrap().iter().all(|hold| hold["mission_id"] == id.as_str()));
