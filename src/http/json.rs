@@ -112,6 +112,10 @@ fn own_words(message: &str) -> &str {
 
 /// Takes a value apart; what does not fit is refused with a pointer.
 pub(super) fn interpret<T: DeserializeOwned>(value: &Value) -> Result<T, Problem> {
+    // a list would be taken for the fields of a struct in their order
+    if !value.is_object() {
+        return Err(Problem::invalid("", "wrong_type", "must be an object"));
+    }
     serde_path_to_error::deserialize(value).map_err(|error| {
         let mut pointer = String::new();
         for segment in error.path() {

@@ -50,7 +50,7 @@ async fn no_route_opens_another_tenants_object() {
             swept += 1;
         }
     }
-    assert!(swept >= 12, "{swept} routes with objects");
+    assert!(swept >= 11, "{swept} routes with objects");
     // nothing was cancelled or revoked on the way
     for (prefix, object) in &objects {
         if *prefix != "/v1/api-keys/" {

@@ -34,6 +34,7 @@ fn cases() -> Vec<Case> {
         bad("{\"workflow\": \"note\", \"workflow\": \"note\"}", (400, "malformed-json", "")),
         bad("[1]", (422, "validation", "")),
         bad("{}", (422, "validation", "/workflow")),
+        bad("{\"workflow\": \"note\", \"budget\": [\"1\", null]}", (422, "validation", "/budget")),
         bad("{\"workflow\": 7}", (422, "validation", "/workflow")),
         bad("{\"workflow\": \"nothing\"}", (422, "validation", "/workflow")),
         bad("{\"workflow\": \"note@0\"}", (422, "validation", "/workflow")),
@@ -42,8 +43,8 @@ fn cases() -> Vec<Case> {
         bad("{\"workflow\": \"note\", \"input\": \"SECRET\"}", (422, "validation", "/input")),
         bad("{\"workflow\": \"note\", \"input\": {\"name\": 7}}", (422, "validation", "/input/name")),
         bad(
-            "{\"workflow\": \"note\", \"input\": {\"name\": \"x\", \"SECRET\": 1}}",
-            (422, "validation", "/input/SECRET"),
+            "{\"workflow\": \"note\", \"input\": {\"name\": \"x\", \"colour\": \"SECRET\"}}",
+            (422, "validation", "/input"),
         ),
         bad("{\"workflow\": \"note\", \"inptu\": {}}", (422, "validation", "/inptu")),
         bad("{\"workflow\": \"note\", \"budget\": {\"max_credit\": \"1\"}}", (422, "validation", "/budget/max_credit")),
@@ -119,8 +120,7 @@ async fn every_bad_request_is_refused_by_name_and_place() {
         let first = &told["errors"][0];
         let pointed = first["pointer"].as_str().or(first["parameter"].as_str()).unwrap_or_default();
         assert_eq!(pointed, place, "{method} {path} {body}: {told}");
-        let keys_aside = answer.text.replace("/input/SECRET", "").replace("`SECRET`", "");
-        assert!(!keys_aside.contains("SECRET"), "{method} {path} {body}: {}", answer.text);
+        assert!(!answer.text.contains("SECRET"), "{method} {path} {body}: {}", answer.text);
     }
     assert_eq!(server.get("/v1/missions").await.expect(200)["data"], json!([]), "nothing was created");
 }

@@ -118,6 +118,10 @@ async fn submit(
     mut value: Value,
     key: Option<String>,
 ) -> Result<Submitted, Problem> {
+    if value.get("budget").is_some_and(Value::is_array) {
+        // a list would be taken for the budget's fields in their order
+        return Err(Problem::invalid("/budget", "wrong_type", "must be an object"));
+    }
     value.sort_all_objects();
     let request_hash = hex(&Sha256::digest(value.to_string().as_bytes()));
     let submission = match prepare(site, caller, body, key.clone(), request_hash.clone()).await {
