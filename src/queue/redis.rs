@@ -110,11 +110,8 @@ impl RedisQueue {
             Some(connection) => connection,
             None => self.link.blocking_connection(Duration::from_secs(1)).await?,
         };
-        let answer: Option<(String, String)> = redis::cmd("BLPOP")
-            .arg(&keys.wake)
-            .arg(wait.as_secs_f64())
-            .query_async(&mut connection)
-            .await?;
+        let answer: Option<(String, String)> =
+            redis::cmd("BLPOP").arg(&keys.wake).arg(wait.as_secs_f64()).query_async(&mut connection).await?;
         self.blocking.lock().await.insert(keys.wake.clone(), connection);
         Ok(answer.is_some())
     }

@@ -61,7 +61,10 @@ fn push<'a, V: Serialize + 'a>(
     }
     let text = serde_json::to_string(&rows).map_err(|error| StoreError::Corrupt(error.to_string()))?;
     if has_nul(&text) {
-        return Err(StoreError::Refused(format!("a NUL character (U+0000) in a row of {} can't be stored", table.name)));
+        return Err(StoreError::Refused(format!(
+            "a NUL character (U+0000) in a row of {} can't be stored",
+            table.name
+        )));
     }
     writes.push(Write { table, is_insert, rows: text, count: rows.len() });
     Ok(())

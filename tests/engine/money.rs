@@ -75,7 +75,8 @@ async fn what_waits_for_credits_goes_on_when_they_come(world: World) {
 async fn what_waits_for_its_budget_can_be_cancelled(world: World) {
     world.grant(1_000).await;
     let workflow = world.put(DEAR).await;
-    let submission = Submission { budget_ucr: Some(Ucr::from_credits(899)), ..world.submission(workflow.id, json!({})) };
+    let submission =
+        Submission { budget_ucr: Some(Ucr::from_credits(899)), ..world.submission(workflow.id, json!({})) };
     let mission = world.try_submit(submission).await.unwrap().mission_id;
     let task = world.task_when(mission, "b", "waiting", |task| task.state == TaskState::Waiting).await;
     assert_eq!(task.wait, Some(WaitCause::Credits));

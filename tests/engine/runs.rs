@@ -90,7 +90,8 @@ async fn a_step_that_fails_once_is_tried_again(world: World) {
     assert_eq!(kinds, ["mission.created", "task.retrying", "task.succeeded", "mission.succeeded"]);
     world.balances().await;
 
-    let hopeless = world.submit(world.put(&ASK.replace("PLACE", "fail=retryable").replace(": ask,", ": never,")).await.id).await;
+    let hopeless =
+        world.submit(world.put(&ASK.replace("PLACE", "fail=retryable").replace(": ask,", ": never,")).await.id).await;
     let over = world.finished(hopeless).await;
     assert_eq!((over.state, world.task(hopeless, "ask").await.failures), (RunState::Failed, 2));
     world.balances().await;
@@ -151,7 +152,8 @@ async fn a_sleep_takes_no_worker_and_wakes_in_time(world: World) {
 }
 
 async fn a_run_past_its_deadline_expires(world: World) {
-    let text = "{workflow: hurry, flat_fee: 2, deadline: 500ms, nodes: {a: {sleep: 1h}, b: {needs: [a], transform: {x: 1}}}}";
+    let text =
+        "{workflow: hurry, flat_fee: 2, deadline: 500ms, nodes: {a: {sleep: 1h}, b: {needs: [a], transform: {x: 1}}}}";
     let mission = world.run(text).await;
     let over = world.finished(mission).await;
     assert_eq!((over.state, over.spent_ucr, over.held_ucr), (RunState::Expired, Ucr::ZERO, Ucr::ZERO));
@@ -162,7 +164,8 @@ async fn a_run_past_its_deadline_expires(world: World) {
 
 async fn a_rate_limit_does_not_consume_an_attempt(world: World) {
     // one attempt in all; the directive counts attempts, so the limit holds until somebody cancels
-    let text = ASK.replace("PLACE", "fail=rate_limited retry_after_ms=50").replace("max_attempts: 2", "max_attempts: 1");
+    let text =
+        ASK.replace("PLACE", "fail=rate_limited retry_after_ms=50").replace("max_attempts: 2", "max_attempts: 1");
     let mission = world.run(&text).await;
     let task = world.task_when(mission, "ask", "claimed three times", |task| task.attempt >= 3).await;
     assert_eq!(task.failures, 0);

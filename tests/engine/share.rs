@@ -85,7 +85,9 @@ async fn a_drain_hands_back_without_consuming_an_attempt(mut world: World) {
     assert!(world.store().workers(world.engine().clock().now().plus_ms(-60_000)).await.unwrap().is_empty());
 
     world.process.work(2);
-    world.task_when(mission, "ask", "running again", |task| task.state == TaskState::Running && task.attempt == 2).await;
+    world
+        .task_when(mission, "ask", "running again", |task| task.state == TaskState::Running && task.attempt == 2)
+        .await;
     world.engine().cancel(mission, None).await.unwrap();
     assert_eq!(world.finished(mission).await.state, RunState::Cancelled);
     world.balances().await;
@@ -143,7 +145,11 @@ async fn one_workflow_that_cannot_be_read_does_not_stop_the_others(mut world: Wo
         }
     }
     // another process, which has not read them yet, meets one that a newer version wrote
-    world.store().execute("update workflows set definition = '{\"workflow\": 1}' where name = 'broken'", &[]).await.unwrap();
+    world
+        .store()
+        .execute("update workflows set definition = '{\"workflow\": 1}' where name = 'broken'", &[])
+        .await
+        .unwrap();
     let mut fresh = world.another_process().await;
     std::mem::swap(&mut world.process, &mut fresh);
     fresh.stop().await;

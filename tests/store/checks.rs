@@ -53,17 +53,15 @@ async fn one_row_of_each(storage: Storage) -> Hand {
     hand
 }
 
-const OP: &str = "insert into ops (id, wallet_id, tenant_id, kind, key, request_hash, legs, available_after_ucr, created_at)
+const OP: &str =
+    "insert into ops (id, wallet_id, tenant_id, kind, key, request_hash, legs, available_after_ucr, created_at)
                   select id, wallet_id, tenant_id,";
 
 /// The constraint, and statements that must fail by it.
 const CHECKS: &[(&str, &[&str])] = &[
     ("api_keys_role", &["update api_keys set role = 'king'"]),
     ("workflows_version_positive", &["update workflows set version = 0"]),
-    (
-        "missions_counts",
-        &["update missions set tasks_done = -1", "update missions set tasks_done = tasks_total + 1"],
-    ),
+    ("missions_counts", &["update missions set tasks_done = -1", "update missions set tasks_done = tasks_total + 1"]),
     ("missions_money", &["update missions set held_ucr = -1", "update missions set spent_ucr = -1"]),
     ("missions_on_exhausted", &["update missions set on_exhausted = 'never'"]),
     ("runs_state", &["update runs set state = 'paused'"]),

@@ -47,7 +47,9 @@ async fn a_claim_raises_fence_and_attempt_and_starts_the_run(mut hand: Hand) {
 }
 
 async fn a_claim_takes_ready_tasks_of_live_runs_and_no_others(mut hand: Hand) {
-    let workflow = hand.put("{workflow: two, flat_fee: 0, nodes: {a: {transform: {x: 1}}, b: {needs: [a], transform: {x: 1}}}}").await;
+    let workflow = hand
+        .put("{workflow: two, flat_fee: 0, nodes: {a: {transform: {x: 1}}, b: {needs: [a], transform: {x: 1}}}}")
+        .await;
     let sleeper = hand.put("{workflow: rest, flat_fee: 0, nodes: {a: {sleep: 1h}, b: {transform: {x: 1}}}}").await;
     let (mission, ready) = hand.start(workflow).await;
     let (_, awake) = hand.start(sleeper).await;
@@ -120,8 +122,7 @@ async fn a_heartbeat_extends_what_is_held_and_names_the_rest(mut hand: Hand) {
         LeaseFate::Lost(id) | LeaseFate::Stop(id) => *id,
     });
     let ids: Vec<_> = claimed.iter().map(|task| task.id).collect();
-    let expected =
-        [LeaseFate::Lost(ids[1]), LeaseFate::Lost(ids[2]), LeaseFate::Lost(ids[3]), LeaseFate::Stop(ids[4])];
+    let expected = [LeaseFate::Lost(ids[1]), LeaseFate::Lost(ids[2]), LeaseFate::Lost(ids[3]), LeaseFate::Stop(ids[4])];
     assert_eq!(fates, expected);
     let set = hand.decide(&Want::tasks(ids.clone()), |turn| turn.set.clone()).await.unwrap();
     let until = |id| set.tasks.get(id).unwrap().lease_until;

@@ -78,7 +78,10 @@ async fn a_wallet_shows_its_operations_newest_first(hand: Hand) {
         pages.extend(page);
     }
     assert_eq!(pages, all, "pages neither repeat nor leave out");
-    assert_eq!(all[0].available_after_ucr, hand.store.wallet(None, hand.wallet, hand.now).await.unwrap().unwrap().available_ucr);
+    assert_eq!(
+        all[0].available_after_ucr,
+        hand.store.wallet(None, hand.wallet, hand.now).await.unwrap().unwrap().available_ucr
+    );
     let holds = hand.store.open_holds(hand.wallet, None, 10).await.unwrap();
     assert_eq!(holds.len(), 2);
     assert!(holds[0].id > holds[1].id);

@@ -122,7 +122,8 @@ async fn the_price_book_that_was_activated_last_is_active(mut hand: Hand) {
     assert_eq!(hand.store.active_prices().await.unwrap(), Some(second));
     assert_eq!(hand.store.price_books(&[second]).await.unwrap(), [(second, content.clone())]);
     // the first one again: under the id it has, whatever id is offered
-    let books = hand.store.rows("select content_hash, content from price_books where name <> 'second'", &[]).await.unwrap();
+    let books =
+        hand.store.rows("select content_hash, content from price_books where name <> 'second'", &[]).await.unwrap();
     let hash = books[0]["content_hash"].as_str().unwrap();
     hand.store.activate_prices(new_id(), "first", hash, &books[0]["content"], later.plus_ms(1)).await.unwrap();
     assert_eq!(hand.store.active_prices().await.unwrap(), Some(first));
@@ -173,7 +174,8 @@ async fn workers_are_listed_while_they_are_heard_of(mut hand: Hand) {
 }
 
 async fn events_come_in_order_after_a_number(mut hand: Hand) {
-    let workflow = hand.put("{workflow: rest, flat_fee: 0, nodes: {a: {sleep: 1s}, b: {sleep: 1s}, c: {sleep: 1s}}}").await;
+    let workflow =
+        hand.put("{workflow: rest, flat_fee: 0, nodes: {a: {sleep: 1s}, b: {sleep: 1s}, c: {sleep: 1s}}}").await;
     let (mission, _) = hand.start(workflow).await;
     hand.start(workflow).await;
     let all = hand.store.events(mission, 0, 100).await.unwrap();

@@ -24,7 +24,8 @@ on_both_stores!(Hand::new:
     overdue_grants_are_found_until_they_are_written_off,
 );
 
-const WITH_DEADLINE: &str = "{workflow: hurry, flat_fee: 0, deadline: 10s, nodes: {a: {sleep: 1h}, b: {transform: {x: 1}}}}";
+const WITH_DEADLINE: &str =
+    "{workflow: hurry, flat_fee: 0, deadline: 10s, nodes: {a: {sleep: 1h}, b: {transform: {x: 1}}}}";
 
 async fn ready_tasks_are_shared_between_tenants(mut hand: Hand) {
     let workflow = hand.put(SINGLE).await;
@@ -68,12 +69,13 @@ async fn ready_tasks_of_a_tenant_come_by_priority_then_age(mut hand: Hand) {
     assert_eq!(by_id.iter().map(|row| (row.id, row.priority)).collect::<Vec<_>>(), [(order[0], 0), (order[2], -5)]);
 }
 
-
 async fn ready_counts_are_per_pool(mut hand: Hand) {
     hand.grant(10).await;
     assert_eq!(hand.store.ready_counts().await.unwrap(), []);
     let workflow = hand.put(DIAMOND).await;
-    let other = hand.put("{workflow: other, flat_fee: 0, nodes: {a: {pool: special, transform: {x: 1}}, b: {transform: {x: 1}}}}").await;
+    let other = hand
+        .put("{workflow: other, flat_fee: 0, nodes: {a: {pool: special, transform: {x: 1}}, b: {transform: {x: 1}}}}")
+        .await;
     let (_, first) = hand.start(workflow).await;
     hand.start(other).await;
     hand.start(other).await;
@@ -166,7 +168,11 @@ async fn runs_that_end_and_runs_that_are_overdue_are_found(mut hand: Hand) {
     let run = hand.decide(&want, |turn| flow::cancel(turn, mission, None)).await.unwrap().unwrap();
     assert_eq!(hand.store.ending_runs(10).await.unwrap(), [(run, mission)]);
     let overdue = hand.store.overdue_runs(start.plus_ms(10_000), 10).await.unwrap();
-    assert_eq!(overdue.iter().map(|(_, mission)| *mission).collect::<Vec<_>>(), [other], "one that ends is not overdue");
+    assert_eq!(
+        overdue.iter().map(|(_, mission)| *mission).collect::<Vec<_>>(),
+        [other],
+        "one that ends is not overdue"
+    );
 
     let to_end = hand.store.tasks_to_end(run, start, 10).await.unwrap();
     assert_eq!(to_end.len(), 2);

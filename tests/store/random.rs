@@ -177,7 +177,11 @@ impl Player {
             CallPermit::Replay(call) => call,
             CallPermit::Send(id) => FinishedCall {
                 id,
-                usage: Some(Usage { input_tokens: 900, output_tokens: self.dice.below(4_000) as u64, ..Usage::default() }),
+                usage: Some(Usage {
+                    input_tokens: 900,
+                    output_tokens: self.dice.below(4_000) as u64,
+                    ..Usage::default()
+                }),
                 counted: Usage::default(),
                 succeeded: self.dice.below(4) > 0,
                 response: json!({"text": "words", "finish_reason": "stop"}),

@@ -144,7 +144,8 @@ async fn answers_are_loaded_only_for_those_who_ask(mut hand: Hand) {
 async fn known_ledger_keys_are_loaded(mut hand: Hand) {
     let request = hand.grant_request(Ucr::from_credits(5), None);
     let (wallet, key) = (hand.wallet, request.key());
-    let want = Want { op_keys: vec![(wallet, key.clone()), (wallet, "grant:other".to_owned())], ..Want::wallets([wallet]) };
+    let want =
+        Want { op_keys: vec![(wallet, key.clone()), (wallet, "grant:other".to_owned())], ..Want::wallets([wallet]) };
     let first = hand.decide(&want, |turn| ledger::grant(turn.set, &request, turn.now)).await.unwrap().unwrap();
     let set = loaded(&mut hand, &want).await;
     assert_eq!(set.known_ops.keys().collect::<Vec<_>>(), [&(wallet, key)]);

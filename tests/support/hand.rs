@@ -221,7 +221,12 @@ impl Hand {
     }
 
     /// Settles an attempt.
-    pub(crate) async fn settle(&mut self, task: &Claimed, token: &str, outcome: Outcome) -> Result<Settlement, Refusal> {
+    pub(crate) async fn settle(
+        &mut self,
+        task: &Claimed,
+        token: &str,
+        outcome: Outcome,
+    ) -> Result<Settlement, Refusal> {
         let want = self.settle_want(task);
         let request = SettleRequest { guard: task.guard(token), outcome, handoff: None };
         self.decide(&want, |turn| flow::settle(turn, &request)).await.unwrap()
