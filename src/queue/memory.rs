@@ -44,12 +44,17 @@ impl Queue for MemoryQueue {
     async fn pop(&self, pool: &str, most: usize, wait: Duration) -> Result<Vec<TaskId>, QueueError> {
         let pool = self.pool(pool);
         let take = || pool.ring.lock().unwrap_or_else(PoisonError::into_inner).pop(most);
-        let tasks = take();
-        if !tasks.is_empty() || wait.is_zero() {
-            return Ok(tasks);
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            let tasks = take();
+            if !tasks.is_empty() || wait.is_zero() {
+                return Ok(tasks);
+            }
+            // a wake-up may be of a task that somebody else took: then there is still time left
+            if tokio::time::timeout_at(deadline, pool.pushed.notified()).await.is_err() {
+                return Ok(take());
+            }
         }
-        let _ = tokio::time::timeout(wait, pool.pushed.notified()).await;
-        Ok(take())
     }
 
     async fn confirm(&self, _pool: &str, _tasks: &[TaskId]) -> Result<(), QueueError> {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bursar_domain::id::TaskId;
@@ -142,11 +142,19 @@ impl Queue for RedisQueue {
 
     async fn pop(&self, pool: &str, most: usize, wait: Duration) -> Result<Vec<TaskId>, QueueError> {
         let keys = Keys::of(pool);
-        let tasks = self.take(&keys, most).await?;
-        if !tasks.is_empty() || wait.is_zero() {
-            return Ok(tasks);
+        let deadline = Instant::now() + wait;
+        loop {
+            let tasks = self.take(&keys, most).await?;
+            // less than a millisecond counts as none: to Redis zero is for ever
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !tasks.is_empty() || left < Duration::from_millis(1) {
+                return Ok(tasks);
+            }
+            // a wake-up may be of a task that somebody else took: then there is still time left
+            if !self.wait(&keys, left).await? {
+                return Ok(Vec::new());
+            }
         }
-        if self.wait(&keys, wait).await? { self.take(&keys, most).await } else { Ok(Vec::new()) }
     }
 
     async fn confirm(&self, pool: &str, tasks: &[TaskId]) -> Result<(), QueueError> {

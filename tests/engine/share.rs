@@ -198,7 +198,7 @@ async fn a_cancel_reaches_the_process_that_runs_the_step() {
     world.grant(10).await;
     let mut other = world.another_process().await;
     // leases so long that only the word through Redis can be in time
-    other.work_with_lease(2, Duration::from_secs(60));
+    other.work_with_lease(2, Duration::from_mins(1));
     let mission = world.run(&slow(60_000)).await;
     world.task_when(mission, "ask", "running", |task| task.state == TaskState::Running).await;
     world.engine().cancel(mission, None).await.unwrap();

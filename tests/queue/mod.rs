@@ -175,6 +175,10 @@ async fn a_push_wakes_who_waits(fixture: Fixture) {
 }
 
 async fn an_empty_queue_answers_after_the_wait(fixture: Fixture) {
+    // wake-ups of tasks that somebody took meanwhile do not cut the wait short
+    fixture.queue.push(&[task(1, 1), task(1, 2), task(2, 3)]).await.unwrap();
+    let taken = fixture.queue.pop(POOL, 10, NO_WAIT).await.unwrap();
+    fixture.queue.confirm(POOL, &taken).await.unwrap();
     let start = Instant::now();
     let wait = Duration::from_millis(300);
     assert!(fixture.queue.pop(POOL, 4, wait).await.unwrap().is_empty());

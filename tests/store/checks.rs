@@ -171,7 +171,7 @@ fn names_exactly(message: &str, constraint: &str) -> bool {
     message.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == constraint)
 }
 
-/// The names of all constraints of a kind in the migrations of Postgres, which those of SQLite repeat.
+/// The names of all constraints of a kind in the migrations of one engine, which those of the other repeat.
 fn declared(kind: &str) -> BTreeSet<&'static str> {
     let of = |text: &'static str| -> BTreeSet<&'static str> {
         text.lines()

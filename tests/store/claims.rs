@@ -111,7 +111,7 @@ async fn a_heartbeat_extends_what_is_held_and_names_the_rest(mut hand: Hand) {
     let (claimed, token) = hand.claim(&tasks).await;
     let mut guards: Vec<_> = claimed.iter().map(|task| task.guard(&token)).collect();
     guards[1].fence += 1;
-    guards[2].token = "another".to_owned();
+    "another".clone_into(&mut guards[2].token);
     hand.settle(&claimed[3], &token, succeeded(json!(null))).await.unwrap();
     let want = Want { missions: vec![missions[4]], ..Want::default() };
     hand.decide(&want, |turn| flow::cancel(turn, missions[4], None)).await.unwrap().unwrap();

@@ -72,19 +72,19 @@ async fn missions_are_filtered_by_state_and_workflow(mut hand: Hand) {
 async fn a_tenant_sees_nothing_of_another(mut hand: Hand) {
     let workflow = hand.put(SINGLE).await;
     let (mission, ready) = hand.start(workflow).await;
-    let (stranger, wallet): (TenantId, _) = (hand.id(), hand.id());
-    hand.open_wallet(stranger, wallet, "stranger").await;
+    let (other, wallet): (TenantId, _) = (hand.id(), hand.id());
+    hand.open_wallet(other, wallet, "stranger").await;
     let store = &hand.store;
     let run = store.mission(Some(hand.tenant), mission).await.unwrap().unwrap().run_id;
-    let stranger = Some(stranger);
+    let stranger = Some(other);
     assert!(store.mission(stranger, mission).await.unwrap().is_none());
     assert!(store.mission_of_run(stranger, run).await.unwrap().is_none());
     assert!(store.task(stranger, ready[0]).await.unwrap().is_none());
     assert!(store.wallet(stranger, hand.wallet, hand.now).await.unwrap().is_none());
     let filter = MissionFilter { tenant: stranger, limit: 10, ..MissionFilter::default() };
     assert!(store.missions(&filter).await.unwrap().is_empty());
-    assert!(store.workflow(stranger.unwrap(), "single", None).await.unwrap().is_none());
-    assert_eq!(store.wallet_of(stranger.unwrap(), hand.now).await.unwrap().unwrap().id, wallet);
+    assert!(store.workflow(other, "single", None).await.unwrap().is_none());
+    assert_eq!(store.wallet_of(other, hand.now).await.unwrap().unwrap().id, wallet);
     let own = Some(hand.tenant);
     assert_eq!(store.mission_of_run(own, run).await.unwrap().unwrap().id, mission);
     assert_eq!(store.task(own, ready[0]).await.unwrap().unwrap().mission_id, mission);

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::default_prices;
 use super::stores::{Place, Storage};
 
-/// Chance from a seed: ids ascend as UUIDv7 do, random numbers come from SplitMix64.
+/// Chance from a seed: ids ascend as those of the engine do, random numbers come from `SplitMix64`.
 #[derive(Debug, Clone)]
 pub(crate) struct SeededChance {
     state: u64,

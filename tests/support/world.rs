@@ -28,9 +28,9 @@ use super::stores::{Place, Storage};
 use super::{default_prices, eventually};
 
 /// How long leases last in these tests: short, but long enough for a heartbeat on a busy machine.
-pub(crate) const LEASE: Duration = Duration::from_millis(3_000);
+pub(crate) const LEASE: Duration = Duration::from_secs(3);
 /// How long anything may take before a test gives up on it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where ready tasks are queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,7 +27,7 @@ struct Loads {
 
 static LOADS: LazyLock<Loads> = LazyLock::new(|| {
     let list = |n: usize| format!("(select value from json_each(${n}))");
-    let pairs = "(select value ->> 0, value ->> 1 from json_each($1))";
+    let pairs = "(select value ->> 0 as a, value ->> 1 as b from json_each($1))";
     let (task, call) = (TASKS.sqlite_object(false), |open: bool| CALLS.sqlite_object(open));
     let calls = |open: bool| {
         format!(
@@ -39,7 +39,8 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
     };
     Loads {
         tasks: format!("select {task} from tasks where id in {}", list(1)),
-        nodes: format!("select {task} from tasks where (run_id, node_index) in {pairs}"),
+        // a join, because SQLite searches an `in` of pairs of different types by the first column only
+        nodes: format!("select {task} from {pairs} n join tasks on run_id = n.a and node_index = n.b"),
         missions: format!("select {} from missions where id in {}", MISSIONS.sqlite_object(false), list(1)),
         runs: format!("select {} from runs where id in {}", RUNS.sqlite_object(false), list(1)),
         holds: format!("select {} from holds where id in {}", HOLDS.sqlite_object(false), list(1)),
