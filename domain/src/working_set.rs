@@ -81,7 +81,6 @@ impl<K: Ord + Copy, V> Rows<K, V> {
     pub fn changed(&self) -> impl Iterator<Item = &V> {
         self.rows.values().filter(|(mark, _)| *mark == Mark::Changed).map(|(_, row)| row)
     }
-
 }
 
 /// Everything one decision may look at and change.

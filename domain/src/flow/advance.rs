@@ -6,7 +6,7 @@ use crate::credits::Ucr;
 use crate::id::{MissionId, RunId, TaskId};
 use crate::ledger::{self, Charge, HoldRequest, LedgerRefusal, Overrun, Subject};
 use crate::outcome::{ErrorClass, StepError};
-use crate::record::{HoldOwner, Task};
+use crate::record::{HoldOwner, Run, Task};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::workflow::{Action, OnExhausted};
 
@@ -201,7 +201,7 @@ fn finish_run(turn: &mut Turn<'_>, id: RunId) -> Result<(), Refusal> {
     let run = turn.run(id)?.clone();
     let state = match run.state {
         RunState::Queued | RunState::Running => RunState::Succeeded,
-        RunState::Failing if turn.expired(&run) => RunState::Expired,
+        RunState::Failing if is_overdue(&run) => RunState::Expired,
         RunState::Failing => RunState::Failed,
         RunState::Cancelling => RunState::Cancelled,
         over => return Err(Refusal::IllegalMove { what: "run", state: over.as_str(), wish: "finished" }),
@@ -240,11 +240,9 @@ fn finish_run(turn: &mut Turn<'_>, id: RunId) -> Result<(), Refusal> {
     Ok(())
 }
 
-impl Turn<'_> {
-    /// Whether the run is being ended because its deadline passed.
-    fn expired(&self, run: &crate::record::Run) -> bool {
-        run.error.as_ref().and_then(|error| error.get("code")).is_some_and(|code| code == "deadline_exceeded")
-    }
+/// Whether the run is being ended because its deadline passed.
+fn is_overdue(run: &Run) -> bool {
+    run.error.as_ref().and_then(|error| error.get("code")).is_some_and(|code| code == "deadline_exceeded")
 }
 
 /// A task fails for good: its hold is released, nothing is charged, and its run begins to fail.
@@ -291,8 +289,7 @@ pub(super) fn release_hold(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusa
 pub(super) fn has_room(turn: &Turn<'_>, id: TaskId) -> Result<bool, Refusal> {
     let task = turn.task(id)?;
     let mission = turn.mission(task.mission_id)?;
-    let wallet =
-        turn.set.wallets.get(mission.wallet_id).ok_or(LedgerRefusal::UnknownWallet(mission.wallet_id))?;
+    let wallet = turn.set.wallets.get(mission.wallet_id).ok_or(LedgerRefusal::UnknownWallet(mission.wallet_id))?;
     let missing = missing_hold(turn, task, true)?;
     let payable = !wallet.frozen
         && !wallet.debt_ucr.is_positive()

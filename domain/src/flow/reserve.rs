@@ -73,9 +73,7 @@ pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallReques
 /// The finished call of an earlier attempt that is this very call.
 fn journaled(turn: &Turn<'_>, task: &Task, request: &CallRequest) -> Option<FinishedCall> {
     let call = turn.set.calls_of(task.id).find(|call| {
-        call.state == CallState::Done
-            && call.number == request.number
-            && call.request_hash == request.request_hash
+        call.state == CallState::Done && call.number == request.number && call.request_hash == request.request_hash
     })?;
     Some(FinishedCall {
         id: call.id,
@@ -102,9 +100,8 @@ fn remember_size(turn: &mut Turn<'_>, task: &Task, input_tokens: u64) {
 /// Makes sure that the task's hold has `ceiling` free.
 fn make_room(turn: &mut Turn<'_>, task: &Task, ceiling: Ucr) -> Result<(), CallRefusal> {
     let hold = task.hold_id.and_then(|hold| turn.set.holds.get(hold));
-    let (held, promised) = hold
-        .map(|hold| (hold.amount_ucr, hold.reserved_ucr.saturating_add(hold.used_ucr)))
-        .unwrap_or_default();
+    let (held, promised) =
+        hold.map(|hold| (hold.amount_ucr, hold.reserved_ucr.saturating_add(hold.used_ucr))).unwrap_or_default();
     // a journaled call that cost more than its reservation is made good first, or its excess would eat this call's room
     let missing = promised.saturating_add(ceiling).minus_or_zero(held);
     if !missing.is_positive() {
@@ -193,7 +190,9 @@ pub fn record_late(turn: &mut Turn<'_>, calls: &[FinishedCall]) {
         if row.state != CallState::Lost || row.usage.is_some() {
             continue;
         }
-        let Some(cost) = turn.prices(run).ok().and_then(|prices| prices.call_cost(&model, &usage).ok()) else { continue };
+        let Some(cost) = turn.prices(run).ok().and_then(|prices| prices.call_cost(&model, &usage).ok()) else {
+            continue;
+        };
         if let Some(row) = turn.set.calls.change(finished.id) {
             row.usage = Some(usage);
             row.cost_ucr = cost;

@@ -251,8 +251,7 @@ pub(super) fn charge(turn: &mut Turn<'_>, task: &Task, cost: Ucr) -> Result<Ucr,
     let Some(hold) = task.hold_id else { return Ok(Ucr::ZERO) };
     let held = turn.set.holds.get(hold).map(|row| row.amount_ucr).unwrap_or_default();
     let op_id = turn.id();
-    let settled =
-        ledger::settle(turn.set, hold, op_id, Charge::Usage(cost), Overrun::Debt, subject(task), turn.now)?;
+    let settled = ledger::settle(turn.set, hold, op_id, Charge::Usage(cost), Overrun::Debt, subject(task), turn.now)?;
     count_held(turn, task.mission_id, Ucr::ZERO, held);
     if let Some(mission) = turn.set.missions.change(task.mission_id) {
         mission.spent_ucr = mission.spent_ucr.saturating_add(settled.charged());
@@ -263,7 +262,8 @@ pub(super) fn charge(turn: &mut Turn<'_>, task: &Task, cost: Ucr) -> Result<Ucr,
 /// Gives the first ready dependent of the right pool to the worker that settled, as its next claim.
 fn hand_over(turn: &mut Turn<'_>, request: &SettleRequest, ready: &[TaskId]) -> Option<TaskId> {
     let handoff = request.handoff.as_ref()?;
-    let next = ready.iter().copied().find(|id| turn.set.tasks.get(*id).is_some_and(|task| task.pool == handoff.pool))?;
+    let next =
+        ready.iter().copied().find(|id| turn.set.tasks.get(*id).is_some_and(|task| task.pool == handoff.pool))?;
     let now = turn.now;
     let task = turn.set.tasks.change(next)?;
     task.state = TaskState::Running;
@@ -285,12 +285,7 @@ fn rejected_answer(error: &StepError, calls: &[FinishedCall]) -> Option<CallId> 
 }
 
 /// The attempt failed: another one later, a wait, or the end.
-fn fail_attempt(
-    turn: &mut Turn<'_>,
-    task: &Task,
-    error: &StepError,
-    calls: &[FinishedCall],
-) -> Result<(), Refusal> {
+fn fail_attempt(turn: &mut Turn<'_>, task: &Task, error: &StepError, calls: &[FinishedCall]) -> Result<(), Refusal> {
     let culprit = rejected_answer(error, calls);
     for call in distinct(calls) {
         let state = match call.succeeded {
@@ -311,7 +306,13 @@ fn fail_attempt(
     match error.class {
         ErrorClass::RateLimited => {
             let wait = error.retry_after_ms.unwrap_or(limits::RATE_LIMIT_PAUSE_MS).clamp(1, limits::MAX_RETRY_AFTER_MS);
-            park(turn, task.id, WaitCause::RateLimit, Some(wait), &format!("the provider asks to wait: {}", error.message));
+            park(
+                turn,
+                task.id,
+                WaitCause::RateLimit,
+                Some(wait),
+                &format!("the provider asks to wait: {}", error.message),
+            );
             Ok(())
         }
         ErrorClass::Budget => wait_for_credits(turn, task.id, &error.message),
@@ -329,7 +330,8 @@ fn fail_attempt(
                     retry.max_attempts, error.code
                 ));
             }
-            let data = json!({"error": error, "delay_ms": delay, "failures": failures, "max_attempts": retry.max_attempts});
+            let data =
+                json!({"error": error, "delay_ms": delay, "failures": failures, "max_attempts": retry.max_attempts});
             turn.emit(task.mission_id, "task.retrying", Some(task.id), data);
             Ok(())
         }
@@ -369,7 +371,9 @@ pub(super) fn end_with_run(
         if by_user {
             // a call that was stopped never costs more than was reserved for it
             let most = if reserved.is_positive() { price.min(reserved) } else { price };
-            if most < price && let Some(row) = turn.set.calls.change(call.id) {
+            if most < price
+                && let Some(row) = turn.set.calls.change(call.id)
+            {
                 row.cost_ucr = most;
             }
             cost = cost.saturating_add(most);
@@ -394,7 +398,12 @@ pub(super) fn end_with_run(
         row.usage = usage;
         row.status_reason = Some(if by_user { "cancelled by a user" } else { "cancelled: its run failed" }.to_owned());
     }
-    turn.emit(task.mission_id, "task.cancelled", Some(task.id), json!({"credits": charged.to_string(), "usage": usage}));
+    turn.emit(
+        task.mission_id,
+        "task.cancelled",
+        Some(task.id),
+        json!({"credits": charged.to_string(), "usage": usage}),
+    );
     count_done(turn, task.mission_id, task.run_id)
 }
 
@@ -411,4 +420,3 @@ pub(super) fn note_attempt(turn: &mut Turn<'_>, task: &Task, outcome: &str, erro
         ended_at: turn.now,
     });
 }
-

@@ -73,7 +73,8 @@ pub fn expire_run(turn: &mut Turn<'_>, id: RunId) -> Result<bool, Refusal> {
     if !passed || !run.state.is_live() {
         return Ok(false);
     }
-    let message = format!("the run's deadline of {} ms passed", run.deadline_at.map_or(0, |at| at.since_ms(run.created_at)));
+    let message =
+        format!("the run's deadline of {} ms passed", run.deadline_at.map_or(0, |at| at.since_ms(run.created_at)));
     if let Some(run) = turn.set.runs.change(id) {
         run.state = RunState::Failing;
         run.status_reason = Some(message.clone());

@@ -50,14 +50,19 @@ fn check_room(set: &WorkingSet, wallet: WalletId, amount: Ucr, now: Timestamp) -
     Ok(())
 }
 
-fn reserve(set: &mut WorkingSet, wallet: WalletId, hold: HoldId, amount: Ucr, now: Timestamp) -> (Vec<Slice>, Vec<Leg>) {
+fn reserve(
+    set: &mut WorkingSet,
+    wallet: WalletId,
+    hold: HoldId,
+    amount: Ucr,
+    now: Timestamp,
+) -> (Vec<Slice>, Vec<Leg>) {
     let slices = plan_draw(set, wallet, amount, now);
     take(set, wallet, &slices);
     if let Some(wallet) = set.wallets.change(wallet) {
         wallet.held_ucr = wallet.held_ucr.saturating_add(total(&slices));
     }
-    let legs =
-        slices.iter().map(|slice| Leg(Account::Grant(slice.grant), Account::Hold(hold), slice.amount)).collect();
+    let legs = slices.iter().map(|slice| Leg(Account::Grant(slice.grant), Account::Hold(hold), slice.amount)).collect();
     (slices, legs)
 }
 

@@ -279,7 +279,8 @@ fn a_model_or_unit_without_a_price_is_refused_at_submit() {
     let submission = world.submission(id);
     let refused = Refusal::Pricing(PricingError::ModelNotPriced("unheard-of".to_owned()));
     assert_eq!(world.try_submit(&submission), Err(refused));
-    let id = world.define(&workflow("", "  x: { transform: 1 }\n  y: { needs: [x], transform: 1, units: { miracle: 1 } }"));
+    let id =
+        world.define(&workflow("", "  x: { transform: 1 }\n  y: { needs: [x], transform: 1, units: { miracle: 1 } }"));
     let submission = world.submission(id);
     let refused = Refusal::Pricing(PricingError::UnitNotPriced("miracle".to_owned()));
     assert_eq!(world.try_submit(&submission), Err(refused));

@@ -66,9 +66,8 @@ pub(super) fn rows(tables: &Tables, next: &Written, broken: &mut Vec<String>) {
         // what begins to fail and has nothing left to end is over in the same transaction
         let through_failing =
             |from: RunState| from.may_become(RunState::Failing) && RunState::Failing.may_become(row.state);
-        let legal = old.is_none_or(|old| {
-            old.state == row.state || old.state.may_become(row.state) || through_failing(old.state)
-        });
+        let legal = old
+            .is_none_or(|old| old.state == row.state || old.state.may_become(row.state) || through_failing(old.state));
         refuse(legal, "a run's move is illegal", format!("{:?} → {row:?}", old.map(|old| old.state)));
         let rests = old.is_none_or(|old| !old.state.is_final() || old == row);
         refuse(rests, "a run that is over was changed", format!("{row:?}"));
@@ -188,7 +187,8 @@ pub(super) fn log(tables: &Tables, set: &WorkingSet, next: &Written, broken: &mu
     }
     for attempt in &set.attempts {
         let known = tables.attempts.contains_key(&(attempt.task_id, attempt.number));
-        let twins = set.attempts.iter().filter(|other| (other.task_id, other.number) == (attempt.task_id, attempt.number));
+        let twins =
+            set.attempts.iter().filter(|other| (other.task_id, other.number) == (attempt.task_id, attempt.number));
         if known || twins.count() > 1 || !ATTEMPT_OUTCOMES.contains(&attempt.outcome.as_str()) {
             broken.push(format!("attempts_key: {attempt:?}"));
         }

@@ -80,6 +80,7 @@ impl Chance for Dice {
 }
 
 /// Everything there is.
+#[derive(Clone)]
 pub(crate) struct World {
     pub tables: Tables,
     pub facts: Facts,
@@ -192,11 +193,7 @@ impl World {
             actor: None,
             reference: format!("test-{}", self.grants),
         };
-        let want = Want {
-            op_keys: vec![(self.wallet, request.key())],
-            wallets: vec![self.wallet],
-            ..Want::default()
-        };
+        let want = Want { op_keys: vec![(self.wallet, request.key())], wallets: vec![self.wallet], ..Want::default() };
         self.decide_or_nothing(&want, |turn| ledger::grant(turn.set, &request, turn.now))?;
         self.retry_waiters();
         Ok(())

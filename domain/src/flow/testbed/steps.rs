@@ -109,19 +109,21 @@ impl World {
     /// Takes tasks from workers whose lease ran out.
     pub(crate) fn recover_lost(&mut self) {
         let now = self.now;
-        let is_lost = |task: &&Task| {
-            task.state == TaskState::Running && task.lease_until.is_some_and(|end| end <= now)
-        };
+        let is_lost = |task: &&Task| task.state == TaskState::Running && task.lease_until.is_some_and(|end| end <= now);
         let lost = self.tables.tasks.values().filter(is_lost).map(|task| task.id).collect();
-        self.for_tasks(lost, |turn, task| drop(flow::recover_lease(turn, task).unwrap()));
+        self.for_tasks(lost, |turn, task| {
+            flow::recover_lease(turn, task).unwrap();
+        });
     }
 
     /// Writes off what is left of grants whose time is over.
     pub(crate) fn expire_grants(&mut self) {
         let now = self.now;
-        let over = self.tables.grants.values().filter(|grant| {
-            !grant.expired && grant.expires_at.is_some_and(|deadline| deadline <= now)
-        });
+        let over = self
+            .tables
+            .grants
+            .values()
+            .filter(|grant| !grant.expired && grant.expires_at.is_some_and(|deadline| deadline <= now));
         let over: Vec<_> = over.map(|grant| (grant.id, grant.wallet_id)).collect();
         for (grant, wallet) in over {
             let op = self.dice.id();

@@ -71,7 +71,8 @@ pub(crate) fn ledger(tables: &Tables) -> Broken {
     }
     for wallet in tables.wallets.values() {
         let mine = |id: WalletId| id == wallet.id;
-        let left: i64 = tables.grants.values().filter(|row| mine(row.wallet_id)).map(|row| row.remaining_ucr.get()).sum();
+        let left: i64 =
+            tables.grants.values().filter(|row| mine(row.wallet_id)).map(|row| row.remaining_ucr.get()).sum();
         let open = tables.holds.values().filter(|row| mine(row.wallet_id) && row.state == HoldState::Open);
         let held: i64 = open.map(|row| row.amount_ucr.get()).sum();
         let debt = -at(wallet.id, Account::Debt);
@@ -141,10 +142,9 @@ pub(crate) fn work(tables: &Tables, facts: &Facts) -> Broken {
             *held.entry(mission).or_default() += hold.amount_ucr.get();
         }
         let lives = match hold.owner_kind {
-            HoldOwner::Task => tables
-                .tasks
-                .values()
-                .any(|task| task.hold_id == Some(hold.id) && task.id.to_string() == hold.owner_id),
+            HoldOwner::Task => {
+                tables.tasks.values().any(|task| task.hold_id == Some(hold.id) && task.id.to_string() == hold.owner_id)
+            }
             HoldOwner::Fee => tables.runs.values().any(|run| {
                 run.fee_hold_id == Some(hold.id) && run.id.to_string() == hold.owner_id && !run.state.is_final()
             }),
@@ -167,9 +167,8 @@ fn task_holds(tables: &Tables, task: &Task, broken: &mut Broken) {
     let open = task.hold_id.and_then(|id| tables.holds.get(&id)).filter(|hold| hold.state == HoldState::Open);
     expect(task.hold_id.is_some() == open.is_some(), broken, || format!("I12: the hold of {task:?} is not open"));
     let sound = match (task.state, task.wait) {
-        (Ready | Running | Retrying, _) => task.priced == open.is_some(),
         (Waiting, Some(WaitCause::Credits)) => open.is_none_or(|hold| hold.amount_ucr <= hold.used_ucr),
-        (Waiting, _) => task.priced == open.is_some(),
+        (Ready | Running | Retrying | Waiting, _) => task.priced == open.is_some(),
         (Pending | Succeeded | Failed | Cancelled | Skipped, _) => open.is_none(),
     };
     expect(sound, broken, || format!("I12: {task:?} holds {open:?}"));

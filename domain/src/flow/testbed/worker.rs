@@ -129,8 +129,7 @@ impl World {
 
     /// Asks for a call.
     pub(crate) fn ask_for(&mut self, lease: &Lease, request: &CallRequest) -> Result<CallPermit, CallRefusal> {
-        let want =
-            Want { tasks: vec![lease.task], missions: vec![lease.mission], journals: true, ..Want::default() };
+        let want = Want { tasks: vec![lease.task], missions: vec![lease.mission], journals: true, ..Want::default() };
         self.decide(&want, |turn| flow::reserve_call(turn, &lease.guard, request))
     }
 
@@ -148,6 +147,19 @@ impl World {
     pub(crate) fn settle(&mut self, lease: &Lease, request: &SettleRequest) -> Result<Settlement, Refusal> {
         let want = self.settle_want(lease, request);
         self.decide_or_nothing(&want, |turn| flow::settle(turn, request))
+    }
+
+    /// Settles several in one transaction, as the engine does with whatever queued meanwhile.
+    pub(crate) fn settle_batch(&mut self, batch: &[(Lease, SettleRequest)]) -> Vec<Result<Settlement, Refusal>> {
+        let mut want = Want::default();
+        for (lease, request) in batch {
+            let one = self.settle_want(lease, request);
+            want.tasks.extend(one.tasks);
+            want.missions.extend(one.missions);
+            want.nodes.extend(one.nodes);
+            want.calls.extend(one.calls);
+        }
+        self.decide(&want, |turn| batch.iter().map(|(_, request)| flow::settle(turn, request)).collect())
     }
 
     /// What the engine loads for a settle.

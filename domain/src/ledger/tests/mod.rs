@@ -80,9 +80,7 @@ impl World {
 
     fn top_up(&mut self, id: HoldId, amount_ucr: i64) -> Result<(), LedgerRefusal> {
         let (want, op, amount) = (self.want_hold(id), self.id(), Ucr::new(amount_ucr));
-        self.decide_or_nothing(&want, |turn| {
-            ledger::top_up(turn.set, id, op, amount, Subject::default(), turn.now)
-        })
+        self.decide_or_nothing(&want, |turn| ledger::top_up(turn.set, id, op, amount, Subject::default(), turn.now))
     }
 
     fn shrink(&mut self, id: HoldId, keep_ucr: i64) -> Result<Ucr, LedgerRefusal> {

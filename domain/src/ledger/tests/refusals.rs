@@ -34,7 +34,7 @@ fn a_hold_is_refused_in_the_order_of_the_checks() {
     let mut request = world.hold_request(0);
     request.wallet_id = stranger;
     let want = world.want_wallet();
-    let mut ask = |world: &mut World, request: &crate::ledger::HoldRequest| {
+    let ask = |world: &mut World, request: &crate::ledger::HoldRequest| {
         world.decide_or_nothing(&want, |turn| crate::ledger::hold(turn.set, request, turn.now))
     };
     assert_eq!(ask(&mut world, &request), Err(LedgerRefusal::UnknownWallet(stranger)));
@@ -114,9 +114,8 @@ fn the_same_grant_twice_in_one_transaction_is_given_once() {
     let mut world = World::new(1);
     let (first, second) = (world.gift_request(PAID, "ref"), world.gift_request(PAID, "ref"));
     let want = world.want_wallet();
-    let given = world.decide(&want, |turn| {
-        [&first, &second].map(|request| crate::ledger::grant(turn.set, request, turn.now))
-    });
+    let given =
+        world.decide(&want, |turn| [&first, &second].map(|request| crate::ledger::grant(turn.set, request, turn.now)));
     assert_eq!((given, world.purse()), ([Ok(first.id), Ok(first.id)], (100, 0, 0)));
 }
 
@@ -150,9 +149,8 @@ fn a_settle_takes_the_hold_first_then_other_grants_then_debt() {
 #[test]
 fn what_comes_back_goes_to_the_grants_it_came_from_the_last_drawn_first() {
     let mut world = World::new(1);
-    let grants: Vec<_> = (0..3_i16)
-        .map(|priority| world.gift(Gift { priority, ..PAID }, &format!("{priority}")).unwrap())
-        .collect();
+    let grants: Vec<_> =
+        (0..3_i16).map(|priority| world.gift(Gift { priority, ..PAID }, &format!("{priority}")).unwrap()).collect();
     let left = |world: &World| grants.iter().map(|id| world.tables.grants[id].remaining_ucr.get()).collect::<Vec<_>>();
     let hold = world.hold(250).unwrap();
     assert_eq!(left(&world), [0, 0, 50]);
