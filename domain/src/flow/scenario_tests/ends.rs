@@ -18,6 +18,7 @@ const FAMILY: &str = "  bad: { agent: a, prompt: p }
 
 #[test]
 fn when_a_task_fails_its_siblings_are_cancelled_and_pending_ones_skipped() {
+    use TaskState::{Cancelled, Failed, Skipped};
     let mut world = World::with_credits(100);
     let mission = world.submit(&workflow("flat_fee: 1", FAMILY));
     let running = world.claim(mission, "running");
@@ -27,7 +28,6 @@ fn when_a_task_fails_its_siblings_are_cancelled_and_pending_ones_skipped() {
     assert_eq!(settled.ending, Some(running.run));
     let states =
         |world: &World| ["bad", "ready", "asleep", "child", "grandchild"].map(|node| world.state(mission, node));
-    use TaskState::{Cancelled, Failed, Skipped};
     assert_eq!(states(&world), [Failed, Cancelled, Cancelled, Skipped, Skipped]);
     assert_eq!((world.run(mission).state, world.state(mission, "running")), (RunState::Failing, TaskState::Running));
     assert_eq!(world.beat(&running), (true, true), "the worker is told to stop");

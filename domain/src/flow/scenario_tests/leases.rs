@@ -4,6 +4,8 @@ use serde_json::json;
 
 use super::{ONE, call_states, only_call, ops, workflow};
 use crate::credits::Ucr;
+use crate::flow;
+use crate::flow::testbed::tables::Want;
 use crate::flow::testbed::{Lease, World, answer};
 use crate::flow::{Guard, Refusal};
 use crate::limits::{LEASE_MS, POISON_LOSSES};
@@ -243,5 +245,22 @@ fn an_outcome_can_only_name_calls_that_this_attempt_may_consume() {
     world.succeed(&one, vec![]);
     world.succeed(&two, vec![foreign]);
     assert_eq!(world.spent(mission), 300);
+    world.verify();
+}
+
+#[test]
+fn a_decision_that_lacks_a_row_refuses_before_it_changes_anything() {
+    let mut world = World::with_credits(100);
+    let nodes = "  nap: { sleep: 1s }\n  one: { transform: 1 }\n  two: { needs: [nap, one], transform: 1 }";
+    let mission = world.submit(&workflow("", nodes));
+    let lease = world.claim(mission, "one");
+    let request = lease.settle(success(vec![]));
+    let (nap, alone) = (world.task(mission, "nap").id, |task| Want { tasks: vec![task], ..Want::default() });
+    let refused = world.decide_or_nothing(&alone(lease.task), |turn| flow::settle(turn, &request));
+    assert!(matches!(refused, Err(Refusal::Unloaded(_))), "{refused:?}");
+    world.pass_ms(1_000);
+    let refused = world.decide_or_nothing(&alone(nap), |turn| flow::wake_task(turn, nap));
+    assert!(matches!(refused, Err(Refusal::Unloaded(_))), "{refused:?}");
+    world.succeed(&lease, vec![]);
     world.verify();
 }

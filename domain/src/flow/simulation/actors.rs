@@ -44,7 +44,7 @@ impl Job {
             Ok(CallPermit::Replay(done)) => self.calls.push(done),
             Ok(CallPermit::Send(id)) => {
                 // a provider may report more than the cap it was given, or nothing, or nonsense
-                let output = if dice.percent(4) { cap * 200 } else { dice.below(cap + 1) };
+                let output = if dice.percent(8) { cap * 400 } else { dice.below(cap + 1) };
                 let mut call = answer(id, input, output);
                 if dice.percent(10) {
                     call.usage = None;

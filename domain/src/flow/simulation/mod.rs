@@ -67,7 +67,7 @@ fn the_storms_reach_every_corner() {
     let mut seen = std::collections::BTreeSet::new();
     for seed in SEEDS {
         let mut storm = Storm::new(seed);
-        storm.run(STEPS / 4);
+        storm.run(STEPS / 3);
         seen.extend(storm.sights());
     }
     let missing: Vec<_> = storm::CORNERS.iter().filter(|corner| !seen.contains(**corner)).collect();

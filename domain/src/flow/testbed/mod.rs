@@ -80,6 +80,7 @@ impl Chance for Dice {
 }
 
 /// Everything there is.
+#[derive(Clone)]
 pub(crate) struct World {
     pub tables: Tables,
     pub facts: Facts,

@@ -111,7 +111,9 @@ impl World {
         let now = self.now;
         let is_lost = |task: &&Task| task.state == TaskState::Running && task.lease_until.is_some_and(|end| end <= now);
         let lost = self.tables.tasks.values().filter(is_lost).map(|task| task.id).collect();
-        self.for_tasks(lost, |turn, task| drop(flow::recover_lease(turn, task).unwrap()));
+        self.for_tasks(lost, |turn, task| {
+            flow::recover_lease(turn, task).unwrap();
+        });
     }
 
     /// Writes off what is left of grants whose time is over.

@@ -108,14 +108,15 @@ impl Tables {
     pub(crate) fn apply(&mut self, set: &WorkingSet) -> Result<(), Vec<String>> {
         let mut broken = Vec::new();
         checks::written_once(self, set, &mut broken);
-        let mut next = Written::default();
-        next.wallets = upsert(&self.wallets, &set.wallets, |row| row.id, |_, row| row.clone(), &mut broken);
-        next.grants = upsert(&self.grants, &set.grants, |row| row.id, |_, row| row.clone(), &mut broken);
-        next.missions = upsert(&self.missions, &set.missions, |row| row.id, keep_mission, &mut broken);
-        next.runs = upsert(&self.runs, &set.runs, |row| row.id, keep_run, &mut broken);
-        next.tasks = upsert(&self.tasks, &set.tasks, |row| row.id, keep_task, &mut broken);
-        next.holds = upsert(&self.holds, &set.holds, |row| row.id, |_, row| row.clone(), &mut broken);
-        next.calls = upsert(&self.calls, &set.calls, |row| row.id, keep_call, &mut broken);
+        let next = Written {
+            wallets: upsert(&self.wallets, &set.wallets, |row| row.id, |_, row| row.clone(), &mut broken),
+            grants: upsert(&self.grants, &set.grants, |row| row.id, |_, row| row.clone(), &mut broken),
+            missions: upsert(&self.missions, &set.missions, |row| row.id, keep_mission, &mut broken),
+            runs: upsert(&self.runs, &set.runs, |row| row.id, keep_run, &mut broken),
+            tasks: upsert(&self.tasks, &set.tasks, |row| row.id, keep_task, &mut broken),
+            holds: upsert(&self.holds, &set.holds, |row| row.id, |_, row| row.clone(), &mut broken),
+            calls: upsert(&self.calls, &set.calls, |row| row.id, keep_call, &mut broken),
+        };
         checks::rows(self, &next, &mut broken);
         checks::log(self, set, &next, &mut broken);
         if !broken.is_empty() {
@@ -147,7 +148,7 @@ impl Tables {
 }
 
 /// The rows as they will stand after the write.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Written {
     pub missions: Vec<Mission>,
     pub runs: Vec<Run>,

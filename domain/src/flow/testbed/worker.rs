@@ -149,6 +149,19 @@ impl World {
         self.decide_or_nothing(&want, |turn| flow::settle(turn, request))
     }
 
+    /// Settles several in one transaction, as the engine does with whatever queued meanwhile.
+    pub(crate) fn settle_batch(&mut self, batch: &[(Lease, SettleRequest)]) -> Vec<Result<Settlement, Refusal>> {
+        let mut want = Want::default();
+        for (lease, request) in batch {
+            let one = self.settle_want(lease, request);
+            want.tasks.extend(one.tasks);
+            want.missions.extend(one.missions);
+            want.nodes.extend(one.nodes);
+            want.calls.extend(one.calls);
+        }
+        self.decide(&want, |turn| batch.iter().map(|(_, request)| flow::settle(turn, request)).collect())
+    }
+
     /// What the engine loads for a settle.
     pub(crate) fn settle_want(&self, lease: &Lease, request: &SettleRequest) -> Want {
         let mut want = Want { tasks: vec![lease.task], missions: vec![lease.mission], ..Want::default() };

@@ -10,6 +10,7 @@ use crate::flow::testbed::{World, verify};
 use crate::id::HoldId;
 use crate::ledger::{Charge, LedgerRefusal, Overrun};
 use crate::record::{Account, GrantKind, HoldState};
+use crate::time::Timestamp;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -56,7 +57,7 @@ struct Model {
 
 /// What can be drawn, by the definition.
 fn spendable(world: &World) -> i64 {
-    let lives = |end: Option<crate::time::Timestamp>| end.is_none_or(|end| world.now < end);
+    let lives = |end: Option<Timestamp>| end.is_none_or(|end| world.now < end);
     world.tables.grants.values().filter(|grant| lives(grant.expires_at)).map(|grant| grant.remaining_ucr.get()).sum()
 }
 
@@ -76,7 +77,8 @@ impl Model {
     }
 
     fn grant(&mut self, world: &mut World, gift: Gift, reference: String) {
-        let content = (gift.amount_ucr, gift.priority, gift.kind == GrantKind::Paid, gift.expires_at.map(|at| at.ms()));
+        let content =
+            (gift.amount_ucr, gift.priority, gift.kind == GrantKind::Paid, gift.expires_at.map(Timestamp::ms));
         let known = self.given.get(&reference).copied();
         let before = world.tables.clone();
         let given = world.gift(gift, &reference);

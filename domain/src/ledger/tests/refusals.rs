@@ -34,7 +34,7 @@ fn a_hold_is_refused_in_the_order_of_the_checks() {
     let mut request = world.hold_request(0);
     request.wallet_id = stranger;
     let want = world.want_wallet();
-    let mut ask = |world: &mut World, request: &crate::ledger::HoldRequest| {
+    let ask = |world: &mut World, request: &crate::ledger::HoldRequest| {
         world.decide_or_nothing(&want, |turn| crate::ledger::hold(turn.set, request, turn.now))
     };
     assert_eq!(ask(&mut world, &request), Err(LedgerRefusal::UnknownWallet(stranger)));
