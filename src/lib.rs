@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dashboard;
+pub mod digest;
 pub mod engine;
 pub mod http;
 pub mod link;

@@ -19,6 +19,7 @@ use super::{server, watch, worker};
 use crate::boot;
 use crate::clock::new_id;
 use crate::config::Config;
+use crate::digest::sha256_hex;
 use crate::engine::Engine;
 use crate::http::{self, App};
 use crate::store::{ApiKey, Role};
@@ -92,13 +93,10 @@ impl Dev {
     }
 
     async fn key(&self, engine: &Engine, tenant: TenantId, file: &str, role: Role) -> anyhow::Result<(ApiKey, String)> {
-        use sha2::Digest as _;
         let path = self.data.join(file);
         if let Ok(secret) = std::fs::read_to_string(&path) {
             let secret = secret.trim().to_owned();
-            let digest = sha2::Sha256::digest(secret.as_bytes());
-            let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            if let Some(key) = engine.store().key_by_hash(&hash).await? {
+            if let Some(key) = engine.store().key_by_hash(&sha256_hex(&secret)).await? {
                 return Ok((key, secret));
             }
         }

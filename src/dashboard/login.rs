@@ -84,7 +84,7 @@ pub(super) async fn sign_in(
     State(dashboard): State<Dashboard>,
     Form(credentials): Form<Credentials>,
 ) -> Result<Response, Failure> {
-    let hash = token::sha256_hex(credentials.key.trim());
+    let hash = crate::digest::sha256_hex(credentials.key.trim());
     let Some(key) = dashboard.app.engine.store().key_by_hash(&hash).await? else {
         let page = form(&credentials.next, Some("This is no key, or it was revoked."));
         return Ok((StatusCode::UNAUTHORIZED, page).into_response());

@@ -3,13 +3,13 @@
 //! A token is its fields and an HMAC-SHA256 of them under the server's secret, joined by dots. The signature covers
 //! what the token is for, so that a link's code is no cookie. Nothing in it is secret; it only can't be made up.
 
-use std::fmt::Write as _;
-
 use bursar_domain::id::{KeyId, TenantId};
 use bursar_domain::time::Timestamp;
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
+
+use crate::digest::hex;
 
 use crate::store::ApiKey;
 
@@ -69,11 +69,6 @@ pub(super) fn open_entry(secret: &[u8; 32], code: &str, path: &str) -> Option<En
     Some(Entry { key: key.parse().ok()?, tenant: tenant.parse().ok()?, expires, nonce: nonce.to_owned() })
 }
 
-/// SHA-256 of a text, as 64 hex digits: how keys are looked up.
-pub(super) fn sha256_hex(text: &str) -> String {
-    hex(&Sha256::digest(text.as_bytes()))
-}
-
 fn mac(secret: &[u8; 32], parts: &[&str]) -> Hmac<Sha256> {
     // a key shorter than the hash's block is padded with zeros: so says HMAC
     let mut block = [0_u8; 64];
@@ -86,14 +81,6 @@ fn mac(secret: &[u8; 32], parts: &[&str]) -> Hmac<Sha256> {
         mac.update(&[0]);
     }
     mac
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-        // writing to a String cannot fail
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

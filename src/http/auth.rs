@@ -10,11 +10,10 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 use bursar_domain::id::{KeyId, TenantId};
-use sha2::{Digest, Sha256};
 
-use super::params::hex;
 use super::problem::{Code, FieldError, Problem};
 use super::state::Site;
+use crate::digest::sha256_hex;
 use crate::store::{ApiKey, Role};
 
 /// The header with which an admin acts for a tenant.
@@ -56,7 +55,7 @@ impl KeyCache {
 
 /// The key behind a secret, if it is alive.
 pub(super) async fn key_of(site: &Site, secret: &str) -> Result<Option<ApiKey>, Problem> {
-    let hash = hex(&Sha256::digest(secret.as_bytes()));
+    let hash = sha256_hex(secret);
     if let Some(key) = site.keys.get(&hash) {
         return Ok(Some(key));
     }
@@ -109,11 +108,6 @@ impl Caller {
                 Ok(Self { tenant_id, ..caller })
             }
         }
-    }
-
-    /// For whom they act, as reads want it.
-    pub fn scope(&self) -> Option<TenantId> {
-        Some(self.tenant_id)
     }
 }
 

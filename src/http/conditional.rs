@@ -6,11 +6,11 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::limits::{MAX_IDEMPOTENCY_KEY_BYTES, MAX_WAIT_S};
-use super::params::{Query, hex};
+use super::params::Query;
 use super::problem::{Code, Problem};
+use crate::digest::sha256_hex;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -19,7 +19,7 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// The strong tag of a representation.
 pub(super) fn etag_of(body: &impl Serialize) -> String {
     let text = serde_json::to_string(body).unwrap_or_default();
-    format!("\"{}\"", &hex(&Sha256::digest(text.as_bytes()))[..16])
+    format!("\"{}\"", &sha256_hex(&text)[..16])
 }
 
 /// Whether the client has this representation already.

@@ -6,17 +6,17 @@ use axum::http::{Response, StatusCode, header};
 use axum::response::IntoResponse;
 use bursar_domain::id::KeyKind;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use super::auth::{Caller, must_exist};
 use super::conditional::{json, with_header};
 use super::json::Json;
-use super::params::{PathId, Query, hex};
+use super::params::{PathId, Query};
 use super::problem::{Code, Problem};
 use super::state::Site;
 use super::types::{ShownKey, ShownTenant, Time};
 use crate::clock::{new_id, random_bytes};
+use crate::digest::sha256_hex;
 use crate::store::{ApiKey, Role};
 
 /// What every secret begins with, so that scanners find it in code that it should not be in.
@@ -31,7 +31,7 @@ const MAX_NAME_BYTES: usize = 100;
 /// A new secret of 256 random bits, what of it may be shown, and its SHA-256 in hex.
 pub fn new_secret() -> (String, String, String) {
     let secret = format!("{PREFIX}{}", base62(random_bytes()));
-    let hash = hex(&Sha256::digest(secret.as_bytes()));
+    let hash = sha256_hex(&secret);
     let shown = secret[..SHOWN].to_owned();
     (secret, shown, hash)
 }
@@ -241,7 +241,7 @@ mod tests {
         let (first, shown, hash) = new_secret();
         assert!(first.starts_with("bsk_live_") && first.len() == PREFIX.len() + DIGITS);
         assert!(first.starts_with(&shown) && shown.len() == 13);
-        assert_eq!(hash, hex(&Sha256::digest(first.as_bytes())));
+        assert_eq!(hash, sha256_hex(&first));
         assert_ne!(first, new_secret().0);
     }
 

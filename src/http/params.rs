@@ -10,10 +10,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bursar_domain::id::{Id, IdError, Kind};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::limits::{DEFAULT_PAGE, MAX_PAGE};
 use super::problem::{Code, Problem};
+use crate::digest::sha256_hex;
 
 /// The id in a path.
 #[derive(Debug)]
@@ -154,17 +154,7 @@ pub(super) fn position<K: Kind>(text: Option<String>) -> Result<Option<Id<K>>, P
 }
 
 fn fingerprint(list: &str) -> String {
-    hex(&Sha256::digest(list.as_bytes()))[..16].to_owned()
-}
-
-/// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // writing to a String cannot fail
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    sha256_hex(list)[..16].to_owned()
 }
 
 #[cfg(test)]

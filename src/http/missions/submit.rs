@@ -11,14 +11,13 @@ use bursar_domain::ledger::LedgerRefusal;
 use bursar_domain::limits::MAX_PRIORITY;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use super::super::auth::Caller;
 use super::super::conditional::{self, idempotency_key, replayed, wait, with_header};
 use super::super::json::Json;
 use super::super::limits::MAX_METADATA_BYTES;
-use super::super::params::{Query, hex};
+use super::super::params::Query;
 use super::super::problem::{Code, Problem};
 use super::super::request::Drain;
 use super::super::state::Site;
@@ -26,6 +25,7 @@ use super::body::{Mission, WhenExhausted};
 use super::one::{PREFERENCE_APPLIED, complete};
 use super::wait::Wait;
 use crate::clock::new_id;
+use crate::digest::sha256_hex;
 use crate::engine::{SubmitError, Submitted};
 
 /// A mission to submit.
@@ -99,7 +99,7 @@ pub(in crate::http) async fn post(
     let key = idempotency_key(&headers)?;
     let submitted = submit(&site, &caller, body, value, key).await?;
     let id = submitted.mission_id;
-    let look = Wait { site: &site, tenant: caller.scope(), id, wait: wait.unwrap_or_default(), drain: &drain };
+    let look = Wait { site: &site, tenant: Some(caller.tenant_id), id, wait: wait.unwrap_or_default(), drain: &drain };
     let view = look.until(|view| view.state.is_final()).await?.ok_or_else(|| Problem::not_found("mission"))?;
     let (mission, etag) = complete(&site, view).await?;
     let mut response = conditional::json(StatusCode::ACCEPTED, &mission.with_stream(&site, id));
@@ -123,7 +123,7 @@ async fn submit(
         return Err(Problem::invalid("/budget", "wrong_type", "must be an object"));
     }
     value.sort_all_objects();
-    let request_hash = hex(&Sha256::digest(value.to_string().as_bytes()));
+    let request_hash = sha256_hex(&value.to_string());
     let submission = match prepare(site, caller, body, key.clone(), request_hash.clone()).await {
         Ok(submission) => submission,
         // what was accepted once stays so, even if it would be refused today
