@@ -247,6 +247,7 @@ fn duration_ms(name: &str, text: Option<&str>, default: u64) -> Result<u64, Conf
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used, reason = "tests")]
     use super::*;
 
     #[test]

@@ -187,6 +187,7 @@ kinds! {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used, reason = "tests")]
     use super::*;
 
     #[test]

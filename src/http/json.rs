@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_pointed_at_and_not_repeated() {
         for (text, pointer) in [
-            (r#"{}"#, "/name"),
+            ("{}", "/name"),
             (r#"{"name": 5}"#, "/name"),
             (r#"{"name": "x", "nmae": "secret"}"#, "/nmae"),
             (r#"{"name": "x", "inner": [{"count": 1}, {"count": "secret, expected secret"}]}"#, "/inner/1/count"),
