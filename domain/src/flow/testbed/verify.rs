@@ -59,6 +59,8 @@ pub(crate) fn ledger(tables: &Tables) -> Broken {
         let balance = at(grant.wallet_id, Account::Grant(grant.id));
         expect(grant.remaining_ucr.get() == balance, &mut broken, || format!("I1: {balance} is left of {grant:?}"));
         expect(balance >= 0, &mut broken, || format!("I8: {grant:?}"));
+        let is_spent = !grant.expired || grant.remaining_ucr.is_zero();
+        expect(is_spent, &mut broken, || format!("credits came back to an expired grant: {grant:?}"));
     }
     let mut flying: BTreeMap<HoldId, i64> = BTreeMap::new();
     for call in tables.calls.values().filter(|call| call.state == CallState::Sent) {

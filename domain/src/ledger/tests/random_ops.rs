@@ -173,8 +173,13 @@ proptest! {
     fn every_invariant_holds_after_every_operation(steps in proptest::collection::vec(step(), 1..60)) {
         let (mut world, mut model) = (World::new(1), Model::default());
         for step in &steps {
+            let before = world.tables.grants.clone();
             model.apply(&mut world, step);
             model.check(&world);
+            for grant in world.tables.grants.values().filter(|grant| grant.expires_at.is_some_and(|end| end <= world.now)) {
+                let was = before.get(&grant.id).map(|grant| grant.remaining_ucr);
+                prop_assert!(was >= Some(grant.remaining_ucr), "credits came back to {:?}", grant);
+            }
         }
         // in the end everything that was given is accounted for: open holds go home, and what expires is breakage
         world.freeze(false);
