@@ -198,12 +198,18 @@ fn succeed(turn: &mut Turn<'_>, task: &Task, output: &Value, calls: &[FinishedCa
     Ok(ready)
 }
 
+/// Whether the call at `index` was named before in the same report.
+fn is_repeated(calls: &[FinishedCall], index: usize) -> bool {
+    let id = calls.get(index).map(|call| call.id);
+    calls.iter().take(index).any(|earlier| Some(earlier.id) == id)
+}
+
 /// Records the calls that the attempt consumed, each once; the sum of their costs and of their usage.
 fn bill_calls(turn: &mut Turn<'_>, task: &Task, calls: &[FinishedCall]) -> Result<(Ucr, Option<Usage>), Refusal> {
     let mut cost = Ucr::ZERO;
     let mut usage: Option<Usage> = None;
     for (index, call) in calls.iter().enumerate() {
-        if calls.iter().take(index).any(|earlier| earlier.id == call.id) {
+        if is_repeated(calls, index) {
             continue;
         }
         let state = if call.succeeded { CallState::Done } else { CallState::Failed };
@@ -342,7 +348,10 @@ pub(super) fn end_with_run(
     let by_user = run_state == RunState::Cancelling;
     let mut cost = Ucr::ZERO;
     let mut usage: Option<Usage> = None;
-    for call in calls {
+    for (index, call) in calls.iter().enumerate() {
+        if is_repeated(calls, index) {
+            continue;
+        }
         let state = if call.succeeded { CallState::Done } else { CallState::Failed };
         let reserved = turn.set.calls.get(call.id).map(|row| row.reserved_ucr).unwrap_or_default();
         let (price, used) = finish_call(turn, task, call, state, by_user)?;
