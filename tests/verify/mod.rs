@@ -2,6 +2,7 @@
 
 mod live;
 mod site;
+mod twice;
 
 use bursar::store::{Arg, Dialect};
 use bursar::verify::Report;
