@@ -64,7 +64,7 @@ async fn stays_clean(dialect: Dialect) {
             }
         }
     };
-    let Ok((report, ())) = tokio::time::timeout(Duration::from_secs(120), futures::future::join(audit, work)).await
+    let Ok((report, ())) = tokio::time::timeout(Duration::from_mins(2), futures::future::join(audit, work)).await
     else {
         let report = site.verify().await.to_text();
         panic!("{dialect:?}: not all missions ended within two minutes:\n{}\n{report}", site.unfinished().await);
@@ -104,7 +104,7 @@ async fn the_queries_of_one_snapshot_see_one_moment() {
             }
         };
         let queries: [(&str, &[Arg]); 3] = [(count, &[]), (slow, &[]), (count, &[])];
-        let reads = site.store().snapshot_rows(&queries, Duration::from_secs(60));
+        let reads = site.store().snapshot_rows(&queries, Duration::from_mins(1));
         let (answers, ()) = futures::future::join(reads, writes).await;
         let answers = answers.unwrap();
         assert_eq!(answers[0], answers[2], "{dialect:?}");

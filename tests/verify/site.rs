@@ -166,7 +166,7 @@ impl Site {
     /// Waits until a count is zero.
     pub(super) async fn until(&self, sql: &str) {
         let mut ticks = tokio::time::interval(Duration::from_millis(20));
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while self.number(sql).await != 0 {
             assert!(Instant::now() < deadline, "a minute passed: {sql}\n{}", self.unfinished().await);
             ticks.tick().await;

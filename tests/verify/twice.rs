@@ -14,7 +14,12 @@ use super::ENGINES;
 use super::site::Site;
 
 /// Decides over a task's rows, as the engine does.
-async fn decide<T: Send>(site: &Site, want: &Want, facts: &Facts, mut step: impl FnMut(&mut Turn<'_>) -> T + Send) -> T {
+async fn decide<T: Send>(
+    site: &Site,
+    want: &Want,
+    facts: &Facts,
+    mut step: impl FnMut(&mut Turn<'_>) -> T + Send,
+) -> T {
     let now: Timestamp = site.engine.clock().now();
     let mut answer = None;
     let mut decide = |set: &mut _| answer = Some(step(&mut Turn { set, facts, now, chance: &mut SystemChance }));
