@@ -110,11 +110,6 @@ impl Caller {
             }
         }
     }
-
-    /// For whom they act, as reads want it.
-    pub fn scope(&self) -> Option<TenantId> {
-        Some(self.tenant_id)
-    }
 }
 
 fn not_a_tenant() -> Problem {

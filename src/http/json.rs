@@ -46,15 +46,17 @@ pub(super) struct OptionalJson<T>(pub T);
 impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        if request.headers().contains_key(header::CONTENT_TYPE) {
-            return Json::from_request(request, state).await.map(|json| Self(json.body));
-        }
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let is_json = is_json(media_type(request.headers()));
         let bytes = read_body(request).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
-        Err(Problem::new(Code::UnsupportedMediaType, "the body must be Content-Type: application/json"))
+        if !is_json {
+            return Err(Problem::new(Code::UnsupportedMediaType, "the body must be Content-Type: application/json"));
+        }
+        let value = read(&bytes)?;
+        if value.is_null() { Ok(Self(T::default())) } else { interpret(&value).map(Self) }
     }
 }
 
@@ -120,7 +122,10 @@ pub(super) fn interpret<T: DeserializeOwned>(value: &Value) -> Result<T, Problem
         let mut pointer = String::new();
         for segment in error.path() {
             match segment {
-                serde_path_to_error::Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+                serde_path_to_error::Segment::Seq { index } => {
+                    pointer.push('/');
+                    pointer.push_str(&index.to_string());
+                }
                 serde_path_to_error::Segment::Map { key } => {
                     pointer.push('/');
                     pointer.push_str(&cut(key).replace('~', "~0").replace('/', "~1"));
@@ -279,7 +284,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_pointed_at_and_not_repeated() {
         for (text, pointer) in [
-            (r#"{}"#, "/name"),
+            ("{}", "/name"),
             (r#"{"name": 5}"#, "/name"),
             (r#"{"name": "x", "nmae": "secret"}"#, "/nmae"),
             (r#"{"name": "x", "inner": [{"count": 1}, {"count": "secret, expected secret"}]}"#, "/inner/1/count"),

@@ -29,7 +29,7 @@ pub(super) const BACKSTOP: Duration = Duration::from_secs(1);
 /// How often an idle stream shows that it is alive: proxies close silent connections after 30 to 60 s.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long a stream lives before it asks its client to come again, so that a deploy's streams do not stay for ever.
-pub(super) const STREAM_ROTATION: Duration = Duration::from_secs(15 * 60);
+pub(super) const STREAM_ROTATION: Duration = Duration::from_mins(15);
 /// Events read from the log at once by a stream.
 pub(super) const STREAM_PAGE: i64 = 500;
 /// How long a stream token opens its stream.

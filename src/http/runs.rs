@@ -303,7 +303,7 @@ impl From<CallView> for Call {
 }
 
 async fn find(site: &Site, caller: &Caller, run: RunId) -> Result<MissionView, Problem> {
-    site.store().mission_of_run(caller.scope(), run).await?.ok_or_else(|| Problem::not_found("run"))
+    site.store().mission_of_run(Some(caller.tenant_id), run).await?.ok_or_else(|| Problem::not_found("run"))
 }
 
 /// Read a run
@@ -407,7 +407,7 @@ pub(super) async fn task(
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
     query.done()?;
-    let view = site.store().task(caller.scope(), id).await?.ok_or_else(|| Problem::not_found("task"))?;
+    let view = site.store().task(Some(caller.tenant_id), id).await?.ok_or_else(|| Problem::not_found("task"))?;
     let task = Task::from(view);
     Ok(tagged(&headers, &etag_of(&task), &task))
 }

@@ -34,7 +34,7 @@ pub(in crate::http) async fn get(
 ) -> Result<Response<Body>, Problem> {
     let mut states = Vec::new();
     for name in query.many("status") {
-        states.push(RunState::from_name(&name).ok_or_else(|| unknown_status())?);
+        states.push(RunState::from_name(&name).ok_or_else(unknown_status)?);
     }
     states.sort_unstable();
     states.dedup();
@@ -44,7 +44,7 @@ pub(in crate::http) async fn get(
     let before = position(query.cursor(&list)?)?;
     let limit = query.limit()?;
     query.done()?;
-    let filter = MissionFilter { tenant: caller.scope(), states, workflow, before, limit: limit + 1 };
+    let filter = MissionFilter { tenant: Some(caller.tenant_id), states, workflow, before, limit: limit + 1 };
     let rows = site.store().missions(&filter).await?;
     let page = Page::cut(rows, limit, &list, |row| row.id.to_string(), |row| Mission::of(&site, row, None));
     Ok(json(StatusCode::OK, &page))

@@ -47,7 +47,7 @@ pub(in crate::http) async fn get(
 ) -> Result<Response<Body>, Problem> {
     let wait = wait(&headers, &mut query)?;
     query.done()?;
-    let look = Wait { site: &site, tenant: caller.scope(), id, wait: wait.unwrap_or_default(), drain: &drain };
+    let look = Wait { site: &site, tenant: Some(caller.tenant_id), id, wait: wait.unwrap_or_default(), drain: &drain };
     let is_polled = headers.contains_key(header::IF_NONE_MATCH);
     // rows that show the same are the same mission; the output follows from them
     let differs =
@@ -73,5 +73,5 @@ pub(super) async fn complete(site: &Site, view: MissionView) -> Result<(Mission,
 
 /// The mission, if it is the caller's.
 pub(in crate::http) async fn find(site: &Site, caller: &Caller, id: MissionId) -> Result<MissionView, Problem> {
-    site.store().mission(caller.scope(), id).await?.ok_or_else(|| Problem::not_found("mission"))
+    site.store().mission(Some(caller.tenant_id), id).await?.ok_or_else(|| Problem::not_found("mission"))
 }

@@ -99,7 +99,7 @@ pub(in crate::http) async fn post(
     let key = idempotency_key(&headers)?;
     let submitted = submit(&site, &caller, body, value, key).await?;
     let id = submitted.mission_id;
-    let look = Wait { site: &site, tenant: caller.scope(), id, wait: wait.unwrap_or_default(), drain: &drain };
+    let look = Wait { site: &site, tenant: Some(caller.tenant_id), id, wait: wait.unwrap_or_default(), drain: &drain };
     let view = look.until(|view| view.state.is_final()).await?.ok_or_else(|| Problem::not_found("mission"))?;
     let (mission, etag) = complete(&site, view).await?;
     let mut response = conditional::json(StatusCode::ACCEPTED, &mission.with_stream(&site, id));

@@ -84,7 +84,7 @@ async fn admit(
     mission: MissionId,
 ) -> Result<Option<TenantId>, Problem> {
     let Some(access_token) = access_token.filter(|_| !headers.contains_key(header::AUTHORIZATION)) else {
-        return Ok(Caller::of(site, headers).await?.scope());
+        return Ok(Some(Caller::of(site, headers).await?.tenant_id));
     };
     let now = site.engine().clock().now();
     if token::opens(&site.settings().session_secret, &access_token, mission, now) {
