@@ -122,10 +122,7 @@ pub(super) fn interpret<T: DeserializeOwned>(value: &Value) -> Result<T, Problem
         let mut pointer = String::new();
         for segment in error.path() {
             match segment {
-                serde_path_to_error::Segment::Seq { index } => {
-                    pointer.push('/');
-                    pointer.push_str(&index.to_string());
-                }
+                serde_path_to_error::Segment::Seq { index } => pointer.extend(["/", &index.to_string()]),
                 serde_path_to_error::Segment::Map { key } => {
                     pointer.push('/');
                     pointer.push_str(&cut(key).replace('~', "~0").replace('/', "~1"));
