@@ -46,15 +46,17 @@ pub(super) struct OptionalJson<T>(pub T);
 impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        if request.headers().contains_key(header::CONTENT_TYPE) {
-            return Json::from_request(request, state).await.map(|json| Self(json.body));
-        }
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let is_json = is_json(media_type(request.headers()));
         let bytes = read_body(request).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
-        Err(Problem::new(Code::UnsupportedMediaType, "the body must be Content-Type: application/json"))
+        if !is_json {
+            return Err(Problem::new(Code::UnsupportedMediaType, "the body must be Content-Type: application/json"));
+        }
+        let value = read(&bytes)?;
+        if value.is_null() { Ok(Self(T::default())) } else { interpret(&value).map(Self) }
     }
 }
 

@@ -16,7 +16,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -29,7 +29,7 @@ use super::request::Drain;
 
 /// What a client hears when there are too many connections.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
-Content-Type: application/problem+json\r\nContent-Length: 93\r\n\r\n\
+Content-Type: application/problem+json\r\nContent-Length: 95\r\n\r\n\
 {\"type\":\"/problems/overloaded\",\"title\":\"Too many connections\",\"status\":503,\"code\":\"overloaded\"}";
 
 /// How long the pause is after an accept failed (the process has no file descriptors left, for example).
@@ -116,6 +116,9 @@ async fn refuse(mut stream: TcpStream) {
     let answer = async {
         let _ = stream.write_all(TOO_MANY).await;
         let _ = stream.shutdown().await;
+        // closing with unread bytes would reset the connection and take the answer back
+        let mut unread = [0; 1_024];
+        while stream.read(&mut unread).await.is_ok_and(|read| read > 0) {}
     };
     let _ = tokio::time::timeout(Duration::from_secs(1), answer).await;
 }

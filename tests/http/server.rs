@@ -74,7 +74,6 @@ pub struct Server {
     pub base: String,
     pub client: reqwest::Client,
     pub engine: Engine,
-    pub app: App,
     /// The tenant that the short methods speak for.
     pub ours: Tenant,
     pub other: Tenant,
@@ -179,14 +178,13 @@ impl Server {
         let app = App { engine: engine.clone(), settings: Arc::new(settings) };
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", socket.local_addr().unwrap());
-        let router = http::router(app.clone()).merge(http::metrics_router(app.clone()));
+        let router = http::router(app.clone()).merge(http::metrics_router(app));
         let grace = Duration::from_secs(5);
         let listener = tokio::spawn(http::serve_with(socket, router, stop.clone(), grace, setup.patience));
         let server = Self {
             base,
             client: reqwest::Client::new(),
             engine,
-            app,
             ours,
             other,
             admin,
@@ -263,7 +261,7 @@ impl Server {
             if answer.status == StatusCode::OK && is_as_wished(&answer.json()) {
                 return answer.json();
             }
-            etag = answer.header("etag").unwrap().to_owned();
+            answer.header("etag").unwrap().clone_into(&mut etag);
         }
         panic!("{id} never became as wished")
     }

@@ -200,6 +200,59 @@ async fn what_no_frame_told_the_look_at_the_log_finds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_slowly_loses_texts_but_no_events() {
+    use bursar::stream::{Frame, FrameBody};
+    let server = Server::start_with(Setup { agent_slots: 0, ..Setup::default() }).await;
+    let id = server.submit("talk", &json!({"prompt": "Hi"})).await;
+    let mut slow = Sse::of(open(&server, &id, None).await);
+    while slow.next().await.unwrap().kind != "stream.caught_up" {}
+    // far more than sockets and the hub can hold while nobody reads
+    let (mission_id, task_id) = (id.parse().unwrap(), bursar::clock::new_id());
+    for index in 0..60_000 {
+        let text = "x".repeat(200);
+        let body = FrameBody::Delta { task_id, node: "write".to_owned(), attempt: 1, index, text };
+        server.engine.relay().publish(Frame { mission_id, body });
+    }
+    server.post(&format!("/v1/missions/{id}/cancel"), &json!({})).await.expect(200);
+    server.finished(&id).await;
+    let heard = slow.rest().await;
+    let texts = heard.iter().filter(|event| event.kind == "task.delta").count();
+    assert!(texts < 60_000, "the test did not overrun anything");
+    assert_eq!(durable(&heard), log(&server, &id).await[1..]);
+    assert_eq!(heard.last().unwrap().kind, "stream.end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_come_twice_or_too_early_change_nothing() {
+    use bursar::stream::{Frame, FrameBody};
+    use bursar_domain::record::Event;
+    let server = Server::start_with(Setup { agent_slots: 0, ..Setup::default() }).await;
+    let id = server.submit("talk", &json!({"prompt": "Hi"})).await;
+    let mut stream = Sse::of(open(&server, &id, None).await);
+    while stream.next().await.unwrap().kind != "stream.caught_up" {}
+    let mission_id = id.parse().unwrap();
+    for seq in [1, 3, 1] {
+        let event = Event {
+            mission_id,
+            seq,
+            tenant_id: server.ours.id,
+            run_id: bursar::clock::new_id(),
+            kind: "mission.created".to_owned(),
+            task_id: None,
+            node: None,
+            attempt: None,
+            data: json!({}),
+            at: server.engine.clock().now(),
+        };
+        let body = FrameBody::Event { seq, event: Some(Box::new(event)) };
+        server.engine.relay().publish(Frame { mission_id, body });
+    }
+    server.post(&format!("/v1/missions/{id}/cancel"), &json!({})).await.expect(200);
+    server.finished(&id).await;
+    assert_eq!(durable(&stream.rest().await), log(&server, &id).await[1..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_token_opens_its_own_stream_and_nothing_else() {
     let server = Server::start().await;
     let mine = server.run("note", &json!({"name": "a"})).await;

@@ -6,15 +6,13 @@ use bursar_domain::time::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use utoipa::ToSchema;
 
 use super::super::types::{ShownEvent, ShownMission, ShownRun, ShownTask, Time};
 use crate::store::read::EventView;
 use crate::stream::Snapshot;
 
 /// What an event is about.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[schema(as = EventTask)]
+#[derive(Debug, Clone, Serialize)]
 pub(in crate::http) struct About {
     /// The task.
     id: ShownTask,
@@ -24,9 +22,8 @@ pub(in crate::http) struct About {
     attempt: Option<i64>,
 }
 
-/// One event. Events without `id` and `seq` are frames that no log keeps.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[schema(as = Event)]
+/// One event. Events without `id` and `seq` are frames that no log keeps. `catalog` describes each type.
+#[derive(Debug, Clone, Serialize)]
 pub(in crate::http) struct Envelope {
     /// The same event has the same id everywhere; null for frames that no log keeps.
     id: Option<ShownEvent>,
@@ -45,7 +42,6 @@ pub(in crate::http) struct Envelope {
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<About>,
     /// What the type says it carries.
-    #[schema(value_type = Object)]
     data: Value,
 }
 

@@ -14,12 +14,14 @@ use super::super::params::{PathId, Query};
 use super::super::problem::Problem;
 use super::super::state::Site;
 use super::super::types::ShownMission;
+use super::catalog::StreamEvent;
 use super::envelope::Envelope;
 
 /// A piece of a mission's event log.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct EventPage {
     /// Events in order.
+    #[schema(value_type = Vec<StreamEvent>)]
     data: Vec<Envelope>,
     /// Whether there are more now.
     has_more: bool,
