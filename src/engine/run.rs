@@ -84,7 +84,7 @@ async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> Outcom
     let work = Job {
         task_id: guard.task_id,
         node: node.key.clone(),
-        attempt: job.claimed.failures.saturating_add(1),
+        attempt: job.claimed.attempt,
         action: node.action.clone(),
         context: job.context.clone(),
         timeout_ms: node.timeout_ms,
