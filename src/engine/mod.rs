@@ -7,7 +7,7 @@
 //! each call the step asks for a reservation (`reserve`). While it runs, its lease is renewed (`leases`). When it
 //! ends, one transaction turns the outcome into state, money and newly ready tasks (`settle`), perhaps handing the
 //! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. Users end
-//! runs through `cancel`, and `wallet` brings credits in. Every transaction goes through [`Engine::decide`]: load,
+//! runs through `cancel`, and `wallet` brings credits in. Every transaction goes through `Engine::decide`: load,
 //! decide in pure code, write everything, commit; only then does anything leave the process.
 
 mod batcher;
