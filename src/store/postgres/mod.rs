@@ -22,8 +22,10 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres
 /// A pool of connections to Postgres.
 #[derive(Debug)]
 pub struct PostgresStore {
-    /// Everything that must be durable when it returns.
+    /// Decisions: everything that must be durable when it returns.
     pool: PgPool,
+    /// Reads that show things, and small writes beside the life of a job.
+    desk: PgPool,
     /// Claims and heartbeats: nothing outside depends on them, so their commits are not waited for
     /// (`synchronous_commit = off`); a crash forgets at most the last half second of them.
     hasty: PgPool,
@@ -31,6 +33,15 @@ pub struct PostgresStore {
     round_trips: AtomicU64,
     retries: AtomicU64,
 }
+
+/// Decisions and claims name their rows by key, in tables that grow without end. A plan made while a table was
+/// empty, or before it was analysed, must not read all of it for ever: indexes and nested loops only, planned once.
+const INDEXED: [(&str, &str); 4] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
 
 impl PostgresStore {
     /// Connects; fails when the server does not answer within ten seconds.
@@ -46,10 +57,12 @@ impl PostgresStore {
                 .test_before_acquire(false)
                 .connect_lazy_with(options)
         };
-        let hasty = pool(options.clone().options([("synchronous_commit", "off")]), connections.div_ceil(4).max(2));
+        let hot = options.clone().options(INDEXED);
+        let hasty = hot.clone().options([("synchronous_commit", "off")]);
         let store = Self {
-            pool: pool(options, connections.max(2)),
-            hasty,
+            pool: pool(hot, connections.div_ceil(2).max(2)),
+            desk: pool(options, connections.div_ceil(4).max(2)),
+            hasty: pool(hasty, connections.div_ceil(4).max(2)),
             commits: AtomicU64::new(0),
             round_trips: AtomicU64::new(0),
             retries: AtomicU64::new(0),
@@ -110,7 +123,7 @@ impl Store for PostgresStore {
     }
 
     async fn rows(&self, sql: &str, args: &[Arg]) -> Result<Vec<Value>, StoreError> {
-        let rows = bind(sqlx::query(AssertSqlSafe(as_json(sql))), args).fetch_all(&self.pool).await?;
+        let rows = bind(sqlx::query(AssertSqlSafe(as_json(sql))), args).fetch_all(&self.desk).await?;
         self.count(0, 1);
         values(&rows)
     }
@@ -121,29 +134,29 @@ impl Store for PostgresStore {
 
     async fn execute(&self, sql: &str, args: &[Arg]) -> Result<u64, StoreError> {
         let text = expand(Dialect::Postgres, sql);
-        let done = bind(sqlx::query(AssertSqlSafe(text)), args).execute(&self.pool).await?;
+        let done = bind(sqlx::query(AssertSqlSafe(text)), args).execute(&self.desk).await?;
         self.count(1, 1);
         Ok(done.rows_affected())
     }
 
     async fn time(&self) -> Result<Timestamp, StoreError> {
         let ms: i64 = sqlx::query_scalar("select (extract(epoch from clock_timestamp()) * 1000)::bigint")
-            .fetch_one(&self.pool)
+            .fetch_one(&self.desk)
             .await?;
         Ok(Timestamp::from_ms(ms))
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
-        MIGRATIONS.run(&self.pool).await.map_err(|error| StoreError::Schema(error.to_string()))
+        MIGRATIONS.run(&self.desk).await.map_err(|error| StoreError::Schema(error.to_string()))
     }
 
     async fn check_schema(&self) -> Result<(), StoreError> {
         let known: i64 = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
         let table: bool =
-            sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(&self.pool).await?;
+            sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(&self.desk).await?;
         let applied: i64 = if table {
             sqlx::query_scalar("select coalesce(max(version), 0) from _sqlx_migrations where success")
-                .fetch_one(&self.pool)
+                .fetch_one(&self.desk)
                 .await?
         } else {
             0
@@ -153,7 +166,7 @@ impl Store for PostgresStore {
 
     async fn written_rows(&self) -> Result<Option<i64>, StoreError> {
         let sql = "select sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint from pg_stat_user_tables";
-        Ok(sqlx::query_scalar(sql).fetch_one(&self.pool).await?)
+        Ok(sqlx::query_scalar(sql).fetch_one(&self.desk).await?)
     }
 
     fn counters(&self) -> StoreCounters {
@@ -166,6 +179,7 @@ impl Store for PostgresStore {
 
     async fn close(&self) {
         self.pool.close().await;
+        self.desk.close().await;
         self.hasty.close().await;
     }
 }

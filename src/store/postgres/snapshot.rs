@@ -22,7 +22,7 @@ pub(super) async fn snapshot_rows(
     within: Duration,
 ) -> Result<Vec<Vec<Value>>, StoreError> {
     let deadline = Instant::now() + within;
-    let mut tx = store.pool.begin_with(BEGIN).await?;
+    let mut tx = store.desk.begin_with(BEGIN).await?;
     let mut answers = Vec::with_capacity(queries.len());
     for (sql, args) in queries {
         let left_ms = deadline.saturating_duration_since(Instant::now()).as_millis();

@@ -37,7 +37,7 @@ fn load_sql(journals: Journals) -> String {
          ),
          m as materialized (
            select {missions} from missions
-           where id = any($4) or id in (select mission_id from wanted)
+           where id in (select unnest($4::text[]) union select mission_id from wanted)
          ),
          r as materialized (select {runs} from runs where id in (select run_id from m)),
          t as materialized (
@@ -48,31 +48,35 @@ fn load_sql(journals: Journals) -> String {
            where (select count(*) from t) >= 0
              and id in (select hold_id from t union select fee_hold_id from r)
          ),
+         purses as materialized (select unnest($5::text[]) as id union select wallet_id from m),
          g as materialized (
            select {grants} from grants
            where (select count(*) from h) >= 0
-             and (
-               (wallet_id = any($5) and remaining_ucr > 0)
-               or (wallet_id in (select wallet_id from m) and remaining_ucr > 0)
-               or id = any($9)
-               or id in (select slice.value ->> 'grant' from h, json_array_elements(h.slices) slice (value))
+             and id in (
+               select id from grants where wallet_id in (select id from purses) and remaining_ucr > 0
+               union
+               select unnest($9::text[])
+               union
+               select slice.value ->> 'grant' from h, json_array_elements(h.slices) slice (value)
              )
            order by id for update
          ),
          w as materialized (
            select {wallets} from wallets
-           where (select count(*) from g) >= 0 and (id = any($5) or id in (select wallet_id from m))
+           where (select count(*) from g) >= 0 and id in (select id from purses)
            order by id for update
          ),
          c as (
            select {calls} from usage_calls
-           where (task_id in (select id from t) and state in ('sent', 'done')) or id = any($6)
+           where id in (
+             select id from usage_calls where task_id in (select id from t) and state in ('sent', 'done')
+             union
+             select unnest($6::text[])
+           )
          ),
          o as (
-           select {ops} from ops o
-           where exists (
-             select from unnest($7::text[], $8::text[]) as k (wallet_id, key)
-             where k.wallet_id = o.wallet_id and k.key = o.key)
+           select {ops} from ops
+           where (wallet_id, key) in (select k.wallet_id, k.key from unnest($7::text[], $8::text[]) as k (wallet_id, key))
          )
          select 'wallets', row_to_json(w)::text from w
          union all select 'grants', row_to_json(g)::text from g
@@ -93,15 +97,16 @@ fn begin_sql(want: &Want) -> String {
     let quoted = |texts: BTreeSet<String>| texts.into_iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(",");
     let missions = quoted(want.missions.iter().map(ToString::to_string).collect());
     let tasks = quoted(want.tasks.iter().map(ToString::to_string).collect());
-    let condition = match (missions.is_empty(), tasks.is_empty()) {
+    // an `or` of the two ways would read every mission there is
+    let ids = match (missions.is_empty(), tasks.is_empty()) {
         (true, true) => return "begin".to_owned(),
-        (false, true) => format!("id in ({missions})"),
-        (true, false) => format!("id in (select mission_id from tasks where id in ({tasks}))"),
+        (false, true) => missions,
+        (true, false) => format!("select mission_id from tasks where id in ({tasks})"),
         (false, false) => {
-            format!("id in ({missions}) or id in (select mission_id from tasks where id in ({tasks}))")
+            format!("select unnest(array[{missions}]) union select mission_id from tasks where id in ({tasks})")
         }
     };
-    format!("begin; select 1 from missions where {condition} order by id for update")
+    format!("begin; select 1 from missions where id in ({ids}) order by id for update")
 }
 
 fn texts<T: ToString>(ids: &[T]) -> Vec<String> {
