@@ -77,7 +77,7 @@ async fn all_done(site: &Site, count: usize) -> anyhow::Result<()> {
         if Instant::now() > deadline {
             bail!("not done after 600 s: {rows:?}");
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -12,8 +12,10 @@ use crate::store::batch::Arg;
 use crate::store::error::is_cancelled;
 use crate::store::{StoreError, too_slow};
 
-/// Big aggregates of one reader may take this much memory per step before they go to disk.
-const BEGIN: &str = "begin isolation level repeatable read read only; set local work_mem = '64MB'";
+/// Big aggregates of one reader may take this much memory per step before they go to disk. And unlike everyone else's,
+/// its queries do read whole tables: the settings that keep the others on indexes are undone.
+const BEGIN: &str = "begin isolation level repeatable read read only; set local work_mem = '64MB'; \
+    set local enable_seqscan = on; set local enable_hashjoin = on; set local enable_mergejoin = on";
 
 /// Runs the queries one after the other; each gets what the ones before it left of `within`.
 pub(super) async fn snapshot_rows(
