@@ -3,8 +3,9 @@
 //! An idle system serves the first item at once; a busy one makes large batches by itself.
 
 use std::future::Future;
+use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::Engine;
 use crate::store::StoreError;
@@ -51,20 +52,26 @@ pub(super) trait Process<I, O>: Clone + Send + 'static {
 
 impl<I: Clone + Send + Sync + 'static, O: Send + 'static> Inbox<I, O> {
     /// Starts to work. Ends when the last [`Batcher`] is gone.
-    pub(super) fn spawn(mut self, engine: Engine, process: impl Process<I, O> + Sync) {
-        // a weak hold, so that the engine can end: the batcher lives inside of it
-        let engine = std::sync::Arc::downgrade(&engine.parts);
-        tokio::spawn(async move {
-            let mut batch = Vec::new();
-            while self.items.recv_many(&mut batch, self.most).await > 0 {
-                let Some(parts) = engine.upgrade() else { return };
-                let engine = Engine { parts };
-                let (items, answers): (Vec<I>, Vec<_>) = batch.drain(..).unzip();
-                for (answer, out) in answers.into_iter().zip(divide(&engine, &process, items).await) {
-                    let _ = answer.send(out);
+    ///
+    /// With more than one lane a batch is loaded while the one before it commits; locks put them in order.
+    pub(super) fn spawn(self, engine: &Engine, lanes: usize, process: impl Process<I, O> + Sync) {
+        let inbox = Arc::new(Mutex::new(self.items));
+        for _ in 0..lanes {
+            // a weak hold, so that the engine can end: the batcher lives inside of it
+            let engine = Arc::downgrade(&engine.parts);
+            let (inbox, process, most) = (inbox.clone(), process.clone(), self.most);
+            tokio::spawn(async move {
+                let mut batch = Vec::new();
+                while inbox.lock().await.recv_many(&mut batch, most).await > 0 {
+                    let Some(parts) = engine.upgrade() else { return };
+                    let engine = Engine { parts };
+                    let (items, answers): (Vec<I>, Vec<_>) = batch.drain(..).unzip();
+                    for (answer, out) in answers.into_iter().zip(divide(&engine, &process, items).await) {
+                        let _ = answer.send(out);
+                    }
                 }
-            }
-        });
+            });
+        }
     }
 }
 
