@@ -117,9 +117,9 @@ impl Engine {
                 attention: tokio::sync::Notify::new(),
             }),
         };
-        submit_inbox.spawn(&engine, 1, submit::submit_batch);
-        settle_inbox.spawn(&engine, 2, settle::settle_batch);
-        reserve_inbox.spawn(&engine, 1, reserve::reserve_batch);
+        submit_inbox.spawn(&engine, 1, submit::SubmitBatch);
+        settle_inbox.spawn(&engine, 2, settle::SettleBatch);
+        reserve_inbox.spawn(&engine, 1, reserve::ReserveBatch);
         engine
     }
 

@@ -29,9 +29,6 @@ impl Engine {
 #[derive(Clone)]
 pub(super) struct ReserveBatch;
 
-#[allow(non_upper_case_globals, reason = "reads as the function that the batcher runs")]
-pub(super) const reserve_batch: ReserveBatch = ReserveBatch;
-
 impl Process<Reserve, Reserved> for ReserveBatch {
     async fn process(&self, engine: &Engine, items: Vec<Reserve>) -> Result<Vec<Reserved>, StoreError> {
         let want = Want {

@@ -79,9 +79,6 @@ impl Engine {
 #[derive(Clone)]
 pub(super) struct SettleBatch;
 
-#[allow(non_upper_case_globals, reason = "reads as the function that the batcher runs")]
-pub(super) const settle_batch: SettleBatch = SettleBatch;
-
 impl Process<Settle, Result<Settled, SettleError>> for SettleBatch {
     async fn process(
         &self,

@@ -83,9 +83,6 @@ fn recognise(mission: &MissionView, submission: &Submission) -> Result<Submitted
 #[derive(Clone)]
 pub(super) struct SubmitBatch;
 
-#[allow(non_upper_case_globals, reason = "reads as the function that the batcher runs")]
-pub(super) const submit_batch: SubmitBatch = SubmitBatch;
-
 impl Process<Submit, Result<Submitted, SubmitError>> for SubmitBatch {
     async fn process(
         &self,
