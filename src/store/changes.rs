@@ -1,73 +1,109 @@
-//! What a decision changed, as JSON arrays by table, ready for the statements of `schema`.
+//! What a decision changed, by table, ready for the statements of `schema`.
 
 use bursar_domain::working_set::{Rows, WorkingSet};
 use serde::Serialize;
 
 use super::StoreError;
-use super::schema::{ATTEMPTS, CALLS, Dialect, EVENTS, GRANTS, HOLDS, MISSIONS, OPS, RUNS, TASKS, Table, WALLETS};
+use super::columns::Columns;
+use super::schema::{
+    ATTEMPTS, CALLS, Dialect, EVENTS, GRANTS, HOLDS, Kind, MISSIONS, OPS, RUNS, TASKS, Table, WALLETS,
+};
 
 /// One statement to run: rows to insert into or to update in one table.
 #[derive(Debug)]
 pub(super) struct Write {
     table: &'static Table,
     is_insert: bool,
-    /// The rows, a JSON array.
-    pub(super) rows: String,
+    /// The rows.
+    pub(super) rows: Sent,
     /// How many.
     pub(super) count: usize,
 }
 
+/// Rows as an engine takes them.
+#[derive(Debug)]
+pub(super) enum Sent {
+    /// For SQLite: a JSON array of objects.
+    Json(String),
+    /// For Postgres: one array for each column.
+    Columns(Columns),
+}
+
 impl Write {
-    /// The statement, with the rows in the given parameter.
-    pub(super) fn sql(&self, dialect: Dialect, parameter: usize) -> String {
+    /// The statement, with the rows from the given parameter on.
+    pub(super) fn sql(&self, parameter: usize) -> String {
+        let dialect = match self.rows {
+            Sent::Json(_) => Dialect::Sqlite,
+            Sent::Columns(_) => Dialect::Postgres,
+        };
         if self.is_insert { self.table.insert(dialect, parameter) } else { self.table.update(dialect, parameter) }
     }
 }
 
 /// Everything that must be written, parents before children.
-pub(super) fn writes(set: &WorkingSet) -> Result<Vec<Write>, StoreError> {
-    let mut writes = Vec::new();
-    both(&mut writes, &WALLETS, &set.wallets)?;
-    both(&mut writes, &GRANTS, &set.grants)?;
-    both(&mut writes, &MISSIONS, &set.missions)?;
-    both(&mut writes, &RUNS, &set.runs)?;
-    both(&mut writes, &TASKS, &set.tasks)?;
-    both(&mut writes, &HOLDS, &set.holds)?;
-    both(&mut writes, &CALLS, &set.calls)?;
-    push(&mut writes, &OPS, true, set.ops.iter())?;
-    push(&mut writes, &EVENTS, true, set.events.iter())?;
-    push(&mut writes, &ATTEMPTS, true, set.attempts.iter())?;
-    Ok(writes)
+pub(super) fn writes(set: &WorkingSet, dialect: Dialect) -> Result<Vec<Write>, StoreError> {
+    let mut writes = Writes { dialect, all: Vec::new() };
+    writes.both(&WALLETS, &set.wallets)?;
+    writes.both(&GRANTS, &set.grants)?;
+    writes.both(&MISSIONS, &set.missions)?;
+    writes.both(&RUNS, &set.runs)?;
+    writes.both(&TASKS, &set.tasks)?;
+    writes.both(&HOLDS, &set.holds)?;
+    writes.both(&CALLS, &set.calls)?;
+    writes.push(&OPS, true, set.ops.iter())?;
+    writes.push(&EVENTS, true, set.events.iter())?;
+    writes.push(&ATTEMPTS, true, set.attempts.iter())?;
+    Ok(writes.all)
 }
 
-fn both<K: Ord + Copy, V: Serialize>(
-    writes: &mut Vec<Write>,
-    table: &'static Table,
-    rows: &Rows<K, V>,
-) -> Result<(), StoreError> {
-    push(writes, table, true, rows.added())?;
-    push(writes, table, false, rows.changed())
+struct Writes {
+    dialect: Dialect,
+    all: Vec<Write>,
 }
 
-fn push<'a, V: Serialize + 'a>(
-    writes: &mut Vec<Write>,
-    table: &'static Table,
-    is_insert: bool,
-    rows: impl Iterator<Item = &'a V>,
-) -> Result<(), StoreError> {
-    let rows: Vec<&V> = rows.collect();
-    if rows.is_empty() {
-        return Ok(());
+impl Writes {
+    fn both<K: Ord + Copy, V: Serialize>(
+        &mut self,
+        table: &'static Table,
+        rows: &Rows<K, V>,
+    ) -> Result<(), StoreError> {
+        self.push(table, true, rows.added())?;
+        self.push(table, false, rows.changed())
     }
-    let text = serde_json::to_string(&rows).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-    if has_nul(&text) {
-        return Err(StoreError::Refused(format!(
-            "a NUL character (U+0000) in a row of {} can't be stored",
-            table.name
-        )));
+
+    fn push<'a, V: Serialize + 'a>(
+        &mut self,
+        table: &'static Table,
+        is_insert: bool,
+        rows: impl Iterator<Item = &'a V>,
+    ) -> Result<(), StoreError> {
+        let rows: Vec<&V> = rows.collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let corrupt = |error: serde_json::Error| StoreError::Corrupt(format!("{}: {error}", table.name));
+        let (sent, has_nul) = match self.dialect {
+            Dialect::Sqlite => {
+                let text = serde_json::to_string(&rows).map_err(corrupt)?;
+                let has_nul = has_nul(&text);
+                (Sent::Json(text), has_nul)
+            }
+            Dialect::Postgres => {
+                let columns = Columns::of(table.written(is_insert), rows.iter().copied()).map_err(corrupt)?;
+                let has_nul =
+                    columns.any_text(Kind::Text, |text| text.contains('\0')) || columns.any_text(Kind::Json, has_nul);
+                (Sent::Columns(columns), has_nul)
+            }
+        };
+        if has_nul {
+            return Err(StoreError::Refused(format!(
+                "a NUL character (U+0000) in a row of {} can't be stored",
+                table.name
+            )));
+        }
+        self.all.push(Write { table, is_insert, rows: sent, count: rows.len() });
+        Ok(())
     }
-    writes.push(Write { table, is_insert, rows: text, count: rows.len() });
-    Ok(())
 }
 
 /// Whether a text in the JSON holds U+0000. Postgres can't store it; what one engine refuses, both refuse.

@@ -7,6 +7,7 @@
 mod batch;
 mod catalog;
 mod changes;
+mod columns;
 mod error;
 mod leases;
 pub mod postgres;

@@ -1,8 +1,8 @@
 //! The tables that a working set is loaded from and written to, as data, and the statements made from it.
 //!
-//! A row travels as one JSON object whose keys are the column names, so that both engines share one
-//! description: Postgres takes it apart with `json_populate_recordset`, SQLite with `json_each`. Reads that
-//! only show things are in `read/`.
+//! A row comes out of a store as one JSON object whose keys are the column names. It goes in as such an object to
+//! SQLite, which takes it apart with `json_each`, and by columns to Postgres, which takes `unnest`. Reads that only
+//! show things are in `read/`.
 
 use std::fmt::Write as _;
 
@@ -17,6 +17,17 @@ pub enum Kind {
     Bool,
     /// A JSON document.
     Json,
+}
+
+impl Kind {
+    /// The type of an array that carries such values to Postgres, the widest of the kind.
+    fn array(self) -> &'static str {
+        match self {
+            Self::Text | Self::Json => "text[]",
+            Self::Int => "bigint[]",
+            Self::Bool => "boolean[]",
+        }
+    }
 }
 
 /// When a column is written and read.
@@ -143,12 +154,12 @@ pub const JSON_COLUMNS: &[&str] = &[
 pub const BOOL_COLUMNS: &[&str] =
     &["priced", "frozen", "expired", "billable", "estimated", "draining", "active", "simulated"];
 
-/// How an engine takes a JSON array of rows apart.
+/// How an engine takes many rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// `json_populate_recordset`.
+    /// `unnest` of one array for each column.
     Postgres,
-    /// `json_each`.
+    /// `json_each` of a JSON array of objects.
     Sqlite,
 }
 
@@ -157,29 +168,50 @@ impl Table {
         self.columns.iter().filter(|column| wanted(column)).map(|column| column.name).collect()
     }
 
-    /// `(select … from <parameter>)`: the rows of a JSON array parameter as a relation with this table's columns.
-    fn relation(&self, dialect: Dialect, parameter: usize) -> String {
+    /// The columns that a statement writes, the key first.
+    pub fn written(&self, is_insert: bool) -> Vec<&'static Column> {
+        let is_written = |(index, column): &(usize, &Column)| {
+            is_insert || *index == 0 || !matches!(column.mode, Mode::Once | Mode::OnceUnread)
+        };
+        self.columns.iter().enumerate().filter(is_written).map(|(_, column)| column).collect()
+    }
+
+    /// `(select … from <parameters>)`: rows as a relation with these columns. Postgres takes one array for each
+    /// column, from the given parameter on; SQLite takes one JSON array of objects.
+    fn relation(columns: &[&Column], dialect: Dialect, parameter: usize) -> String {
+        let list = |text: &dyn Fn((usize, &Column)) -> String| {
+            columns.iter().enumerate().map(|(index, column)| text((index, column))).collect::<Vec<_>>().join(", ")
+        };
         match dialect {
-            Dialect::Postgres => format!("json_populate_recordset(null::{}, ${parameter}::json)", self.name),
+            Dialect::Postgres => {
+                let names = list(&|(_, column)| column.name.to_owned());
+                let arrays =
+                    list(&|(index, column)| format!("${}::{}", parameter.saturating_add(index), column.kind.array()));
+                let typed = list(&|(_, column)| match column.kind {
+                    Kind::Json => format!("{0}::json as {0}", column.name),
+                    Kind::Text | Kind::Int | Kind::Bool => column.name.to_owned(),
+                });
+                format!("(select {typed} from unnest({arrays}) as sent ({names}))")
+            }
             Dialect::Sqlite => {
-                let column = |column: &Column| match column.kind {
+                let values = list(&|(_, column)| match column.kind {
                     // `->` keeps a document as it is; `->>` would take the quotes off a text and make a number of true
                     Kind::Json => format!("nullif(value -> '$.{0}', 'null') as {0}", column.name),
                     Kind::Text | Kind::Int | Kind::Bool => format!("value ->> '$.{0}' as {0}", column.name),
-                };
-                let columns: Vec<String> = self.columns.iter().map(column).collect();
-                format!("(select {} from json_each(${parameter}))", columns.join(", "))
+                });
+                format!("(select {values} from json_each(${parameter}))")
             }
         }
     }
 
-    /// The statement that inserts the rows of a JSON array parameter.
+    /// The statement that inserts rows, sent from the given parameter on.
     pub fn insert(&self, dialect: Dialect, parameter: usize) -> String {
         let columns = self.names(|_| true).join(", ");
-        format!("insert into {} ({columns}) select {columns} from {}", self.name, self.relation(dialect, parameter))
+        let rows = Self::relation(&self.written(true), dialect, parameter);
+        format!("insert into {} ({columns}) select {columns} from {rows} as sent", self.name)
     }
 
-    /// The statement that updates the rows of a JSON array parameter by their key.
+    /// The statement that updates rows by their key, sent from the given parameter on.
     pub fn update(&self, dialect: Dialect, parameter: usize) -> String {
         let mut sets = String::new();
         for column in self.columns {
@@ -194,11 +226,8 @@ impl Table {
             };
         }
         let key = self.columns.first().map_or("id", |column| column.name);
-        format!(
-            "update {0} set {sets} from {1} as changed where {0}.{key} = changed.{key}",
-            self.name,
-            self.relation(dialect, parameter)
-        )
+        let rows = Self::relation(&self.written(false), dialect, parameter);
+        format!("update {0} set {sets} from {rows} as changed where {0}.{key} = changed.{key}", self.name)
     }
 
     /// The list of columns that a working set loads; payloads are null unless `payloads`.

@@ -54,7 +54,7 @@ pub struct Bench {
     #[arg(long)]
     missions: Option<usize>,
     /// Slots of the pool.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 512)]
     slots: usize,
     /// Repetitions; medians are shown.
     #[arg(long, default_value_t = 3)]

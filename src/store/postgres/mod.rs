@@ -1,4 +1,4 @@
-//! The production engine: Postgres 15 or newer, set-based statements, four round trips per transaction.
+//! The production engine: Postgres 15 or newer, set-based statements, at most five round trips per transaction.
 
 mod leases;
 mod snapshot;

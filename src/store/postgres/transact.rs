@@ -1,19 +1,22 @@
-//! One transaction: begin and lock the missions, load everything, decide, write everything, commit.
+//! One transaction: begin and lock the missions, load the work, load the money, decide, write everything, commit.
 //!
-//! Four round trips. The missions are locked in the statement that begins, so that the snapshot of the second
+//! Five round trips. The missions are locked in the statement that begins, so that the snapshot of the second
 //! one sees all that earlier holders of these missions committed: whoever changes a task, a hold or a run holds
 //! its mission. Tasks (claims and heartbeats touch them without the mission), grants and wallets (shared between
-//! missions) are locked by the load itself, in this order and each by ascending id.
+//! missions) are locked by the loads, in this order and each by ascending id. The money comes last and alone:
+//! from there to the commit all transactions of one wallet stand in line.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use bursar_domain::working_set::WorkingSet;
 use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, Connection, Postgres, Row};
+use sqlx::postgres::PgArguments;
+use sqlx::{AssertSqlSafe, Connection, Postgres, Row, Transaction};
 
 use super::PostgresStore;
-use crate::store::changes::{Write, load_row, writes};
+use crate::store::changes::{Sent, Write, load_row, writes};
+use crate::store::columns::Values;
 use crate::store::error::asks_to_retry;
 use crate::store::schema::{CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, TASKS, WALLETS};
 use crate::store::{Decide, Journals, StoreError, Want};
@@ -21,12 +24,12 @@ use crate::store::{Decide, Journals, StoreError, Want};
 /// How often a transaction is run again when the database asks for it.
 const MAX_TRIES: u32 = 12;
 
-/// Loads all kinds of rows in one statement, one JSON text per row. The scalar counts force the order of the
-/// locks: Postgres evaluates them (and so the relation they count) before it reads the next relation.
-fn load_sql(journals: Journals) -> String {
+/// Loads the work, one JSON text per row: everything that the locks on the missions protect, and the tasks with
+/// locks of their own. Nothing of it waits for, or is done under, the locks on the money. The scalar counts force
+/// the order of evaluation: Postgres counts a relation before it reads the next one.
+fn work_sql(journals: Journals) -> String {
     let (missions, runs, tasks) = (MISSIONS.loaded(false), RUNS.loaded(false), TASKS.loaded(false));
-    let (holds, grants, wallets) = (HOLDS.loaded(false), GRANTS.loaded(false), WALLETS.loaded(false));
-    let (calls, ops) = (CALLS.loaded(journals == Journals::Open), OPS.loaded(false));
+    let (holds, calls) = (HOLDS.loaded(false), CALLS.loaded(journals == Journals::Open));
     format!(
         "with wanted as materialized (
            select id, mission_id from tasks where id = any($1)
@@ -43,54 +46,54 @@ fn load_sql(journals: Journals) -> String {
          t as materialized (
            select {tasks} from tasks where id in (select id from wanted) order by id for update
          ),
-         h as materialized (
+         h as (
            select {holds} from holds
            where (select count(*) from t) >= 0
              and id in (select hold_id from t union select fee_hold_id from r)
-         ),
-         purses as materialized (select unnest($5::text[]) as id union select wallet_id from m),
-         g as materialized (
-           select {grants} from grants
-           where (select count(*) from h) >= 0
-             and id in (
-               select id from grants where wallet_id in (select id from purses) and remaining_ucr > 0
-               union
-               select unnest($9::text[])
-               union
-               select slice.value ->> 'grant' from h, json_array_elements(h.slices) slice (value)
-             )
-           order by id for update
-         ),
-         w as materialized (
-           select {wallets} from wallets
-           where (select count(*) from g) >= 0 and id in (select id from purses)
-           order by id for update
          ),
          c as (
            select {calls} from usage_calls
            where id in (
              select id from usage_calls where task_id in (select id from t) and state in ('sent', 'done')
              union
-             select unnest($6::text[])
+             select unnest($5::text[])
            )
-         ),
-         o as (
-           select {ops} from ops
-           where (wallet_id, key) in (select k.wallet_id, k.key from unnest($7::text[], $8::text[]) as k (wallet_id, key))
          )
-         select 'wallets', row_to_json(w)::text from w
-         union all select 'grants', row_to_json(g)::text from g
-         union all select 'missions', row_to_json(m)::text from m
+         select 'missions', row_to_json(m)::text from m
          union all select 'runs', row_to_json(r)::text from r
          union all select 'tasks', row_to_json(t)::text from t
          union all select 'holds', row_to_json(h)::text from h
-         union all select 'usage_calls', row_to_json(c)::text from c
+         union all select 'usage_calls', row_to_json(c)::text from c"
+    )
+}
+
+/// Loads the money: grants, then wallets, both locked until the end; and operations under known keys.
+fn money_sql() -> String {
+    let (grants, wallets, ops) = (GRANTS.loaded(false), WALLETS.loaded(false), OPS.loaded(false));
+    format!(
+        "with g as materialized (
+           select {grants} from grants
+           where id in (select id from grants where wallet_id = any($1) and remaining_ucr > 0 union select unnest($2::text[]))
+           order by id for update
+         ),
+         w as materialized (
+           select {wallets} from wallets
+           where (select count(*) from g) >= 0 and id = any($1)
+           order by id for update
+         ),
+         o as (
+           select {ops} from ops
+           where (wallet_id, key) in (select k.wallet_id, k.key from unnest($3::text[], $4::text[]) as k (wallet_id, key))
+         )
+         select 'wallets', row_to_json(w)::text from w
+         union all select 'grants', row_to_json(g)::text from g
          union all select 'ops', row_to_json(o)::text from o"
     )
 }
 
-static LOAD: LazyLock<String> = LazyLock::new(|| load_sql(Journals::Closed));
-static LOAD_WITH_JOURNALS: LazyLock<String> = LazyLock::new(|| load_sql(Journals::Open));
+static WORK: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Closed));
+static WORK_WITH_JOURNALS: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Open));
+static MONEY: LazyLock<String> = LazyLock::new(money_sql);
 
 /// `begin`, with the locks on the missions in the same message. Ids are base32 and need no quoting.
 fn begin_sql(want: &Want) -> String {
@@ -115,12 +118,20 @@ fn texts<T: ToString>(ids: &[T]) -> Vec<String> {
 
 /// All writes in one statement: data-modifying CTEs, each executed once and to its end.
 fn apply_sql(writes: &[Write]) -> String {
-    let parts: Vec<String> = writes
-        .iter()
-        .enumerate()
-        .map(|(index, write)| format!("w{index} as ({})", write.sql(Dialect::Postgres, index.saturating_add(1))))
-        .collect();
+    let mut parameter = 1_usize;
+    let mut parts = Vec::with_capacity(writes.len());
+    for (index, write) in writes.iter().enumerate() {
+        parts.push(format!("w{index} as ({})", write.sql(parameter)));
+        parameter = parameter.saturating_add(arrays(write).len());
+    }
     format!("with {} select 1", parts.join(",\n"))
+}
+
+fn arrays(write: &Write) -> &[Values] {
+    match &write.rows {
+        Sent::Columns(columns) => &columns.values,
+        Sent::Json(_) => &[],
+    }
 }
 
 pub(super) async fn transact(store: &PostgresStore, want: &Want, decide: &mut Decide<'_>) -> Result<(), StoreError> {
@@ -170,48 +181,89 @@ impl Drop for Beginning {
     }
 }
 
+async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut WorkingSet) -> Result<(), Failed> {
+    let sql = if want.journals == Journals::Open { &WORK_WITH_JOURNALS } else { &WORK };
+    let (runs, indexes): (Vec<String>, Vec<i32>) =
+        want.nodes.iter().map(|(run, index)| (run.to_string(), *index)).unzip();
+    let query = sqlx::query(sql.as_str())
+        .bind(texts(&want.tasks))
+        .bind(runs)
+        .bind(indexes)
+        .bind(texts(&want.missions))
+        .bind(texts(&want.calls));
+    load(tx, query, set).await
+}
+
+/// The wallets that are wanted and those of the loaded missions, with every grant that has something left or that a
+/// loaded hold drew from.
+async fn load_money(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut WorkingSet) -> Result<(), Failed> {
+    let purses: BTreeSet<String> = set
+        .missions
+        .iter()
+        .map(|mission| mission.wallet_id)
+        .chain(want.wallets.iter().copied())
+        .map(|id| id.to_string())
+        .collect();
+    let origins: BTreeSet<String> = set
+        .holds
+        .iter()
+        .flat_map(|hold| hold.slices.iter().map(|slice| slice.grant))
+        .chain(want.grants.iter().copied())
+        .map(|id| id.to_string())
+        .collect();
+    let (op_wallets, op_keys): (Vec<String>, Vec<String>) =
+        want.op_keys.iter().map(|(wallet, key)| (wallet.to_string(), key.clone())).unzip();
+    let query = sqlx::query(MONEY.as_str())
+        .bind(Vec::from_iter(purses))
+        .bind(Vec::from_iter(origins))
+        .bind(op_wallets)
+        .bind(op_keys);
+    load(tx, query, set).await
+}
+
+async fn load(
+    tx: &mut Transaction<'_, Postgres>,
+    query: sqlx::query::Query<'_, Postgres, PgArguments>,
+    set: &mut WorkingSet,
+) -> Result<(), Failed> {
+    for row in query.fetch_all(&mut **tx).await? {
+        let (table, body): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        load_row(set, table, body)?;
+    }
+    Ok(())
+}
+
 /// A crash before the commit leaves nothing behind; a crash after it leaves everything, and the caller, who never
 /// heard of it, may repeat the call: settles, submits and grants recognise themselves.
 async fn attempt(store: &PostgresStore, want: &Want, decide: &mut Decide<'_>) -> Result<(), Failed> {
     let mut beginning = Beginning { connection: store.pool.acquire().await?, has_begun: false };
     let mut tx = beginning.connection.begin_with(AssertSqlSafe(begin_sql(want))).await?;
     beginning.has_begun = true;
-    let sql = if want.journals == Journals::Open { &LOAD_WITH_JOURNALS } else { &LOAD };
-    let (runs, indexes): (Vec<String>, Vec<i32>) =
-        want.nodes.iter().map(|(run, index)| (run.to_string(), *index)).unzip();
-    let (op_wallets, op_keys): (Vec<String>, Vec<String>) =
-        want.op_keys.iter().map(|(wallet, key)| (wallet.to_string(), key.clone())).unzip();
-    let rows = sqlx::query(sql.as_str())
-        .bind(texts(&want.tasks))
-        .bind(runs)
-        .bind(indexes)
-        .bind(texts(&want.missions))
-        .bind(texts(&want.wallets))
-        .bind(texts(&want.calls))
-        .bind(op_wallets)
-        .bind(op_keys)
-        .bind(texts(&want.grants))
-        .fetch_all(&mut *tx)
-        .await?;
     let mut set = WorkingSet::default();
-    for row in rows {
-        let (table, body): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
-        load_row(&mut set, table, body)?;
+    let mut trips = 3;
+    if !(want.tasks.is_empty() && want.nodes.is_empty() && want.missions.is_empty() && want.calls.is_empty()) {
+        load_work(&mut tx, want, &mut set).await?;
+        trips += 1;
     }
+    load_money(&mut tx, want, &mut set).await?;
     decide(&mut set);
-    let writes = writes(&set)?;
+    let writes = writes(&set, Dialect::Postgres)?;
     if writes.is_empty() {
         tx.rollback().await?;
-        store.count(0, 3);
+        store.count(0, trips);
         return Ok(());
     }
     let sql = apply_sql(&writes);
     let mut query = sqlx::query(AssertSqlSafe(sql));
-    for write in &writes {
-        query = query.bind(write.rows.clone());
+    for values in writes.iter().flat_map(arrays) {
+        query = match values {
+            Values::Texts(values) => query.bind(values),
+            Values::Ints(values) => query.bind(values),
+            Values::Bools(values) => query.bind(values),
+        };
     }
     query.execute(&mut *tx).await?;
     tx.commit().await?;
-    store.count(1, 4);
+    store.count(1, trips.saturating_add(1));
     Ok(())
 }

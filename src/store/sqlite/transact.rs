@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::SqliteStore;
-use crate::store::changes::{load_row, writes};
+use crate::store::changes::{Sent, load_row, writes};
 use crate::store::schema::{CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, TASKS, WALLETS};
 use crate::store::want::json_list;
 use crate::store::{Decide, Journals, StoreError, Want};
@@ -61,17 +61,15 @@ pub(super) async fn transact(store: &SqliteStore, want: &Want, decide: &mut Deci
     let mut set = WorkingSet::default();
     load(&mut tx, want, &mut set).await?;
     decide(&mut set);
-    let writes = writes(&set)?;
+    let writes = writes(&set, Dialect::Sqlite)?;
     if writes.is_empty() {
         tx.rollback().await?;
         store.count(0, 3);
         return Ok(());
     }
     for write in &writes {
-        let done = sqlx::query(AssertSqlSafe(write.sql(Dialect::Sqlite, 1)))
-            .bind(write.rows.clone())
-            .execute(&mut *tx)
-            .await?;
+        let Sent::Json(rows) = &write.rows else { continue };
+        let done = sqlx::query(AssertSqlSafe(write.sql(1))).bind(rows.clone()).execute(&mut *tx).await?;
         if done.rows_affected() != write.count as u64 {
             return Err(StoreError::Corrupt(format!("wrote {} rows of {}", done.rows_affected(), write.count)));
         }
