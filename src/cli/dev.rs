@@ -195,6 +195,7 @@ async fn first_credits(engine: &Engine, wallet: WalletId) -> anyhow::Result<()> 
         amount: Ucr::from_credits(1_000),
         expires_at: None,
         reason: Some("credits to try it out".to_owned()),
+        cost_basis_uusd: None,
         actor: Some("bursar dev".to_owned()),
         reference: "dev-first-credits".to_owned(),
     };

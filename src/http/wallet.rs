@@ -362,6 +362,7 @@ async fn request(site: &Site, caller: &Caller, body: GiveCredits, reference: Str
         amount,
         expires_at,
         reason: body.reason,
+        cost_basis_uusd: None,
         actor: Some(caller.key_id.to_string()),
         reference,
     })

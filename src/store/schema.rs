@@ -80,7 +80,7 @@ table!(MISSIONS, "missions",
     input Json OnceUnread, metadata Json OnceUnread, idempotency_key Text OnceUnread, request_hash Text Once,
     priority Int Always, budget_ucr Int Always, on_exhausted Text Always, last_seq Int Always,
     tasks_total Int Always, tasks_done Int Always, held_ucr Int Always, spent_ucr Int Always,
-    created_at Int Once, updated_at Int Always);
+    created_at Int Once, updated_at Int Always, tags Json OnceUnread);
 
 table!(RUNS, "runs",
     id Text Once, tenant_id Text Once, mission_id Text Once, workflow_id Text Once, price_book_id Text Once,
@@ -107,23 +107,26 @@ table!(EVENTS, "events",
 
 table!(WALLETS, "wallets",
     id Text Once, tenant_id Text Once, available_ucr Int Always, held_ucr Int Always, debt_ucr Int Always,
-    frozen Bool Always, created_at Int Once);
+    frozen Bool Always, created_at Int Once, overrun Text Always, charge_failed Text Always,
+    day_limit_ucr Int Always, month_limit_ucr Int Always, mission_limit_ucr Int Always, day Int Always,
+    day_spent_ucr Int Always, month Int Always, month_spent_ucr Int Always, queue_from Int Always);
 
 table!(GRANTS, "grants",
     id Text Once, wallet_id Text Once, tenant_id Text Once, kind Text Once, priority Int Once,
     amount_ucr Int Once, remaining_ucr Int Always, expires_at Int Once, expired Bool Always,
-    reason Text Once, created_at Int Once);
+    reason Text Once, created_at Int Once, cost_basis_uusd Int Once);
 
 table!(HOLDS, "holds",
     id Text Once, wallet_id Text Once, tenant_id Text Once, owner_kind Text Once, owner_id Text Once,
     mission_id Text Once, state Text Always, amount_ucr Int Always, reserved_ucr Int Always,
     used_ucr Int Always, captured_ucr Int Always, returned_ucr Int Always, slices Json Always,
-    resizes Int Always, created_at Int Once, closed_at Int Always);
+    resizes Int Always, created_at Int Once, closed_at Int Always, expires_at Int Once, refunded_ucr Int Always,
+    overrun_ucr Int Always);
 
 table!(OPS, "ops",
     id Text Once, wallet_id Text Once, tenant_id Text Once, kind Text Once, key Text Once,
     request_hash Text Once, legs Json Once, mission_id Text Once, task_id Text Once, actor Text Once,
-    available_after_ucr Int Once, created_at Int Once);
+    available_after_ucr Int Once, created_at Int Once, reason Text Once);
 
 table!(CALLS, "usage_calls",
     id Text Once, tenant_id Text Once, mission_id Text Once, run_id Text Once, task_id Text Once,
@@ -136,6 +139,7 @@ table!(CALLS, "usage_calls",
 pub const JSON_COLUMNS: &[&str] = &[
     "input",
     "metadata",
+    "tags",
     "error",
     "output",
     "usage",

@@ -120,6 +120,7 @@ impl Site {
             amount: Ucr::from_credits(1_000),
             expires_at: None,
             reason: None,
+            cost_basis_uusd: None,
             actor: None,
             reference: name.to_owned(),
         };
@@ -156,6 +157,7 @@ impl Site {
             price_book_id,
             input,
             metadata: None,
+            tags: Vec::new(),
             idempotency_key: None,
             request_hash: String::new(),
             priority: 0,

@@ -113,6 +113,7 @@ async fn a_used_up_grant_expires_once(world: World) {
         amount: Ucr::from_credits(3),
         expires_at: Some(now.plus_ms(700)),
         reason: None,
+        cost_basis_uusd: None,
         actor: None,
         reference: "gift".to_owned(),
     };

@@ -130,6 +130,7 @@ async fn tenant(engine: &Engine, name: &str, role: Role) -> Tenant {
         amount: Ucr::from_credits(CREDITS),
         expires_at: None,
         reason: None,
+        cost_basis_uusd: None,
         actor: None,
         reference: "start".to_owned(),
     };

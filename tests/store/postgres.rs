@@ -143,7 +143,7 @@ async fn a_transaction_that_must_be_repeated_happens_once() {
 /// Counted on the wire. Statements are prepared when a connection meets them first, so that the first of their kind
 /// takes longer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_takes_four_round_trips_on_the_wire() {
+async fn a_transaction_takes_at_most_five_round_trips_on_the_wire() {
     let mut hand = Hand::new(Storage::Postgres).await;
     let proxy = CountingProxy::before(&hand.place.url()).await;
     hand.store.close().await;
@@ -167,8 +167,8 @@ async fn a_transaction_takes_four_round_trips_on_the_wire() {
         hand.decide(&of(mission), |_| {}).await.unwrap();
         let looked = proxy.round_trips();
         trips = [submitted - start, has_claimed - submitted, beaten - has_claimed, settled - beaten, looked - settled];
-        assert_eq!(believed, 4, "the counters say what the wire says");
+        assert_eq!(believed, 5, "the counters say what the wire says");
     }
     // after a while everything was prepared
-    assert_eq!(trips, [4, 1, 1, 4, 3], "submit, claim, heartbeat, settle, a look that changes nothing");
+    assert_eq!(trips, [4, 1, 1, 5, 4], "submit, claim, heartbeat, settle, a look that changes nothing");
 }

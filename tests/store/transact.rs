@@ -267,6 +267,7 @@ async fn a_second_operation_under_a_key_is_a_conflict(mut hand: Hand) {
             actor: None,
             available_after_ucr: Ucr::ZERO,
             created_at: now,
+            reason: None,
         };
         hand.decide(&Want::default(), |turn| turn.set.ops.push(op.clone())).await
     };

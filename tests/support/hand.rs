@@ -158,6 +158,7 @@ impl Hand {
             amount,
             expires_at,
             reason: Some("for tests".to_owned()),
+            cost_basis_uusd: None,
             actor: None,
             reference: id.to_string(),
         }
@@ -174,6 +175,7 @@ impl Hand {
             price_book_id: self.prices,
             input: json!({}),
             metadata: None,
+            tags: Vec::new(),
             idempotency_key: None,
             request_hash: "hash".to_owned(),
             priority: 0,

@@ -194,6 +194,7 @@ impl World {
             amount: Ucr::from_credits(credits),
             expires_at: None,
             reason: None,
+            cost_basis_uusd: None,
             actor: None,
             reference: id.to_string(),
         };
@@ -216,6 +217,7 @@ impl World {
             price_book_id: self.prices,
             input,
             metadata: None,
+            tags: Vec::new(),
             idempotency_key: None,
             request_hash: "hash".to_owned(),
             priority: 0,

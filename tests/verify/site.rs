@@ -123,6 +123,7 @@ impl Site {
             amount: Ucr::from_credits(credits),
             expires_at: lasts_ms.map(|ms| Timestamp::from_ms(self.engine.clock().now().ms() + ms)),
             reason: None,
+            cost_basis_uusd: None,
             actor: None,
             reference: bursar::clock::new_token(),
         };
@@ -153,6 +154,7 @@ impl Site {
             price_book_id,
             input: json!({"how": how}),
             metadata: None,
+            tags: Vec::new(),
             idempotency_key: None,
             request_hash: String::new(),
             priority: 0,

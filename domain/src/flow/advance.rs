@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::credits::Ucr;
 use crate::id::{MissionId, RunId, TaskId};
-use crate::ledger::{self, Charge, HoldRequest, LedgerRefusal, Overrun, Subject};
+use crate::ledger::{self, Charge, HoldRequest, LedgerRefusal, Subject};
 use crate::outcome::{ErrorClass, StepError};
 use crate::record::{HoldOwner, Run, Task};
 use crate::state::{RunState, TaskState, WaitCause};
@@ -113,6 +113,7 @@ pub(super) fn hold_more(turn: &mut Turn<'_>, id: TaskId, amount: Ucr) -> Result<
         number: task.holds.saturating_add(1),
         amount,
         subject: subject(&task),
+        expires_at: None,
     };
     let hold = ledger::hold(turn.set, &request, turn.now)?;
     if let Some(task) = turn.set.tasks.change(id) {
@@ -211,7 +212,7 @@ fn finish_run(turn: &mut Turn<'_>, id: RunId) -> Result<(), Refusal> {
         let subject = Subject { mission_id: Some(run.mission_id), task_id: None };
         if state == RunState::Succeeded {
             let charge = Charge::Fee(run.fee_ucr);
-            let settled = ledger::settle(turn.set, hold, op_id, charge, Overrun::Debt, subject, turn.now)?;
+            let settled = ledger::settle(turn.set, hold, op_id, charge, subject, turn.now)?;
             if let Some(mission) = turn.set.missions.change(run.mission_id) {
                 mission.spent_ucr = mission.spent_ucr.saturating_add(settled.charged());
             }

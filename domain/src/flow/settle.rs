@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::credits::Ucr;
 use crate::id::{CallId, RunId, TaskId, WorkerId};
-use crate::ledger::{self, Charge, Overrun};
+use crate::ledger::{self, Charge};
 use crate::limits;
 use crate::outcome::{ErrorClass, FinishedCall, Outcome, StepError};
 use crate::record::{Attempt, CallState, Task, UsageCall};
@@ -251,7 +251,7 @@ pub(super) fn charge(turn: &mut Turn<'_>, task: &Task, cost: Ucr) -> Result<Ucr,
     let Some(hold) = task.hold_id else { return Ok(Ucr::ZERO) };
     let held = turn.set.holds.get(hold).map(|row| row.amount_ucr).unwrap_or_default();
     let op_id = turn.id();
-    let settled = ledger::settle(turn.set, hold, op_id, Charge::Usage(cost), Overrun::Debt, subject(task), turn.now)?;
+    let settled = ledger::settle(turn.set, hold, op_id, Charge::Usage(cost), subject(task), turn.now)?;
     count_held(turn, task.mission_id, Ucr::ZERO, held);
     if let Some(mission) = turn.set.missions.change(task.mission_id) {
         mission.spent_ucr = mission.spent_ucr.saturating_add(settled.charged());

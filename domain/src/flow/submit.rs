@@ -33,6 +33,8 @@ pub struct Submission {
     pub input: Value,
     /// The client's own data.
     pub metadata: Option<Value>,
+    /// The client's own words by which usage is reported.
+    pub tags: Vec<String>,
     /// The client's idempotency key.
     pub idempotency_key: Option<String>,
     /// SHA-256 of the body.
@@ -151,6 +153,7 @@ fn add_mission_and_run(turn: &mut Turn<'_>, submission: &Submission, definition:
             spent_ucr: Ucr::ZERO,
             created_at: turn.now,
             updated_at: turn.now,
+            tags: Some(submission.tags.clone()).filter(|tags| !tags.is_empty()),
         },
     );
     turn.set.runs.add(
@@ -185,6 +188,7 @@ fn hold_fee(turn: &mut Turn<'_>, submission: &Submission, fee: Ucr) -> Result<()
         number: 1,
         amount: fee,
         subject: Subject { mission_id: Some(submission.mission_id), task_id: None },
+        expires_at: None,
     };
     let hold = ledger::hold(turn.set, &request, turn.now)?;
     if let Some(run) = turn.set.runs.change(submission.run_id) {

@@ -2,23 +2,13 @@
 
 use crate::credits::Ucr;
 use crate::id::{HoldId, OpId};
-use crate::record::{Account, HoldState, Leg, OpKind, Slice};
+use crate::record::{Account, HoldState, Leg, OpKind, Overrun, Slice};
 use crate::time::Timestamp;
 use crate::working_set::WorkingSet;
 
 use super::draw::{plan_draw, take, total};
 use super::hold::send_home;
 use super::{LedgerRefusal, Posting, Subject, post};
-
-/// What happens with a charge beyond the hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Overrun {
-    /// Take it from other grants in draw order, then owe it.
-    #[default]
-    Debt,
-    /// The platform pays it.
-    Absorb,
-}
 
 /// What is charged when a hold settles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +62,6 @@ pub fn settle(
     id: HoldId,
     op_id: OpId,
     charge: Charge,
-    policy: Overrun,
     subject: Subject,
     now: Timestamp,
 ) -> Result<Settled, LedgerRefusal> {
@@ -94,10 +83,7 @@ pub fn settle(
     }
     legs.extend(send_home(set, wallet_id, id, &home, now));
     let beyond = amount.minus_or_zero(captured_ucr);
-    let (overrun, debt) = match policy {
-        Overrun::Absorb => (Ucr::ZERO, Ucr::ZERO),
-        Overrun::Debt => charge_beyond(set, wallet_id, sink, beyond, &mut legs, now),
-    };
+    let (overrun, debt) = charge_beyond(set, wallet_id, sink, beyond, &mut legs, now);
     close(set, id, HoldState::Settled, captured_ucr, returned_ucr, now);
     let posting = Posting {
         id: op_id,
@@ -108,13 +94,14 @@ pub fn settle(
         legs,
         subject,
         actor: None,
+        reason: None,
         now,
     };
     post(set, posting);
     Ok(Settled { captured: captured_ucr, returned: returned_ucr, overrun, debt })
 }
 
-/// Takes what a hold did not cover from other grants, then as debt.
+/// Takes what a hold did not cover from other grants, then as debt; or not at all, as the wallet's policy says.
 fn charge_beyond(
     set: &mut WorkingSet,
     wallet_id: crate::id::WalletId,
@@ -123,7 +110,8 @@ fn charge_beyond(
     legs: &mut Vec<Leg>,
     now: Timestamp,
 ) -> (Ucr, Ucr) {
-    if !beyond.is_positive() {
+    let absorbs = set.wallets.get(wallet_id).is_some_and(|wallet| wallet.overrun == Overrun::Absorb);
+    if absorbs || !beyond.is_positive() {
         return (Ucr::ZERO, Ucr::ZERO);
     }
     let drawn = plan_draw(set, wallet_id, beyond, now);
@@ -163,6 +151,7 @@ pub fn release(
         legs,
         subject,
         actor: None,
+        reason: None,
         now,
     };
     post(set, posting);

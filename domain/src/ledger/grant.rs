@@ -2,7 +2,7 @@
 
 use crate::credits::Ucr;
 use crate::id::{GrantId, OpId, TenantId, WalletId};
-use crate::record::{Account, Grant, GrantKind, Leg, Op, OpKind, Wallet};
+use crate::record::{Account, ChargeFailed, Grant, GrantKind, Leg, Op, OpKind, Overrun, Wallet};
 use crate::time::Timestamp;
 use crate::working_set::WorkingSet;
 
@@ -27,6 +27,8 @@ pub struct GrantRequest {
     pub expires_at: Option<Timestamp>,
     /// Why.
     pub reason: Option<String>,
+    /// What was paid for all of it, in millionths of a USD.
+    pub cost_basis_uusd: Option<i64>,
     /// Who gives it.
     pub actor: Option<String>,
     /// The natural key without its prefix: the external reference, or the grant's own id.
@@ -55,6 +57,16 @@ pub fn open_wallet(set: &mut WorkingSet, id: WalletId, tenant_id: TenantId, now:
         debt_ucr: Ucr::ZERO,
         frozen: false,
         created_at: now,
+        overrun: Overrun::default(),
+        charge_failed: ChargeFailed::default(),
+        day_limit_ucr: None,
+        month_limit_ucr: None,
+        mission_limit_ucr: None,
+        day: 0,
+        day_spent_ucr: Ucr::ZERO,
+        month: 0,
+        month_spent_ucr: Ucr::ZERO,
+        queue_from: None,
     };
     set.wallets.add(id, wallet);
 }
@@ -92,6 +104,7 @@ pub fn grant(set: &mut WorkingSet, request: &GrantRequest, now: Timestamp) -> Re
         expired: false,
         reason: request.reason.clone(),
         created_at: now,
+        cost_basis_uusd: request.cost_basis_uusd,
     });
     if let Some(wallet) = set.wallets.change(request.wallet_id) {
         wallet.available_ucr = available;
@@ -109,6 +122,7 @@ pub fn grant(set: &mut WorkingSet, request: &GrantRequest, now: Timestamp) -> Re
         ],
         subject: Subject::default(),
         actor: request.actor.clone(),
+        reason: request.reason.clone(),
         now,
     };
     post(set, posting);
@@ -137,6 +151,7 @@ pub fn expire(set: &mut WorkingSet, id: GrantId, op_id: OpId, now: Timestamp) ->
             legs: vec![Leg(Account::Grant(id), Account::Breakage, rest)],
             subject: Subject::default(),
             actor: None,
+            reason: None,
             now,
         };
         post(set, posting);

@@ -28,6 +28,8 @@ pub struct HoldRequest {
     pub amount: Ucr,
     /// What it is for.
     pub subject: Subject,
+    /// When it gives itself back; only for calls from outside any mission.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Whether `amount` could be held now; refuses by name otherwise. Changes nothing.
@@ -91,6 +93,9 @@ pub fn hold(set: &mut WorkingSet, request: &HoldRequest, now: Timestamp) -> Resu
         resizes: 0,
         created_at: now,
         closed_at: None,
+        expires_at: request.expires_at,
+        refunded_ucr: Ucr::ZERO,
+        overrun_ucr: Ucr::ZERO,
     };
     set.holds.add(request.id, row);
     let posting = Posting {
@@ -102,6 +107,7 @@ pub fn hold(set: &mut WorkingSet, request: &HoldRequest, now: Timestamp) -> Resu
         legs,
         subject: request.subject,
         actor: None,
+        reason: None,
         now,
     };
     post(set, posting);
@@ -143,6 +149,7 @@ pub fn top_up(
         legs,
         subject,
         actor: None,
+        reason: None,
         now,
     };
     post(set, posting);
@@ -195,6 +202,7 @@ pub fn shrink(
         legs,
         subject,
         actor: None,
+        reason: None,
         now,
     };
     post(set, posting);

@@ -12,7 +12,7 @@ mod hold;
 #[cfg(test)]
 mod tests;
 
-pub use charge::{Charge, Overrun, Settled, release, settle};
+pub use charge::{Charge, Settled, release, settle};
 pub use draw::{draw_order, spendable};
 pub use grant::{GrantRequest, expire, grant, open_wallet};
 pub use hold::{HoldRequest, hold, shrink, top_up};
@@ -79,6 +79,7 @@ struct Posting {
     legs: Vec<Leg>,
     subject: Subject,
     actor: Option<String>,
+    reason: Option<String>,
     now: Timestamp,
 }
 
@@ -98,5 +99,6 @@ fn post(set: &mut WorkingSet, posting: Posting) {
         actor: posting.actor,
         available_after_ucr: wallet.available_ucr,
         created_at: posting.now,
+        reason: posting.reason,
     });
 }

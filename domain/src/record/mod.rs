@@ -7,6 +7,7 @@ mod money;
 mod work;
 
 pub use money::{
-    Account, CallState, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Slice, UsageCall, Wallet,
+    Account, CallState, ChargeFailed, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Overrun, Slice,
+    UsageCall, Wallet,
 };
 pub use work::{Attempt, Event, Mission, Run, Task};

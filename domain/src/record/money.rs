@@ -28,6 +28,50 @@ pub struct Wallet {
     pub frozen: bool,
     /// When it was made.
     pub created_at: Timestamp,
+    /// What happens with a charge beyond a hold.
+    pub overrun: Overrun,
+    /// Whether attempts that failed are charged.
+    pub charge_failed: ChargeFailed,
+    /// The most that may be spent in a UTC day.
+    pub day_limit_ucr: Option<Ucr>,
+    /// The most that may be spent in a UTC month.
+    pub month_limit_ucr: Option<Ucr>,
+    /// The most that one mission may spend, whatever its own budget says.
+    pub mission_limit_ucr: Option<Ucr>,
+    /// The day, since 1970, whose charges are counted.
+    pub day: i32,
+    /// What was charged in it, refunds not subtracted.
+    pub day_spent_ucr: Ucr,
+    /// The month, since January 1970, whose charges are counted.
+    pub month: i32,
+    /// What was charged in it.
+    pub month_spent_ucr: Ucr,
+    /// Since when the oldest task has waited for credits that no younger one may take before it.
+    pub queue_from: Option<Timestamp>,
+}
+
+/// What happens with a charge beyond the hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overrun {
+    /// Take it from other grants in draw order, then owe it.
+    #[default]
+    Debt,
+    /// The platform pays it.
+    Absorb,
+}
+
+/// Whether a task that failed for good is charged for what its attempts used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChargeFailed {
+    /// Never: the platform pays.
+    #[default]
+    Never,
+    /// When the step itself was at fault, not the infrastructure.
+    Fault,
+    /// Always.
+    Always,
 }
 
 /// Where granted credits come from; decides the order of spending among equals.
@@ -90,6 +134,8 @@ pub struct Grant {
     pub reason: Option<String>,
     /// When it was given.
     pub created_at: Timestamp,
+    /// What was paid for all of it, in millionths of a USD, where that is known.
+    pub cost_basis_uusd: Option<i64>,
 }
 
 /// Whose credits are held.
@@ -100,6 +146,8 @@ pub enum HoldOwner {
     Task,
     /// A run's flat fee; `owner_id` is a run id.
     Fee,
+    /// A call from outside any mission; `owner_id` names it. Only such a hold expires by itself.
+    Call,
 }
 
 /// Whether a hold still holds.
@@ -112,6 +160,8 @@ pub enum HoldState {
     Settled,
     /// Closed without a charge.
     Released,
+    /// Closed by its own deadline, without a charge.
+    Expired,
 }
 
 /// The part of a hold that was drawn from one grant.
@@ -158,6 +208,12 @@ pub struct Hold {
     pub created_at: Timestamp,
     /// When it closed.
     pub closed_at: Option<Timestamp>,
+    /// When it closes by itself.
+    pub expires_at: Option<Timestamp>,
+    /// What was given back of its charge afterwards.
+    pub refunded_ucr: Ucr,
+    /// What was charged beyond it when it closed, or after.
+    pub overrun_ucr: Ucr,
 }
 
 /// A source or destination of credits.
@@ -177,6 +233,10 @@ pub enum Account {
     Fee,
     /// Expired.
     Breakage,
+    /// Where debt that is given up is paid from.
+    Writeoff,
+    /// Corrections by hand.
+    Adjust,
 }
 
 impl fmt::Display for Account {
@@ -189,6 +249,8 @@ impl fmt::Display for Account {
             Self::Usage => f.write_str("usage"),
             Self::Fee => f.write_str("fee"),
             Self::Breakage => f.write_str("breakage"),
+            Self::Writeoff => f.write_str("writeoff"),
+            Self::Adjust => f.write_str("adjust"),
         }
     }
 }
@@ -208,6 +270,8 @@ impl FromStr for Account {
                 "usage" => Ok(Self::Usage),
                 "fee" => Ok(Self::Fee),
                 "breakage" => Ok(Self::Breakage),
+                "writeoff" => Ok(Self::Writeoff),
+                "adjust" => Ok(Self::Adjust),
                 _ => Err(unknown()),
             },
         }
@@ -247,8 +311,14 @@ pub enum OpKind {
     Settle,
     /// All of a hold given back.
     Release,
-    /// A grant's rest written off.
+    /// A grant's rest written off, or a hold given back at its deadline.
     Expire,
+    /// Part of a charge given back.
+    Refund,
+    /// A correction by hand, up or down.
+    Adjust,
+    /// Debt given up.
+    WriteOff,
 }
 
 /// One immutable business operation with its legs.
@@ -278,6 +348,8 @@ pub struct Op {
     pub available_after_ucr: Ucr,
     /// When it was posted.
     pub created_at: Timestamp,
+    /// Why, where a person says so.
+    pub reason: Option<String>,
 }
 
 /// Where a usage call stands.

@@ -52,6 +52,8 @@ pub struct Mission {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+    /// The client's own words by which usage is reported; written once.
+    pub tags: Option<Vec<String>>,
 }
 
 /// One execution of a workflow version.

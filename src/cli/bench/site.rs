@@ -62,6 +62,7 @@ impl Site {
             amount: Ucr::from_credits(1_000_000),
             expires_at: None,
             reason: None,
+            cost_basis_uusd: None,
             actor: None,
             reference: "bench".to_owned(),
         };

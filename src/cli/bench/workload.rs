@@ -36,6 +36,7 @@ async fn submission(site: &Site, workflow_id: WorkflowId) -> anyhow::Result<Subm
         price_book_id,
         input: json!({}),
         metadata: None,
+        tags: Vec::new(),
         idempotency_key: None,
         request_hash: String::new(),
         priority: 0,

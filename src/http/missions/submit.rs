@@ -192,6 +192,7 @@ async fn prepare(
         price_book_id,
         input,
         metadata,
+        tags: Vec::new(),
         idempotency_key,
         request_hash,
         priority: i16::try_from(priority).unwrap_or_default(),

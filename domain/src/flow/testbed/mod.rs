@@ -190,6 +190,7 @@ impl World {
             amount,
             expires_at,
             reason: None,
+            cost_basis_uusd: None,
             actor: None,
             reference: format!("test-{}", self.grants),
         };

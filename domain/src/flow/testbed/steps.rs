@@ -27,6 +27,7 @@ impl World {
             price_book_id: self.book,
             input: json!({}),
             metadata: None,
+            tags: Vec::new(),
             idempotency_key: None,
             request_hash: "hash".to_owned(),
             priority: 0,

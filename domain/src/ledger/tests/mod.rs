@@ -10,8 +10,8 @@ use crate::credits::Ucr;
 use crate::flow::testbed::World;
 use crate::flow::testbed::tables::Want;
 use crate::id::{GrantId, HoldId};
-use crate::ledger::{self, Charge, GrantRequest, HoldRequest, LedgerRefusal, Overrun, Settled, Subject};
-use crate::record::{GrantKind, HoldOwner};
+use crate::ledger::{self, Charge, GrantRequest, HoldRequest, LedgerRefusal, Settled, Subject};
+use crate::record::{GrantKind, HoldOwner, Overrun};
 use crate::time::Timestamp;
 
 /// What a grant is made of in these tests.
@@ -50,6 +50,7 @@ impl World {
             amount: Ucr::new(gift.amount_ucr),
             expires_at: gift.expires_at,
             reason: None,
+            cost_basis_uusd: None,
             actor: Some("somebody".to_owned()),
             reference: reference.to_owned(),
         }
@@ -69,6 +70,7 @@ impl World {
             owner_id: format!("owner-{}", self.dice.below(u64::MAX)),
             number: 1,
             amount: Ucr::new(amount_ucr),
+            expires_at: None,
             subject: Subject::default(),
         }
     }
@@ -91,7 +93,10 @@ impl World {
     fn charge(&mut self, id: HoldId, charge: Charge, policy: Overrun) -> Result<Settled, LedgerRefusal> {
         let (want, op) = (self.want_hold(id), self.id());
         self.decide_or_nothing(&want, |turn| {
-            ledger::settle(turn.set, id, op, charge, policy, Subject::default(), turn.now)
+            if let Some(wallet) = turn.set.holds.get(id).map(|hold| hold.wallet_id) {
+                turn.set.wallets.change(wallet).unwrap().overrun = policy;
+            }
+            ledger::settle(turn.set, id, op, charge, Subject::default(), turn.now)
         })
     }
 

@@ -8,7 +8,8 @@ use super::Gift;
 use crate::credits::Ucr;
 use crate::flow::testbed::{World, verify};
 use crate::id::HoldId;
-use crate::ledger::{Charge, LedgerRefusal, Overrun};
+use crate::ledger::{Charge, LedgerRefusal};
+use crate::record::Overrun;
 use crate::record::{Account, GrantKind, HoldState};
 use crate::time::Timestamp;
 

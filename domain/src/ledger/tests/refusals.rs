@@ -3,8 +3,9 @@
 use super::{Gift, PAID};
 use crate::credits::Ucr;
 use crate::flow::testbed::World;
-use crate::ledger::{Charge, LedgerRefusal, Overrun, Settled};
+use crate::ledger::{Charge, LedgerRefusal, Settled};
 use crate::record::GrantKind;
+use crate::record::Overrun;
 
 #[test]
 fn a_grant_is_refused_in_the_order_of_the_checks() {
