@@ -128,3 +128,9 @@ pub const POISON_LOSSES: i32 = 3;
 pub const RATE_LIMIT_PAUSE_MS: i64 = 5_000;
 /// The longest wait that a provider may ask for.
 pub const MAX_RETRY_AFTER_MS: i64 = 3_600_000;
+
+/// How long a small task may pass a larger one that waits for credits. Then the wallet's tasks go in order.
+pub const CREDIT_LINE_PATIENCE_MS: i64 = 60_000;
+
+/// How long a line for credits is kept without being confirmed: a line whose head is gone dissolves by itself.
+pub const CREDIT_LINE_LEASE_MS: i64 = 30_000;

@@ -15,6 +15,8 @@ alter table wallets
   add column month_spent_ucr bigint not null default 0,
   -- since when the oldest task has waited for credits that no younger one may take before it
   add column queue_from bigint,
+  -- until when that is so; whoever keeps the line says so again and again
+  add column queue_until bigint,
   add constraint wallets_overrun check (overrun in ('debt', 'absorb')),
   add constraint wallets_charge_failed check (charge_failed in ('never', 'fault', 'always')),
   add constraint wallets_limits check (day_limit_ucr >= 0 and month_limit_ucr >= 0 and mission_limit_ucr >= 0),

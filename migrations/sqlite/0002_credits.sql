@@ -18,6 +18,8 @@ alter table wallets add column month_spent_ucr integer not null default 0
   constraint wallets_spent check (month_spent_ucr >= 0);
 -- since when the oldest task has waited for credits that no younger one may take before it
 alter table wallets add column queue_from integer;
+-- until when that is so; whoever keeps the line says so again and again
+alter table wallets add column queue_until integer;
 
 -- What was paid for a grant, in millionths of a USD; null is not known.
 alter table grants add column cost_basis_uusd integer constraint grants_cost_basis check (cost_basis_uusd >= 0);

@@ -33,12 +33,12 @@ pub use pool::{Drained, WorkerPool};
 pub use settle::SettleError;
 pub use submit::{Submit, SubmitError, Submitted};
 pub use sweep::Sweeper;
-pub use wallet::GrantError;
+pub use wallet::{BudgetError, LedgerError};
 pub use workflow::{PutWorkflowError, WorkflowPut};
 
 use std::sync::Arc;
 
-use bursar_domain::flow::{Facts, Turn};
+use bursar_domain::flow::{self, Facts, Turn};
 use bursar_domain::record::Event;
 use bursar_domain::state::TaskState;
 use bursar_domain::working_set::WorkingSet;
@@ -159,6 +159,7 @@ impl Engine {
         loop {
             let facts = self.parts.facts.snapshot();
             let now = self.parts.clock.now();
+            let want = Want { now: Some(now), ..want.clone() };
             let mut missing = facts::Missing::default();
             let mut answer = None;
             let mut effects = Effects::default();
@@ -168,10 +169,11 @@ impl Engine {
                     return;
                 }
                 let mut turn = Turn { set, facts: &facts as &Facts, now, chance: &mut SystemChance };
+                flow::expire_holds(&mut turn);
                 answer = Some(decide(&mut turn));
                 effects = Effects::of(turn.set);
             };
-            self.parts.store.transact(want, &mut step).await?;
+            self.parts.store.transact(&want, &mut step).await?;
             if let Some(answer) = answer {
                 self.dispatch(effects).await;
                 return Ok(answer);

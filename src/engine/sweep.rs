@@ -81,6 +81,11 @@ impl Sweeper {
             let want = Want { grants: vec![grant], ..Want::wallets([wallet]) };
             tolerate(engine.decide(&want, &mut |turn| ledger::expire(turn.set, grant, op, turn.now)).await)?;
         }
+        for (hold, wallet) in store.overdue_holds(now, CHUNK).await? {
+            // loaded because it is overdue, given back before anything is decided
+            let want = Want { holds: vec![hold], ..Want::wallets([wallet]) };
+            tolerate(engine.decide(&want, &mut |_| ()).await)?;
+        }
         engine.retry_waiters(None).await;
         engine.refill_queue().await?;
         let next = store.next_due().await?;

@@ -96,7 +96,13 @@ fn refusal(about: &str) -> Answer {
 pub(super) fn operations(api: &OpenApi) -> Vec<(&'static str, &str, &Operation)> {
     let mut list = Vec::new();
     for (path, item) in &api.paths.paths {
-        let methods = [("GET", &item.get), ("POST", &item.post), ("PUT", &item.put), ("DELETE", &item.delete)];
+        let methods = [
+            ("GET", &item.get),
+            ("POST", &item.post),
+            ("PUT", &item.put),
+            ("PATCH", &item.patch),
+            ("DELETE", &item.delete),
+        ];
         let present = methods.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)));
         list.extend(present.map(|(method, operation)| (method, path.as_str(), operation)));
     }

@@ -6,6 +6,7 @@
 mod admin;
 mod auth;
 mod conditional;
+mod corrections;
 mod description;
 mod json;
 mod keys;

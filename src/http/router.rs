@@ -8,7 +8,7 @@ use utoipa_axum::routes;
 
 use super::request::{no_method, no_route, observe, panicked};
 use super::state::{App, Site};
-use super::{admin, description, keys, missions, ops, pages, runs, stream, wallet, workflows};
+use super::{admin, corrections, description, keys, missions, ops, pages, runs, stream, wallet, workflows};
 
 /// The public API.
 pub fn router(app: App) -> axum::Router {
@@ -30,7 +30,7 @@ fn all() -> OpenApiRouter<Site> {
     OpenApiRouter::default()
         // missions
         .routes(routes!(missions::submit::post, missions::list::get))
-        .routes(routes!(missions::one::get))
+        .routes(routes!(missions::one::get, missions::change::patch))
         .routes(routes!(missions::cancel::post))
         .routes(routes!(missions::result::get))
         // events
@@ -46,7 +46,11 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(workflows::put, workflows::get))
         .routes(routes!(workflows::validate))
         // credits
-        .routes(routes!(wallet::get))
+        .routes(routes!(wallet::get, corrections::change))
+        .routes(routes!(corrections::refund))
+        .routes(routes!(corrections::adjust))
+        .routes(routes!(corrections::write_off))
+        .routes(routes!(corrections::top_up))
         .routes(routes!(wallet::entries))
         .routes(routes!(wallet::holds))
         .routes(routes!(wallet::grants, wallet::grant))

@@ -4,23 +4,23 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Response, StatusCode};
 use bursar_domain::credits::Ucr;
-use bursar_domain::ledger::{GrantRequest, LedgerRefusal};
+use bursar_domain::ledger::GrantRequest;
 use bursar_domain::record::{GrantKind, Leg};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::{Admin, Caller, must_exist};
 use super::conditional::{idempotency_key, json, replayed};
+use super::corrections::refused;
 use super::json::Json;
 use super::limits::MAX_WORDS_BYTES;
-use super::missions::submit::{amount, key_reused, no_wallet};
+use super::missions::submit::{amount, no_wallet};
 use super::page::Page;
 use super::params::{Query, position};
 use super::problem::{Code, Problem};
 use super::state::Site;
 use super::types::{Amount, ShownGrant, ShownHold, ShownMission, ShownOp, ShownTask, ShownTenant, ShownWallet, Time};
 use crate::clock::{new_id, parse_rfc3339};
-use crate::engine::GrantError;
 use crate::store::StoreError;
 use crate::store::read::{EntryView, GrantView, HoldView, WalletView};
 
@@ -51,7 +51,7 @@ pub(super) struct Wallet {
 pub(super) struct EntryLeg {
     /// The account that the credits leave, e.g. `grant:grt_…`, `hold:hld_…`, `issue`.
     from: String,
-    /// The account that receives them, e.g. `usage`, `fee`, `debt`, `breakage`.
+    /// The account that receives them, e.g. `usage`, `fee`, `debt`, `breakage`, `writeoff`, `adjust`.
     to: String,
     /// How many.
     amount: Amount,
@@ -62,7 +62,7 @@ pub(super) struct EntryLeg {
 pub(super) struct Entry {
     /// Its id.
     id: ShownOp,
-    /// `grant`, `hold`, `top_up`, `shrink`, `settle`, `release` or `expire`.
+    /// `grant`, `hold`, `top_up`, `shrink`, `settle`, `release`, `expire`, `refund`, `adjust` or `write_off`.
     kind: String,
     /// Its natural key, unique in the wallet for ever.
     key: String,
@@ -74,6 +74,8 @@ pub(super) struct Entry {
     task_id: Option<ShownTask>,
     /// Who did it, where a person did.
     actor: Option<String>,
+    /// Why, where a person said so.
+    reason: Option<String>,
     /// Available credits after it.
     available_after: Amount,
     /// When it was posted.
@@ -96,6 +98,7 @@ impl From<EntryView> for Entry {
             mission_id: view.mission_id.map(Into::into),
             task_id: view.task_id.map(Into::into),
             actor: view.actor,
+            reason: view.reason,
             available_after: view.available_after_ucr.into(),
             created_at: view.created_at.into(),
         }
@@ -243,7 +246,12 @@ async fn wallet_of(site: &Site, caller: &Caller) -> Result<WalletView, Problem> 
 )]
 pub(super) async fn get(State(site): State<Site>, caller: Caller, query: Query) -> Result<Response<Body>, Problem> {
     query.done()?;
-    let view = wallet_of(&site, &caller).await?;
+    show(&site, &caller).await
+}
+
+/// The caller's wallet as the answer.
+pub(super) async fn show(site: &Site, caller: &Caller) -> Result<Response<Body>, Problem> {
+    let view = wallet_of(site, caller).await?;
     let wallet = Wallet {
         id: view.id.into(),
         tenant_id: view.tenant_id.into(),
@@ -325,7 +333,12 @@ pub(super) async fn grant(
     let key =
         key.ok_or_else(|| Problem::new(Code::IdempotencyKeyRequired, "credits are given under an Idempotency-Key"))?;
     let request = request(&site, &caller, body, key).await?;
-    let id = site.engine().grant(&request).await.map_err(refused)?;
+    granted(&site, &request).await
+}
+
+/// Gives the credits; the grant as the answer, 201.
+pub(super) async fn granted(site: &Site, request: &GrantRequest) -> Result<Response<Body>, Problem> {
+    let id = site.engine().grant(request).await.map_err(refused)?;
     let view = site.store().grant(id).await?;
     let view = view.ok_or_else(|| StoreError::Corrupt(format!("grant {id} does not exist")))?;
     let response = json(StatusCode::CREATED, &Grant::from(view));
@@ -366,15 +379,4 @@ async fn request(site: &Site, caller: &Caller, body: GiveCredits, reference: Str
         actor: Some(caller.key_id.to_string()),
         reference,
     })
-}
-
-fn refused(error: GrantError) -> Problem {
-    match error {
-        GrantError::Refused(LedgerRefusal::KeyReused(_)) => key_reused(),
-        GrantError::Refused(LedgerRefusal::AmountOverflow) => {
-            Problem::invalid("/amount", "out_of_range", "the wallet's balance would be too large")
-        }
-        GrantError::Refused(refusal) => Problem::new(Code::IllegalState, refusal.to_string()),
-        GrantError::Store(error) => error.into(),
-    }
 }

@@ -109,7 +109,7 @@ table!(WALLETS, "wallets",
     id Text Once, tenant_id Text Once, available_ucr Int Always, held_ucr Int Always, debt_ucr Int Always,
     frozen Bool Always, created_at Int Once, overrun Text Always, charge_failed Text Always,
     day_limit_ucr Int Always, month_limit_ucr Int Always, mission_limit_ucr Int Always, day Int Always,
-    day_spent_ucr Int Always, month Int Always, month_spent_ucr Int Always, queue_from Int Always);
+    day_spent_ucr Int Always, month Int Always, month_spent_ucr Int Always, queue_from Int Always, queue_until Int Always);
 
 table!(GRANTS, "grants",
     id Text Once, wallet_id Text Once, tenant_id Text Once, kind Text Once, priority Int Once,

@@ -1,6 +1,7 @@
 //! What a decision wants to see: the ids from which a store loads a working set.
 
-use bursar_domain::id::{CallId, GrantId, MissionId, RunId, TaskId, WalletId};
+use bursar_domain::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, WalletId};
+use bursar_domain::time::Timestamp;
 
 /// Whether finished calls are loaded with their journaled answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,6 +29,10 @@ pub struct Want {
     pub wallets: Vec<WalletId>,
     /// Grants, those with nothing left included.
     pub grants: Vec<GrantId>,
+    /// Holds that belong to no task or run which is loaded, with the grants they drew from.
+    pub holds: Vec<HoldId>,
+    /// The time: holds of the wallets whose own deadline passed by then are loaded too.
+    pub now: Option<Timestamp>,
     /// Ledger keys that may have been used before.
     pub op_keys: Vec<(WalletId, String)>,
     /// Usage calls that a settle names.

@@ -45,6 +45,7 @@ pub(super) fn family() -> Family {
         check("I6", SLICES),
         check("I6", CLOSED),
         check("I6", CAPTURED),
+        check("I6", REFUNDED),
         check("I7", lost_account("grant", "grants")),
         check("I7", lost_account("hold", "holds")),
         check("I8", NEGATIVE),
@@ -75,6 +76,8 @@ fn figures() -> Vec<Part> {
         figure("credits_used", Unit::Credits, net("usage")),
         figure("credits_fees", Unit::Credits, net("fee")),
         figure("credits_breakage", Unit::Credits, net("breakage")),
+        figure("credits_adjusted", Unit::Credits, net("adjust")),
+        figure("credits_written_off", Unit::Credits, net("writeoff")),
         figure("credits_debt", Unit::Credits, column("debt_ucr")),
     ]
 }
@@ -119,29 +122,29 @@ const LEGS: &str = "
         select 1 from balances b
         where b.smallest <= 0
           or not (
-            coalesce(b.account, '') in ('issue', 'debt', 'usage', 'fee', 'breakage')
+            coalesce(b.account, '') in ('issue', 'debt', 'usage', 'fee', 'breakage', 'writeoff', 'adjust')
             or coalesce(b.account, '') like 'grant:%' or coalesce(b.account, '') like 'hold:%'))
       and (
         coalesce(e.amount_ucr, 0) <= 0
         or coalesce(e.source, '') = coalesce(e.destination, '')
         or not (
-          coalesce(e.source, '') in ('issue', 'debt', 'usage', 'fee', 'breakage')
+          coalesce(e.source, '') in ('issue', 'debt', 'usage', 'fee', 'breakage', 'writeoff', 'adjust')
           or coalesce(e.source, '') like 'grant:%' or coalesce(e.source, '') like 'hold:%')
         or not (
-          coalesce(e.destination, '') in ('issue', 'debt', 'usage', 'fee', 'breakage')
+          coalesce(e.destination, '') in ('issue', 'debt', 'usage', 'fee', 'breakage', 'writeoff', 'adjust')
           or coalesce(e.destination, '') like 'grant:%' or coalesce(e.destination, '') like 'hold:%'))";
 
 /// I5: what was issued is somewhere.
 const ISSUED: &str = "
     select 'wallet ' || w.id || ': ' || coalesce(t.issued, 0) || ' were issued, but available_ucr ' || w.available_ucr
       || ' + held_ucr ' || w.held_ucr || ' - debt_ucr ' || w.debt_ucr || ' + ' || coalesce(t.gone, 0)
-      || ' charged or expired are '
+      || ' charged, expired, given up or adjusted are '
       || (w.available_ucr + w.held_ucr - w.debt_ucr + coalesce(t.gone, 0)) as what
     from wallets w
     left join (
       select wallet_id,
         sum(case when account = 'issue' then outflow - inflow else 0 end) as issued,
-        sum(case when account in ('usage', 'fee', 'breakage') then inflow - outflow else 0 end) as gone
+        sum(case when account in ('usage', 'fee', 'breakage', 'writeoff', 'adjust') then inflow - outflow else 0 end) as gone
       from balances
       group by wallet_id
     ) t on t.wallet_id = w.id
@@ -173,6 +176,28 @@ const CAPTURED: &str = "
     left join balances b on b.wallet_id = h.wallet_id and b.account = 'hold:' || h.id
     where h.captured_ucr <> coalesce(b.captured, 0) or h.returned_ucr <> coalesce(b.returned, 0)";
 
+/// I6: what was refunded of a hold's charge is what the refunds say, each of them names the hold and the amount, and
+/// none gives back more than was charged.
+const REFUNDED: &str = "
+    select 'hold ' || h.id || ': refunded_ucr is ' || h.refunded_ucr || ' of a charge of '
+      || (h.captured_ucr + h.overrun_ucr) || ', its refunds add up to ' || coalesce(r.refunded, 0) || ' and their legs to '
+      || coalesce(r.moved, 0) as what
+    from holds h
+    left join (
+      select o.hold_id, sum(o.asked) as refunded, sum(o.moved) as moved
+      from (
+        select substr(p.request_hash, 1, 30) as hold_id, cast(substr(p.request_hash, 32) as bigint) as asked,
+          (select coalesce(sum(e.amount_ucr), 0) from entries e
+           where e.wallet_id = p.wallet_id and e.key = p.key and e.source in ('usage', 'fee')) as moved
+        from ops p
+        where p.kind = 'refund'
+      ) o
+      group by o.hold_id
+    ) r on r.hold_id = h.id
+    where h.refunded_ucr <> coalesce(r.refunded, 0)
+      or h.refunded_ucr <> coalesce(r.moved, 0)
+      or h.refunded_ucr > h.captured_ucr + h.overrun_ucr";
+
 /// I7: an account of a grant or hold that this wallet does not have.
 fn lost_account(kind: &str, table: &str) -> String {
     let id = format!("substr(b.account, {})", kind.len().saturating_add(2));
@@ -184,13 +209,14 @@ fn lost_account(kind: &str, table: &str) -> String {
     )
 }
 
-/// I8: only `issue` and `debt` give more than they got, and they never got more than they gave.
+/// I8: only `issue`, `debt`, `writeoff` and `adjust` give more than they got; but for `adjust`, they never got more than
+/// they gave.
 const NEGATIVE: &str = "
     select 'account ' || b.account || ' of wallet ' || b.wallet_id || ' has the balance ' || (b.inflow - b.outflow)
       as what
     from balances b
-    where (b.account in ('issue', 'debt') and b.inflow > b.outflow)
-      or (b.account not in ('issue', 'debt') and b.inflow < b.outflow)";
+    where (b.account in ('issue', 'debt', 'writeoff') and b.inflow > b.outflow)
+      or (b.account not in ('issue', 'debt', 'writeoff', 'adjust') and b.inflow < b.outflow)";
 
 /// I8: the columns say so too. The schema refuses most of this; a verification trusts nobody.
 const NEGATIVE_COLUMNS: &str = "

@@ -23,6 +23,14 @@ const CHARGES: &str = "
     bought as materialized (
       select task_id, sum(cost_ucr) as cost_ucr from usage_calls where billable group by task_id
     ),
+    odd as materialized (
+      select task_id,
+        max(case when reason like 'failed%' then 1 else 0 end) as was_failure,
+        max(case when reason like '%absorbed' then 1 else 0 end) as was_absorbed
+      from ops
+      where kind = 'settle' and reason is not null and task_id is not null
+      group by task_id
+    ),
     fees as materialized (
       select h.owner_id as run_id, count(*) as times, sum(c.fee_ucr) as fee_ucr, min(c.op_id) as first_op,
         max(c.op_id) as last_op
@@ -46,7 +54,8 @@ pub(super) fn family() -> Family {
     Family { shared: CHARGES, parts }
 }
 
-/// I9: what a task cost is what was charged for it; once it is over, that is its units and its billable calls.
+/// I9: what a task cost is what was charged for it; once it is over, that is its units and its billable calls, less
+/// what the platform absorbed.
 const TASKS: &str = "
     select 'task ' || t.id || ' is ' || t.state || ': cost_ucr is ' || t.cost_ucr || ', charged were '
       || coalesce(c.usage_ucr, 0) || ', its units cost ' || t.units_ucr || ' and its billable calls '
@@ -54,17 +63,22 @@ const TASKS: &str = "
     from tasks t
     left join task_charges c on c.task_id = t.id
     left join bought b on b.task_id = t.id
+    left join odd o on o.task_id = t.id
     where t.cost_ucr <> coalesce(c.usage_ucr, 0)
-      or (t.ended_at is not null and t.cost_ucr <> t.units_ucr + coalesce(b.cost_ucr, 0))";
+      or (t.ended_at is not null
+        and t.cost_ucr <> t.units_ucr + coalesce(b.cost_ucr, 0)
+        and not (coalesce(o.was_absorbed, 0) = 1 and t.cost_ucr < t.units_ucr + coalesce(b.cost_ucr, 0)))";
 
-/// I9: a task that did not succeed costs nothing, unless a user cancelled it.
+/// I9: a task that did not succeed costs nothing, unless a user cancelled it or the wallet pays for failures.
 const NOT_CHARGEABLE: &str = "
     select 'task ' || t.id || ' is ' || t.state || ' in run ' || t.run_id || ', which is '
       || coalesce(r.state, 'missing') || ': it may not cost anything, but cost_ucr is ' || t.cost_ucr as what
     from tasks t
     left join runs r on r.id = t.run_id
+    left join odd o on o.task_id = t.id
     where t.cost_ucr > 0
       and t.state <> 'succeeded'
+      and not (t.state = 'failed' and coalesce(o.was_failure, 0) = 1)
       and not (t.state = 'cancelled' and coalesce(r.state, '') in ('cancelling', 'cancelled'))";
 
 /// I9: a run that succeeded paid its fee, no other one did.
@@ -85,7 +99,7 @@ const STRAYS: &str = "
     left join holds h on h.id = c.hold_id and h.wallet_id = c.wallet_id
     where c.kind <> 'settle'
       or h.id is null
-      or (c.usage_ucr > 0 and (h.owner_kind <> 'task' or h.owner_id <> coalesce(c.task_id, '')))
+      or (c.usage_ucr > 0 and h.owner_kind <> 'call' and (h.owner_kind <> 'task' or h.owner_id <> coalesce(c.task_id, '')))
       or (c.fee_ucr > 0 and h.owner_kind <> 'fee')";
 
 /// I9: what a mission spent is what its tasks cost and the fees that were charged for its runs.

@@ -135,6 +135,20 @@ const CHECKS: &[(&str, &[&str])] = &[
             "update holds set state = 'released', closed_at = 1, returned_ucr = amount_ucr - 1",
         ],
     ),
+    ("wallets_overrun", &["update wallets set overrun = 'forget'"]),
+    ("wallets_charge_failed", &["update wallets set charge_failed = 'sometimes'"]),
+    (
+        "wallets_limits",
+        &[
+            "update wallets set day_limit_ucr = -1",
+            "update wallets set month_limit_ucr = -1",
+            "update wallets set mission_limit_ucr = -1",
+        ],
+    ),
+    ("wallets_spent", &["update wallets set day_spent_ucr = -1", "update wallets set month_spent_ucr = -1"]),
+    ("grants_cost_basis", &["update grants set cost_basis_uusd = -1"]),
+    ("holds_expiring", &["update holds set expires_at = 1"]),
+    ("holds_refunded", &["update holds set refunded_ucr = -1", "update holds set refunded_ucr = 1"]),
     ("usage_calls_state", &["update usage_calls set state = 'odd', ended_at = 1, reserved_ucr = 0"]),
     ("usage_calls_amounts", &["update usage_calls set cost_ucr = -1", "update usage_calls set reserved_ucr = -1"]),
     (
@@ -154,6 +168,9 @@ async fn every_check_bites(hand: Hand) {
     let odd = format!("{OP} 'gift', 'other', request_hash, legs, available_after_ucr, created_at from ops");
     expect_refusal(&hand, "ops_kind", &odd).await;
     names.insert("ops_kind");
+    let silent = format!("{OP} 'adjust', 'other', request_hash, legs, available_after_ucr, created_at from ops");
+    expect_refusal(&hand, "ops_reasoned", &silent).await;
+    names.insert("ops_reasoned");
     assert_eq!(names, declared("check"), "every check of the schema has a row here");
 }
 
@@ -175,14 +192,24 @@ fn names_exactly(message: &str, constraint: &str) -> bool {
 fn declared(kind: &str) -> BTreeSet<&'static str> {
     let of = |text: &'static str| -> BTreeSet<&'static str> {
         text.lines()
-            .filter_map(|line| line.trim().strip_prefix("constraint "))
+            .filter_map(|line| line.split_once("constraint "))
+            .filter(|(before, _)| !before.contains("drop ") && !before.contains("--"))
+            .map(|(_, rest)| rest)
             .filter_map(|line| line.split_once(' '))
             .filter(|(_, rest)| rest.starts_with(kind))
             .map(|(name, _)| name)
             .collect()
     };
-    let postgres = of(include_str!("../../migrations/postgres/0001_trunk.sql"));
-    assert_eq!(postgres, of(include_str!("../../migrations/sqlite/0001_trunk.sql")));
+    let postgres = [
+        include_str!("../../migrations/postgres/0001_trunk.sql"),
+        include_str!("../../migrations/postgres/0002_credits.sql"),
+    ];
+    let sqlite = [
+        include_str!("../../migrations/sqlite/0001_trunk.sql"),
+        include_str!("../../migrations/sqlite/0002_credits.sql"),
+    ];
+    let postgres: BTreeSet<&str> = postgres.into_iter().flat_map(of).collect();
+    assert_eq!(postgres, sqlite.into_iter().flat_map(of).collect());
     postgres
 }
 

@@ -4,13 +4,15 @@ use serde_json::json;
 
 use crate::credits::Ucr;
 use crate::id::{MissionId, RunId, TaskId};
-use crate::ledger::{self, Charge, HoldRequest, LedgerRefusal, Subject};
+use crate::ledger::{self, Charge, HoldRequest, Subject};
 use crate::outcome::{ErrorClass, StepError};
 use crate::record::{HoldOwner, Run, Task};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::workflow::{Action, OnExhausted};
 
+use super::budget::{check_budgets, leave_line, may_pass, must_queue, never_fits, note_spending, on_exhausted};
 use super::estimate::hold_size;
+use super::settle::charge_failure;
 use super::{Refusal, Turn, node_of, subject};
 
 /// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice.
@@ -19,14 +21,14 @@ pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
     let definition = turn.definition(task.workflow_id)?;
     let node = node_of(&definition, &task)?;
     if task.priced {
-        match hold_more(turn, id, missing_hold(turn, &task, task.wait == Some(WaitCause::Credits))?) {
-            Ok(()) => {}
-            Err(
-                refusal @ (Refusal::OverBudget { .. }
-                | Refusal::Ledger(
-                    LedgerRefusal::Insufficient { .. } | LedgerRefusal::InDebt(_) | LedgerRefusal::WalletFrozen,
-                )),
-            ) => return wait_for_credits(turn, id, &refusal.to_string()),
+        let wallet = turn.mission(task.mission_id)?.wallet_id;
+        let missing = missing_hold(turn, &task, task.wait == Some(WaitCause::Credits))?;
+        if missing.is_positive() && must_queue(turn, wallet, &task) {
+            return wait_for_credits(turn, id, "in line behind older tasks of this wallet that wait for credits");
+        }
+        match hold_more(turn, id, missing) {
+            Ok(()) => leave_line(turn, wallet, &task),
+            Err(refusal) if may_pass(&refusal) => return wait_for_credits(turn, id, &refusal.to_string()),
             Err(other) => return Err(other),
         }
     }
@@ -47,7 +49,7 @@ pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
 
 /// What a task lacks to the hold that its next attempt is expected to need. One that waits because a call did not
 /// fit needs room for another call on top of what its journaled calls used.
-fn missing_hold(turn: &Turn<'_>, task: &Task, lacked_credits: bool) -> Result<Ucr, Refusal> {
+pub(super) fn missing_hold(turn: &Turn<'_>, task: &Task, lacked_credits: bool) -> Result<Ucr, Refusal> {
     let definition = turn.definition(task.workflow_id)?;
     let size = hold_size(node_of(&definition, task)?, task.input_bytes, &*turn.prices(task.run_id)?)?;
     let hold = task.hold_id.and_then(|hold| turn.set.holds.get(hold));
@@ -56,17 +58,20 @@ fn missing_hold(turn: &Turn<'_>, task: &Task, lacked_credits: bool) -> Result<Uc
     Ok(wanted.minus_or_zero(held))
 }
 
-/// Parks a task until it can hold what it needs, with its hold cut down to what its journaled calls used. When the
-/// budget is what it lacks and says so, the task fails instead.
+/// Parks a task until it can hold what it needs, with its hold cut down to what its journaled calls used. It fails
+/// instead when that can never be, or when a budget is what it lacks and says so.
 pub(super) fn wait_for_credits(turn: &mut Turn<'_>, id: TaskId, reason: &str) -> Result<(), Refusal> {
     cut_hold(turn, id)?;
     let task = turn.task(id)?;
-    let mission = task.mission_id;
-    if fails_on_budget(turn, mission)
-        && let Err(refusal) = check_budget(turn, mission, missing_hold(turn, task, true)?)
+    let missing = missing_hold(turn, task, true)?;
+    let held = task.hold_id.and_then(|hold| turn.set.holds.get(hold)).map(|hold| hold.amount_ucr);
+    if let Some(reason) = never_fits(turn, task, held.unwrap_or_default().saturating_add(missing))? {
+        return fail(turn, id, StepError::new(ErrorClass::Budget, "hold_never_fits", reason));
+    }
+    if let Err(refusal) = check_budgets(turn, task, missing)
+        && on_exhausted(turn, task, &refusal)? == OnExhausted::Fail
     {
-        let error = StepError::new(ErrorClass::Budget, "budget_exhausted", refusal.to_string());
-        return fail(turn, id, error);
+        return fail(turn, id, StepError::new(ErrorClass::Budget, "budget_exhausted", refusal.to_string()));
     }
     park(turn, id, WaitCause::Credits, None, reason);
     Ok(())
@@ -86,10 +91,6 @@ fn cut_hold(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn fails_on_budget(turn: &Turn<'_>, mission: MissionId) -> bool {
-    turn.set.missions.get(mission).is_some_and(|mission| mission.on_exhausted == OnExhausted::Fail)
-}
-
 /// Holds so many more credits for a task, within the mission's budget: makes its hold or tops it up.
 pub(super) fn hold_more(turn: &mut Turn<'_>, id: TaskId, amount: Ucr) -> Result<(), Refusal> {
     if !amount.is_positive() {
@@ -97,7 +98,7 @@ pub(super) fn hold_more(turn: &mut Turn<'_>, id: TaskId, amount: Ucr) -> Result<
     }
     let task = turn.task(id)?.clone();
     let wallet_id = turn.mission(task.mission_id)?.wallet_id;
-    check_budget(turn, task.mission_id, amount)?;
+    check_budgets(turn, &task, amount)?;
     if let Some(hold) = task.hold_id {
         let op_id = turn.id();
         ledger::top_up(turn.set, hold, op_id, amount, subject(&task), turn.now)?;
@@ -121,17 +122,6 @@ pub(super) fn hold_more(turn: &mut Turn<'_>, id: TaskId, amount: Ucr) -> Result<
         task.holds = request.number;
     }
     count_held(turn, task.mission_id, amount, Ucr::ZERO);
-    Ok(())
-}
-
-/// Refuses when `amount` does not fit into what the mission's budget leaves.
-pub(super) fn check_budget(turn: &Turn<'_>, mission: MissionId, amount: Ucr) -> Result<(), Refusal> {
-    let mission = turn.mission(mission)?;
-    let Some(budget) = mission.budget_ucr else { return Ok(()) };
-    let room = budget.minus_or_zero(mission.held_ucr.saturating_add(mission.spent_ucr));
-    if room < amount {
-        return Err(Refusal::OverBudget { budget, room, required: amount });
-    }
     Ok(())
 }
 
@@ -213,9 +203,7 @@ fn finish_run(turn: &mut Turn<'_>, id: RunId) -> Result<(), Refusal> {
         if state == RunState::Succeeded {
             let charge = Charge::Fee(run.fee_ucr);
             let settled = ledger::settle(turn.set, hold, op_id, charge, subject, turn.now)?;
-            if let Some(mission) = turn.set.missions.change(run.mission_id) {
-                mission.spent_ucr = mission.spent_ucr.saturating_add(settled.charged());
-            }
+            note_spending(turn, run.mission_id, settled)?;
         } else {
             ledger::release(turn.set, hold, op_id, subject, turn.now)?;
         }
@@ -246,8 +234,10 @@ fn is_overdue(run: &Run) -> bool {
     run.error.as_ref().and_then(|error| error.get("code")).is_some_and(|code| code == "deadline_exceeded")
 }
 
-/// A task fails for good: its hold is released, nothing is charged, and its run begins to fail.
+/// A task fails for good and its run begins to fail. Its hold is released and nothing is charged, unless the wallet's
+/// policy says otherwise.
 pub(super) fn fail(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<(), Refusal> {
+    charge_failure(turn, id, &error)?;
     release_hold(turn, id)?;
     let now = turn.now;
     let Some(task) = turn.set.tasks.change(id) else {
@@ -261,6 +251,9 @@ pub(super) fn fail(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<
     task.status_reason = Some(error.message.clone());
     task.error = Some(error.clone());
     let (mission, run, node) = (task.mission_id, task.run_id, task.node.clone());
+    let failed = task.clone();
+    let wallet = turn.mission(mission)?.wallet_id;
+    leave_line(turn, wallet, &failed);
     turn.emit(mission, "task.failed", Some(id), json!({"error": error}));
     if turn.run(run)?.state.is_live() {
         let about = json!({"node": node, "class": error.class, "code": error.code, "message": error.message});
@@ -284,16 +277,4 @@ pub(super) fn release_hold(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusa
     }
     count_held(turn, task.mission_id, Ucr::ZERO, returned);
     Ok(())
-}
-
-/// Whether the hold that a task waits for could be made now. Changes nothing, so that a vain try leaves no trace.
-pub(super) fn has_room(turn: &Turn<'_>, id: TaskId) -> Result<bool, Refusal> {
-    let task = turn.task(id)?;
-    let mission = turn.mission(task.mission_id)?;
-    let wallet = turn.set.wallets.get(mission.wallet_id).ok_or(LedgerRefusal::UnknownWallet(mission.wallet_id))?;
-    let missing = missing_hold(turn, task, true)?;
-    let payable = !wallet.frozen
-        && !wallet.debt_ucr.is_positive()
-        && ledger::spendable(turn.set, mission.wallet_id, turn.now) >= missing;
-    Ok(payable && check_budget(turn, task.mission_id, missing).is_ok())
 }

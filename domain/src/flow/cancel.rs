@@ -8,6 +8,7 @@ use crate::id::{MissionId, RunId, TaskId};
 use crate::state::{RunState, TaskState};
 
 use super::advance::{count_done, release_hold};
+use super::budget::leave_line;
 use super::recover::lease_ran_out;
 use super::settle::end_with_run;
 use super::{Refusal, Turn};
@@ -66,6 +67,9 @@ fn skip(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
 /// Ends a task that nobody works on. Nothing is in flight, so nothing new is charged.
 fn end_idle(turn: &mut Turn<'_>, id: TaskId, run_state: RunState) -> Result<(), Refusal> {
     release_hold(turn, id)?;
+    let idle = turn.task(id)?.clone();
+    let wallet = turn.mission(idle.mission_id)?.wallet_id;
+    leave_line(turn, wallet, &idle);
     let now = turn.now;
     let Some(task) = turn.set.tasks.change(id) else { return Ok(()) };
     task.state = TaskState::Cancelled;

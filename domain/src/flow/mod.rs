@@ -5,8 +5,10 @@
 //! working set in one transaction. Nothing here waits or does I/O.
 
 mod advance;
+mod budget;
 mod cancel;
 mod estimate;
+mod raise;
 mod recover;
 mod reserve;
 mod settle;
@@ -21,11 +23,12 @@ mod simulation;
 pub(crate) mod testbed;
 
 pub use cancel::{cancel, wind_down};
+pub use raise::set_budget;
 pub use recover::{lease_ran_out, recover_lease};
 pub use reserve::{CallGuard, record_late, reserve_call};
 pub use settle::{Guard, Handoff, SettleRequest, Settlement, settle};
 pub use submit::{Submission, submit};
-pub use wake::{expire_run, wake_task};
+pub use wake::{expire_holds, expire_run, wake_task};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -98,8 +101,10 @@ pub enum Refusal {
     #[error(transparent)]
     Pricing(#[from] PricingError),
     /// A budget does not allow it.
-    #[error("the mission's budget of {budget} credits leaves {room} and {required} are needed")]
+    #[error("the {of}'s budget of {budget} credits leaves {room} and {required} are needed")]
     OverBudget {
+        /// `mission` or `node`.
+        of: &'static str,
         /// The budget.
         budget: crate::credits::Ucr,
         /// What is left of it.

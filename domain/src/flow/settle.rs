@@ -9,11 +9,12 @@ use crate::id::{CallId, RunId, TaskId, WorkerId};
 use crate::ledger::{self, Charge};
 use crate::limits;
 use crate::outcome::{ErrorClass, FinishedCall, Outcome, StepError};
-use crate::record::{Attempt, CallState, Task, UsageCall};
+use crate::record::{Attempt, CallState, ChargeFailed, Task, UsageCall};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::usage::Usage;
 
 use super::advance::{self, count_done, count_held, fail, park, release_dependents, wait_for_credits};
+use super::budget::note_spending;
 use super::reserve::{canonical_usage, close_open_calls, finish_call};
 use super::{Refusal, Turn, node_of, subject};
 
@@ -248,15 +249,64 @@ fn sum(usage: Option<Usage>, more: &Usage) -> Usage {
 
 /// Settles the task's hold with `cost`; what was really charged.
 pub(super) fn charge(turn: &mut Turn<'_>, task: &Task, cost: Ucr) -> Result<Ucr, Refusal> {
+    settle_hold(turn, task, Charge::Usage(cost))
+}
+
+fn settle_hold(turn: &mut Turn<'_>, task: &Task, charge: Charge) -> Result<Ucr, Refusal> {
     let Some(hold) = task.hold_id else { return Ok(Ucr::ZERO) };
     let held = turn.set.holds.get(hold).map(|row| row.amount_ucr).unwrap_or_default();
     let op_id = turn.id();
-    let settled = ledger::settle(turn.set, hold, op_id, Charge::Usage(cost), subject(task), turn.now)?;
+    let settled = ledger::settle(turn.set, hold, op_id, charge, subject(task), turn.now)?;
     count_held(turn, task.mission_id, Ucr::ZERO, held);
-    if let Some(mission) = turn.set.missions.change(task.mission_id) {
-        mission.spent_ucr = mission.spent_ucr.saturating_add(settled.charged());
-    }
+    note_spending(turn, task.mission_id, settled)?;
     Ok(settled.charged())
+}
+
+/// Charges a task that fails for good for what its attempts were answered, where the wallet's policy says so: always,
+/// or when the step was at fault and not what it runs on.
+pub(super) fn charge_failure(turn: &mut Turn<'_>, id: TaskId, error: &StepError) -> Result<(), Refusal> {
+    let task = turn.task(id)?.clone();
+    let wallet = turn.mission(task.mission_id)?.wallet_id;
+    let policy = turn.set.wallets.get(wallet).map(|wallet| wallet.charge_failed).unwrap_or_default();
+    let is_charged = match policy {
+        ChargeFailed::Never => false,
+        ChargeFailed::Fault => is_own_fault(error),
+        ChargeFailed::Always => true,
+    };
+    if !is_charged || task.hold_id.is_none() {
+        return Ok(());
+    }
+    let answered = |call: &&UsageCall| {
+        matches!(call.state, CallState::Done | CallState::Rejected | CallState::Failed) && call.cost_ucr.is_positive()
+    };
+    let calls: Vec<_> =
+        turn.set.calls_of(id).filter(answered).map(|call| (call.id, call.cost_ucr, call.usage)).collect();
+    let mut cost = Ucr::ZERO;
+    let mut usage: Option<Usage> = None;
+    for (call, price, used) in calls {
+        cost = cost.saturating_add(price);
+        usage = used.map(|used| sum(usage, &used)).or(usage);
+        if let Some(call) = turn.set.calls.change(call) {
+            call.billable = true;
+        }
+    }
+    if !cost.is_positive() {
+        return Ok(());
+    }
+    let charged = settle_hold(turn, &task, Charge::Failure(cost))?;
+    if let Some(row) = turn.set.tasks.change(id) {
+        row.cost_ucr = charged;
+        row.usage = usage;
+        row.hold_id = None;
+    }
+    Ok(())
+}
+
+/// Whether the step itself is why it failed, and not a provider, a worker or the credits.
+fn is_own_fault(error: &StepError) -> bool {
+    matches!(error.class, ErrorClass::Retryable | ErrorClass::Permanent)
+        && !error.code.starts_with("provider_")
+        && error.code != "poison_pill"
 }
 
 /// Gives the first ready dependent of the right pool to the worker that settled, as its next claim.

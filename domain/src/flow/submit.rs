@@ -109,18 +109,10 @@ fn check_room(
     if !required.is_positive() {
         return Ok(());
     }
-    if wallet.frozen {
-        return Err(LedgerRefusal::WalletFrozen.into());
-    }
-    if wallet.debt_ucr.is_positive() {
-        return Err(LedgerRefusal::InDebt(wallet.debt_ucr).into());
-    }
-    let available = ledger::spendable(turn.set, wallet_id, turn.now);
-    if available < required {
-        return Err(LedgerRefusal::Insufficient { required, available }.into());
-    }
-    match budget_of(submission, definition) {
-        Some(budget) if budget < required => Err(Refusal::OverBudget { budget, room: budget, required }),
+    ledger::check_room(turn.set, wallet_id, required, turn.now)?;
+    let budgets = budget_of(submission, definition).into_iter().chain(wallet.mission_limit_ucr);
+    match budgets.min() {
+        Some(budget) if budget < required => Err(Refusal::OverBudget { of: "mission", budget, room: budget, required }),
         _ => Ok(()),
     }
 }

@@ -3,11 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::id::{RunId, TaskId};
+use crate::ledger;
 use crate::outcome::ErrorClass;
+use crate::record::{Hold, HoldState};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::workflow::Action;
 
-use super::advance::{count_done, make_ready, release_dependents};
+use super::advance::{count_done, make_ready, missing_hold, release_dependents};
+use super::budget::{has_room_for, keep_place};
 use super::settle::{charge, check_dependents};
 use super::{Refusal, Turn, node_of};
 
@@ -28,8 +31,12 @@ pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal
             Ok(ready_now(turn, id))
         }
         (TaskState::Waiting, Some(WaitCause::Credits)) => {
-            if super::advance::has_room(turn, id)? {
+            let missing = missing_hold(turn, &task, true)?;
+            if has_room_for(turn, &task, missing)? {
                 make_ready(turn, id)?;
+            } else {
+                let wallet = turn.mission(task.mission_id)?.wallet_id;
+                keep_place(turn, wallet, &task, missing);
             }
             Ok(ready_now(turn, id))
         }
@@ -81,4 +88,15 @@ pub fn expire_run(turn: &mut Turn<'_>, id: RunId) -> Result<bool, Refusal> {
         run.error = Some(json!({"code": "deadline_exceeded", "class": ErrorClass::Permanent, "message": message}));
     }
     Ok(true)
+}
+
+/// Gives back every loaded hold whose own deadline passed: done before each decision, so that the deadline is exact
+/// whatever the sweep's lag.
+pub fn expire_holds(turn: &mut Turn<'_>) {
+    let is_over = |hold: &&Hold| hold.state == HoldState::Open && hold.expires_at.is_some_and(|end| end <= turn.now);
+    let overdue: Vec<_> = turn.set.holds.iter().filter(is_over).map(|hold| hold.id).collect();
+    for hold in overdue {
+        let op_id = turn.id();
+        ledger::expire_hold(turn.set, hold, op_id, turn.now);
+    }
 }

@@ -8,6 +8,7 @@ use crate::working_set::WorkingSet;
 
 use super::draw::{plan_draw, take, total};
 use super::hold::send_home;
+use super::limit::count_spent;
 use super::{LedgerRefusal, Posting, Subject, post};
 
 /// What is charged when a hold settles.
@@ -17,6 +18,8 @@ pub enum Charge {
     Usage(Ucr),
     /// A flat fee.
     Fee(Ucr),
+    /// For what a task used that failed, where the wallet's policy charges that.
+    Failure(Ucr),
 }
 
 /// What a settle did.
@@ -40,7 +43,7 @@ impl Settled {
 }
 
 /// Splits a hold's slices, in draw order, into what is captured and what goes home.
-fn split(slices: &[Slice], capture: Ucr) -> (Vec<Slice>, Vec<Slice>) {
+pub(super) fn split(slices: &[Slice], capture: Ucr) -> (Vec<Slice>, Vec<Slice>) {
     let mut missing = capture;
     let (mut captured, mut home) = (Vec::new(), Vec::new());
     for slice in slices {
@@ -56,7 +59,9 @@ fn split(slices: &[Slice], capture: Ucr) -> (Vec<Slice>, Vec<Slice>) {
     (captured, home)
 }
 
-/// Closes a hold with a charge. Never fails for lack of credits: what the hold does not cover is an overrun.
+/// Closes a hold with a charge. What comes after a hold's own deadline is charged once, all of it beyond the hold.
+///
+/// Never fails for lack of credits: what the hold does not cover is an overrun.
 pub fn settle(
     set: &mut WorkingSet,
     id: HoldId,
@@ -66,15 +71,16 @@ pub fn settle(
     now: Timestamp,
 ) -> Result<Settled, LedgerRefusal> {
     let row = set.holds.get(id).ok_or(LedgerRefusal::UnknownHold(id))?;
-    if row.state != HoldState::Open {
+    let is_late = row.state == HoldState::Expired;
+    if row.state != HoldState::Open && !(is_late && row.overrun_ucr.is_zero()) {
         return Err(LedgerRefusal::HoldClosed(id));
     }
     let (amount, sink) = match charge {
-        Charge::Usage(amount) => (amount, Account::Usage),
+        Charge::Usage(amount) | Charge::Failure(amount) => (amount, Account::Usage),
         Charge::Fee(amount) => (amount, Account::Fee),
     };
     let wallet_id = row.wallet_id;
-    let (captured, home) = split(&row.slices, amount);
+    let (captured, home) = if is_late { (Vec::new(), Vec::new()) } else { split(&row.slices, amount) };
     let (captured_ucr, returned_ucr) = (total(&captured), total(&home));
 
     let mut legs = vec![Leg(Account::Hold(id), sink, captured_ucr)];
@@ -84,7 +90,16 @@ pub fn settle(
     legs.extend(send_home(set, wallet_id, id, &home, now));
     let beyond = amount.minus_or_zero(captured_ucr);
     let (overrun, debt) = charge_beyond(set, wallet_id, sink, beyond, &mut legs, now);
-    close(set, id, HoldState::Settled, captured_ucr, returned_ucr, now);
+    if !is_late {
+        close(set, id, HoldState::Settled, captured_ucr, returned_ucr, now);
+    }
+    if let Some(row) = set.holds.change(id) {
+        row.overrun_ucr = overrun.saturating_add(debt);
+    }
+    let settled = Settled { captured: captured_ucr, returned: returned_ucr, overrun, debt };
+    if let Some(wallet) = set.wallets.change(wallet_id) {
+        count_spent(wallet, settled.charged(), now);
+    }
     let posting = Posting {
         id: op_id,
         wallet_id,
@@ -94,11 +109,23 @@ pub fn settle(
         legs,
         subject,
         actor: None,
-        reason: None,
+        reason: reason_of(charge, beyond, settled),
         now,
     };
     post(set, posting);
-    Ok(Settled { captured: captured_ucr, returned: returned_ucr, overrun, debt })
+    Ok(settled)
+}
+
+/// What is out of the ordinary about a settle, in fixed words: `bursar verify` looks for them.
+fn reason_of(charge: Charge, beyond: Ucr, settled: Settled) -> Option<String> {
+    let absorbed = beyond > settled.overrun.saturating_add(settled.debt);
+    let reason = match (charge, absorbed) {
+        (Charge::Failure(_), false) => "failed, charged by policy",
+        (Charge::Failure(_), true) => "failed, charged by policy; overrun absorbed",
+        (Charge::Usage(_) | Charge::Fee(_), true) => "overrun absorbed",
+        (Charge::Usage(_) | Charge::Fee(_), false) => return None,
+    };
+    Some(reason.to_owned())
 }
 
 /// Takes what a hold did not cover from other grants, then as debt; or not at all, as the wallet's policy says.
@@ -156,6 +183,34 @@ pub fn release(
     };
     post(set, posting);
     Ok(returned)
+}
+
+/// Gives a hold back whose own deadline passed. Returns what went back; nothing twice.
+pub fn expire_hold(set: &mut WorkingSet, id: HoldId, op_id: OpId, now: Timestamp) -> Option<Ucr> {
+    let row = set.holds.get(id)?;
+    let is_over = row.state == HoldState::Open && row.expires_at.is_some_and(|deadline| deadline <= now);
+    if !is_over {
+        return None;
+    }
+    let (wallet_id, slices) = (row.wallet_id, row.slices.clone());
+    let subject = Subject { mission_id: row.mission_id, task_id: None };
+    let returned = total(&slices);
+    let legs = send_home(set, wallet_id, id, &slices, now);
+    close(set, id, HoldState::Expired, Ucr::ZERO, returned, now);
+    let posting = Posting {
+        id: op_id,
+        wallet_id,
+        kind: OpKind::Expire,
+        key: format!("expire:{id}"),
+        request_hash: String::new(),
+        legs,
+        subject,
+        actor: None,
+        reason: None,
+        now,
+    };
+    post(set, posting);
+    Some(returned)
 }
 
 fn close(set: &mut WorkingSet, id: HoldId, state: HoldState, captured: Ucr, returned: Ucr, now: Timestamp) {

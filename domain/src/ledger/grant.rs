@@ -67,6 +67,7 @@ pub fn open_wallet(set: &mut WorkingSet, id: WalletId, tenant_id: TenantId, now:
         month: 0,
         month_spent_ucr: Ucr::ZERO,
         queue_from: None,
+        queue_until: None,
     };
     set.wallets.add(id, wallet);
 }
@@ -87,9 +88,7 @@ pub fn grant(set: &mut WorkingSet, request: &GrantRequest, now: Timestamp) -> Re
             _ => Err(LedgerRefusal::KeyReused(key)),
         };
     }
-    let debt_paid = wallet.debt_ucr.min(request.amount);
-    let remaining = request.amount.minus_or_zero(debt_paid);
-    let available = wallet.available_ucr.checked_add(remaining).ok_or(LedgerRefusal::AmountOverflow)?;
+    let available = wallet.available_ucr.checked_add(request.amount).ok_or(LedgerRefusal::AmountOverflow)?;
     let tenant_id = wallet.tenant_id;
 
     set.add_grant(Grant {
@@ -99,7 +98,7 @@ pub fn grant(set: &mut WorkingSet, request: &GrantRequest, now: Timestamp) -> Re
         kind: request.kind,
         priority: request.priority,
         amount_ucr: request.amount,
-        remaining_ucr: remaining,
+        remaining_ucr: request.amount,
         expires_at: request.expires_at,
         expired: false,
         reason: request.reason.clone(),
@@ -108,18 +107,16 @@ pub fn grant(set: &mut WorkingSet, request: &GrantRequest, now: Timestamp) -> Re
     });
     if let Some(wallet) = set.wallets.change(request.wallet_id) {
         wallet.available_ucr = available;
-        wallet.debt_ucr = wallet.debt_ucr.minus_or_zero(debt_paid);
     }
+    let mut legs = vec![Leg(Account::Issue, Account::Grant(request.id), request.amount)];
+    legs.extend(repay_debt(set, request.wallet_id, request.id));
     let posting = Posting {
         id: request.op_id,
         wallet_id: request.wallet_id,
         kind: OpKind::Grant,
         key,
         request_hash: request.hash(),
-        legs: vec![
-            Leg(Account::Issue, Account::Grant(request.id), request.amount),
-            Leg(Account::Grant(request.id), Account::Debt, debt_paid),
-        ],
+        legs,
         subject: Subject::default(),
         actor: request.actor.clone(),
         reason: request.reason.clone(),
@@ -127,6 +124,38 @@ pub fn grant(set: &mut WorkingSet, request: &GrantRequest, now: Timestamp) -> Re
     };
     post(set, posting);
     Ok(request.id)
+}
+
+/// Pays what the wallet owes from a grant, as far as it goes. The leg that says so, where there is one.
+pub(super) fn repay_debt(set: &mut WorkingSet, wallet: WalletId, grant: GrantId) -> Option<Leg> {
+    let owed = set.wallets.get(wallet)?.debt_ucr;
+    let paid = owed.min(set.grants.get(grant)?.remaining_ucr);
+    if !paid.is_positive() {
+        return None;
+    }
+    if let Some(grant) = set.grants.change(grant) {
+        grant.remaining_ucr = grant.remaining_ucr.minus_or_zero(paid);
+    }
+    if let Some(wallet) = set.wallets.change(wallet) {
+        wallet.debt_ucr = wallet.debt_ucr.minus_or_zero(paid);
+        wallet.available_ucr = wallet.available_ucr.minus_or_zero(paid);
+    }
+    Some(Leg(Account::Grant(grant), Account::Debt, paid))
+}
+
+/// Puts credits back into the grant that they came from. False, and nothing changed, when it is over.
+pub(super) fn revive(set: &mut WorkingSet, wallet: WalletId, grant: GrantId, amount: Ucr, now: Timestamp) -> bool {
+    let lives = |grant: &Grant| !grant.expired && grant.expires_at.is_none_or(|deadline| deadline > now);
+    if !set.grants.get(grant).is_some_and(lives) {
+        return false;
+    }
+    if let Some(grant) = set.grants.change(grant) {
+        grant.remaining_ucr = grant.remaining_ucr.saturating_add(amount);
+    }
+    if let Some(wallet) = set.wallets.change(wallet) {
+        wallet.available_ucr = wallet.available_ucr.saturating_add(amount);
+    }
+    true
 }
 
 /// Writes off what is left of a grant whose deadline passed. Returns what was written off; nothing twice.

@@ -2,11 +2,13 @@
 
 use crate::credits::Ucr;
 use crate::id::{HoldId, OpId, WalletId};
-use crate::record::{Account, Grant, Hold, HoldOwner, HoldState, Leg, OpKind, Slice};
+use crate::record::{Account, Hold, HoldOwner, HoldState, Leg, OpKind, Slice};
 use crate::time::Timestamp;
 use crate::working_set::WorkingSet;
 
 use super::draw::{plan_draw, spendable, take, total};
+use super::grant::revive;
+use super::limit::check_limits;
 use super::{LedgerRefusal, Posting, Subject, post};
 
 /// What a new hold needs.
@@ -33,7 +35,7 @@ pub struct HoldRequest {
 }
 
 /// Whether `amount` could be held now; refuses by name otherwise. Changes nothing.
-fn check_room(set: &WorkingSet, wallet: WalletId, amount: Ucr, now: Timestamp) -> Result<(), LedgerRefusal> {
+pub fn check_room(set: &WorkingSet, wallet: WalletId, amount: Ucr, now: Timestamp) -> Result<(), LedgerRefusal> {
     let row = set.wallets.get(wallet).ok_or(LedgerRefusal::UnknownWallet(wallet))?;
     if !amount.is_positive() {
         return Err(LedgerRefusal::AmountNotPositive(amount));
@@ -44,6 +46,7 @@ fn check_room(set: &WorkingSet, wallet: WalletId, amount: Ucr, now: Timestamp) -
     if row.debt_ucr.is_positive() {
         return Err(LedgerRefusal::InDebt(row.debt_ucr));
     }
+    check_limits(row, amount, now)?;
     let available = spendable(set, wallet, now);
     if available < amount {
         return Err(LedgerRefusal::Insufficient { required: amount, available });
@@ -219,19 +222,11 @@ pub(super) fn send_home(
 ) -> Vec<Leg> {
     let mut legs = Vec::new();
     for slice in slices {
-        let lives = |grant: &Grant| !grant.expired && grant.expires_at.is_none_or(|deadline| deadline > now);
-        let went_home = set.grants.get(slice.grant).is_some_and(lives);
-        if went_home && let Some(grant) = set.grants.change(slice.grant) {
-            grant.remaining_ucr = grant.remaining_ucr.saturating_add(slice.amount);
-            legs.push(Leg(Account::Hold(hold), Account::Grant(slice.grant), slice.amount));
-        } else {
-            legs.push(Leg(Account::Hold(hold), Account::Breakage, slice.amount));
-        }
+        let went_home = revive(set, wallet_id, slice.grant, slice.amount, now);
+        let home = if went_home { Account::Grant(slice.grant) } else { Account::Breakage };
+        legs.push(Leg(Account::Hold(hold), home, slice.amount));
         if let Some(wallet) = set.wallets.change(wallet_id) {
             wallet.held_ucr = wallet.held_ucr.minus_or_zero(slice.amount);
-            if went_home {
-                wallet.available_ucr = wallet.available_ucr.saturating_add(slice.amount);
-            }
         }
     }
     legs

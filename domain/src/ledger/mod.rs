@@ -1,21 +1,27 @@
-//! The two-phase ledger: grant, hold, top up, shrink, settle, release, expire.
+//! The two-phase ledger: grant, hold, top up, shrink, settle, release, expire, refund, adjust, write off.
 //!
 //! Each function takes the loaded rows, refuses by name before it changes anything, or posts ONE immutable
 //! operation with its legs and moves the balances accordingly. The shape is that of two-phase transfers
 //! (reserve, then capture or void) as in [TigerBeetle](https://docs.tigerbeetle.com/coding/two-phase-transfers/).
 
 mod charge;
+mod correct;
 mod draw;
 mod grant;
 mod hold;
+mod limit;
+mod terms;
 
 #[cfg(test)]
 mod tests;
 
-pub use charge::{Charge, Settled, release, settle};
+pub use charge::{Charge, Settled, expire_hold, release, settle};
+pub use correct::{Correction, adjust, adjust_key, refund, refund_key, write_off, write_off_key};
 pub use draw::{draw_order, spendable};
 pub use grant::{GrantRequest, expire, grant, open_wallet};
-pub use hold::{HoldRequest, hold, shrink, top_up};
+pub use hold::{HoldRequest, check_room, hold, shrink, top_up};
+pub use limit::{Period, crosses_alert, spent_now};
+pub use terms::{Terms, set_terms};
 
 use crate::credits::Ucr;
 use crate::id::{HoldId, MissionId, OpId, TaskId, WalletId};
@@ -47,6 +53,37 @@ pub enum LedgerRefusal {
     /// The wallet makes no new holds until it is thawed.
     #[error("the wallet is frozen")]
     WalletFrozen,
+    /// A limit of the wallet does not allow it.
+    #[error("the wallet may spend {limit} credits in a {}: {room} are left and {required} are needed", period.as_str())]
+    OverLimit {
+        /// Which limit.
+        period: Period,
+        /// The limit.
+        limit: Ucr,
+        /// What is left of it.
+        room: Ucr,
+        /// What is needed.
+        required: Ucr,
+    },
+    /// More is to be given back than was charged.
+    #[error("{wanted} credits are to be refunded and {charged} of the charge are left")]
+    NotRefundable {
+        /// What can be refunded.
+        charged: Ucr,
+        /// What was asked.
+        wanted: Ucr,
+    },
+    /// More debt is to be given up than there is.
+    #[error("{wanted} credits of debt are to be written off and the wallet owes {debt}")]
+    NotOwed {
+        /// What is owed.
+        debt: Ucr,
+        /// What was asked.
+        wanted: Ucr,
+    },
+    /// A correction by hand without a name or a reason.
+    #[error("a correction needs an actor and a reason")]
+    Unexplained,
     /// The wallet owes credits; the next grant repays them first.
     #[error("the wallet owes {0} credits")]
     InDebt(Ucr),

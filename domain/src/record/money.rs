@@ -48,6 +48,8 @@ pub struct Wallet {
     pub month_spent_ucr: Ucr,
     /// Since when the oldest task has waited for credits that no younger one may take before it.
     pub queue_from: Option<Timestamp>,
+    /// Until when that is so, unless it is said again.
+    pub queue_until: Option<Timestamp>,
 }
 
 /// What happens with a charge beyond the hold.

@@ -152,7 +152,7 @@ approval: { show: x } ¦ /nodes/a/approval ¦ unsupported ¦ `approval` is not s
 agent: writer, prompt: x, review: {} ¦ /nodes/a/review ¦ unsupported ¦ `review` is not supported by this version
 sleep: 1s, retry: { on: [lost] } ¦ /nodes/a/retry/on ¦ unsupported ¦ `on` is not supported by this version
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, sleep, agent, transform, prompt, model, max_output_tokens, temperature, pool, priority, retry, timeout, units
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, sleep, agent, transform, prompt, model, max_output_tokens, temperature, pool, priority, retry, timeout, units, budget
 needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep
 prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep

@@ -12,8 +12,7 @@ use super::reader::{Entry, Fields, wrong_type};
 use super::scan::Mention;
 use super::schema::{self, InputCheck};
 use super::step::{self, Draft, Surroundings};
-use super::{Budget, Definition, Node, OnExhausted};
-use crate::credits::Ucr;
+use super::{Definition, Node};
 use crate::limits::{MAX_AGENTS, MAX_DEADLINE_MS, MAX_DESCRIPTION_BYTES, MAX_NODES, MAX_OUTPUTS};
 
 /// The members of a template's `run` and `task`.
@@ -36,7 +35,7 @@ pub(super) fn build(value: &Value, problems: &mut Problems) -> Option<Definition
         let at = fields.at("inputs");
         InputCheck::compile(schema, &at, fields.problems)
     });
-    let budget = read_budget(&mut fields);
+    let budget = step::read_budget(&mut fields, "it is the most a mission may spend");
     let flat_fee = fields.credits("flat_fee");
     let deadline_ms = fields.duration_ms("deadline", 1, MAX_DEADLINE_MS);
     let drafts = read_nodes(&mut fields);
@@ -51,22 +50,6 @@ pub(super) fn build(value: &Value, problems: &mut Problems) -> Option<Definition
     let inputs = source.get("inputs").cloned();
     let name = name?.to_owned();
     Some(Definition { name, description, inputs, budget, flat_fee, deadline_ms, nodes, outputs, source, check })
-}
-
-fn read_budget(fields: &mut Fields<'_, '_>) -> Option<Budget> {
-    let mut section = fields.section("budget")?;
-    if !section.has_any(&["credits"]) {
-        section.missing("credits", "it is the most a mission may spend");
-    }
-    let credits = section.credits("credits");
-    if credits == Some(Ucr::ZERO) {
-        let pointer = section.at("credits");
-        section.problems.add(pointer, "out_of_range", "`credits` must be more than zero");
-    }
-    let words = [("pause", OnExhausted::Pause), ("fail", OnExhausted::Fail)];
-    let on_exhausted = section.choice("on_exhausted", &words).unwrap_or_default();
-    section.close(&[]);
-    credits.map(|credits| Budget { credits, on_exhausted })
 }
 
 fn read_nodes<'v>(fields: &mut Fields<'v, '_>) -> Vec<Draft<'v>> {
@@ -246,6 +229,7 @@ fn number(drafts: &[Draft<'_>], needs: &[Vec<usize>], uses: &[BTreeSet<usize>], 
             retry: draft.retry,
             timeout_ms: draft.timeout_ms,
             units: draft.units.clone(),
+            budget: draft.budget,
         })
     };
     graph.order.iter().map(node).collect()

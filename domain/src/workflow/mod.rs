@@ -78,7 +78,7 @@ pub struct Definition {
     check: schema::InputCheck,
 }
 
-/// What a mission may spend.
+/// What a mission or a node may spend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
     /// The most it may spend.
@@ -124,6 +124,8 @@ pub struct Node {
     pub timeout_ms: i64,
     /// Units of the price book that are billed when the node succeeds, besides tokens.
     pub units: BTreeMap<String, u64>,
+    /// The most that it may spend, all of its attempts together.
+    pub budget: Option<Budget>,
 }
 
 /// What a node does.

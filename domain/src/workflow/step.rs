@@ -12,7 +12,8 @@ use super::problem::{Problem, Problems, below, did_you_mean};
 use super::reader::{Entry, Fields, whole_number, wrong_type};
 use super::scan::{Mention, ROOTS};
 use super::template::{self, TemplateError};
-use super::{Action, AgentStep, TransformStep};
+use super::{Action, AgentStep, Budget, OnExhausted, TransformStep};
+use crate::credits::Ucr;
 use crate::limits::{
     MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_DEADLINE_MS, MAX_NEEDS_PER_NODE, MAX_OUTPUT_TOKENS, MAX_PRIORITY,
     MAX_PROMPT_BYTES, MAX_TIMEOUT_MS, MAX_TRANSFORM_TEMPLATES, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
@@ -33,8 +34,7 @@ const LATER_KINDS: [&str; 9] =
     ["approval", "exec", "external", "http", "plan", "retrieve", "signal", "until", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
-const LATER_KEYS: [&str; 16] = [
-    "budget",
+const LATER_KEYS: [&str; 15] = [
     "cache",
     "concurrency",
     "deadline",
@@ -118,6 +118,7 @@ pub(super) struct Draft<'v> {
     pub(super) retry: RetryPolicy,
     pub(super) timeout_ms: i64,
     pub(super) units: BTreeMap<String, u64>,
+    pub(super) budget: Option<Budget>,
 }
 
 /// Reads one node.
@@ -143,6 +144,7 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
             .or(around.defaults.timeout_ms)
             .unwrap_or(DEFAULT_TIMEOUT_MS),
         units: read_units(&mut fields),
+        budget: read_budget(&mut fields, "it is the most a node may spend"),
     };
     let later = [LATER_KINDS.as_slice(), LATER_KEYS.as_slice()].concat();
     fields.close(&later);
@@ -338,6 +340,23 @@ pub(super) fn read_retry(fields: &mut Fields<'_, '_>, base: RetryPolicy) -> Retr
     }
     retry.close(&["on"]);
     policy
+}
+
+/// Reads `budget: { credits, on_exhausted }`.
+pub(super) fn read_budget(fields: &mut Fields<'_, '_>, what: &str) -> Option<Budget> {
+    let mut section = fields.section("budget")?;
+    if !section.has_any(&["credits"]) {
+        section.missing("credits", what);
+    }
+    let credits = section.credits("credits");
+    if credits == Some(Ucr::ZERO) {
+        let pointer = section.at("credits");
+        section.problems.add(pointer, "out_of_range", "`credits` must be more than zero");
+    }
+    let words = [("pause", OnExhausted::Pause), ("fail", OnExhausted::Fail)];
+    let on_exhausted = section.choice("on_exhausted", &words).unwrap_or_default();
+    section.close(&[]);
+    credits.map(|credits| Budget { credits, on_exhausted })
 }
 
 fn read_units(fields: &mut Fields<'_, '_>) -> BTreeMap<String, u64> {

@@ -2,6 +2,7 @@
 
 pub(super) mod body;
 pub(super) mod cancel;
+pub(super) mod change;
 pub(super) mod list;
 pub(super) mod one;
 pub(super) mod result;

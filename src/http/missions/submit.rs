@@ -261,7 +261,7 @@ fn refused_by_rule(site: &Site, refusal: Refusal) -> Problem {
             Problem::new(Code::WalletFrozen, "the wallet makes no new holds")
         }
         Refusal::Ledger(LedgerRefusal::UnknownWallet(_)) => no_wallet(),
-        Refusal::OverBudget { budget, room, required } => {
+        Refusal::OverBudget { of: _, budget, room, required } => {
             let words = format!("{required} credits are needed to start and the budget is {budget}");
             Problem::new(Code::BudgetTooSmall, words)
                 .credits("required", required)

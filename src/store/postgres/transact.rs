@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use bursar_domain::time::Timestamp;
 use bursar_domain::working_set::WorkingSet;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgArguments;
@@ -54,7 +55,7 @@ fn work_sql(journals: Journals) -> String {
          c as (
            select {calls} from usage_calls
            where id in (
-             select id from usage_calls where task_id in (select id from t) and state in ('sent', 'done')
+             select id from usage_calls where task_id in (select id from t) and state <> 'lost'
              union
              select unnest($5::text[])
            )
@@ -67,13 +68,31 @@ fn work_sql(journals: Journals) -> String {
     )
 }
 
-/// Loads the money: grants, then wallets, both locked until the end; and operations under known keys.
+/// Loads the money: holds of nobody's task, grants, then wallets, all locked until the end; and operations under
+/// known keys.
 fn money_sql() -> String {
     let (grants, wallets, ops) = (GRANTS.loaded(false), WALLETS.loaded(false), OPS.loaded(false));
+    let holds = HOLDS.loaded(false);
     format!(
-        "with g as materialized (
+        "with h as materialized (
+           select {holds} from holds
+           where id in (
+             select unnest($5::text[])
+             union
+             select id from holds where state = 'open' and expires_at <= $6 and wallet_id = any($1)
+           )
+           order by id for update
+         ),
+         g as materialized (
            select {grants} from grants
-           where id in (select id from grants where wallet_id = any($1) and remaining_ucr > 0 union select unnest($2::text[]))
+           where (select count(*) from h) >= 0
+             and id in (
+               select id from grants where wallet_id = any($1) and remaining_ucr > 0
+               union
+               select unnest($2::text[])
+               union
+               select slice.value ->> 'grant' from h, json_array_elements(h.slices) slice (value)
+             )
            order by id for update
          ),
          w as materialized (
@@ -87,6 +106,7 @@ fn money_sql() -> String {
          )
          select 'wallets', row_to_json(w)::text from w
          union all select 'grants', row_to_json(g)::text from g
+         union all select 'holds', row_to_json(h)::text from h
          union all select 'ops', row_to_json(o)::text from o"
     )
 }
@@ -217,7 +237,9 @@ async fn load_money(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut W
         .bind(Vec::from_iter(purses))
         .bind(Vec::from_iter(origins))
         .bind(op_wallets)
-        .bind(op_keys);
+        .bind(op_keys)
+        .bind(texts(&want.holds))
+        .bind(want.now.map(Timestamp::ms));
     load(tx, query, set).await
 }
 

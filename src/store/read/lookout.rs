@@ -2,7 +2,7 @@
 //!
 //! All of it runs on partial indexes: the cost grows with what waits, never with what is done.
 
-use bursar_domain::id::{GrantId, MissionId, RunId, TaskId, TenantId, WalletId, WorkflowId};
+use bursar_domain::id::{GrantId, HoldId, MissionId, RunId, TaskId, TenantId, WalletId, WorkflowId};
 use bursar_domain::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -147,14 +147,18 @@ impl dyn Store {
         all(self.rows(&sql, &[now.into(), limit.into()]).await?)
     }
 
-    /// Tasks that wait for credits, oldest first; of one wallet, or of all.
+    /// Tasks that wait for credits: the oldest of each wallet first, then the second of each, and so on; of one
+    /// wallet, or of all. So a wallet with many waiters does not keep those of another from being tried.
     pub async fn credit_waiters(&self, wallet: Option<WalletId>, limit: i64) -> Result<Vec<Due>, StoreError> {
         let sql = "
-            select t.id, t.mission_id, t.run_id, t.workflow_id, t.node_index
-            from tasks t
-            join missions m on m.id = t.mission_id
-            where t.state = 'waiting' and t.wait = 'credits' and ($1 is null or m.wallet_id = $1)
-            order by t.ready_at limit $2";
+            select id, mission_id, run_id, workflow_id, node_index
+            from (
+              select t.*, row_number() over (partition by m.wallet_id order by t.ready_at, t.id) as place
+              from tasks t
+              join missions m on m.id = t.mission_id
+              where t.state = 'waiting' and t.wait = 'credits' and ($1 is null or m.wallet_id = $1)
+            ) w
+            order by place, ready_at, id limit $2";
         let wallet = super::super::Arg::Text(wallet.map(|id| id.to_string()));
         all(self.rows(sql, &[wallet, limit.into()]).await?)
     }
@@ -209,6 +213,21 @@ impl dyn Store {
         let sql = "
             select id, wallet_id from grants
             where expires_at is not null and not expired and expires_at <= $1
+            order by expires_at limit $2";
+        let rows = self.rows(sql, &[now.into(), limit.into()]).await?;
+        Ok(all::<Row>(rows)?.into_iter().map(|row| (row.id, row.wallet_id)).collect())
+    }
+
+    /// Open holds whose own deadline passed.
+    pub async fn overdue_holds(&self, now: Timestamp, limit: i64) -> Result<Vec<(HoldId, WalletId)>, StoreError> {
+        #[derive(Deserialize)]
+        struct Row {
+            id: HoldId,
+            wallet_id: WalletId,
+        }
+        let sql = "
+            select id, wallet_id from holds
+            where state = 'open' and expires_at is not null and expires_at <= $1
             order by expires_at limit $2";
         let rows = self.rows(sql, &[now.into(), limit.into()]).await?;
         Ok(all::<Row>(rows)?.into_iter().map(|row| (row.id, row.wallet_id)).collect())

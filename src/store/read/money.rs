@@ -2,6 +2,7 @@
 
 use bursar_domain::credits::Ucr;
 use bursar_domain::id::{GrantId, HoldId, MissionId, OpId, TaskId, TenantId, WalletId};
+use bursar_domain::record::{Account, Leg};
 use bursar_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -89,6 +90,8 @@ pub struct EntryView {
     pub task_id: Option<TaskId>,
     /// Who did it.
     pub actor: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
     /// Available credits after it.
     pub available_after_ucr: Ucr,
     /// When it was posted.
@@ -159,6 +162,31 @@ impl dyn Store {
         all(self.rows(sql, &[wallet.into(), before, limit.into()]).await?)
     }
 
+    /// One operation of a wallet.
+    pub async fn entry(&self, wallet: WalletId, id: OpId) -> Result<Option<EntryView>, StoreError> {
+        let sql = "
+            select id, kind, key, legs, mission_id, task_id, actor, reason, available_after_ucr, created_at from ops
+            where wallet_id = $1 and id = $2";
+        first(self.rows(sql, &[wallet.into(), id.into()]).await?)
+    }
+
+    /// The last hold that was made for a task.
+    pub async fn hold_of(&self, task: TaskId) -> Result<Option<HoldId>, StoreError> {
+        #[derive(Deserialize)]
+        struct Row {
+            legs: Vec<Leg>,
+        }
+        let sql = "
+            select o.legs
+            from tasks t
+            join missions m on m.id = t.mission_id
+            join ops o on o.wallet_id = m.wallet_id and o.key = 'hold:' || t.id || ':' || t.holds
+            where t.id = $1";
+        let row = first::<Row>(self.rows(sql, &[task.into()]).await?)?;
+        let to_hold = |leg: &Leg| if let Account::Hold(id) = leg.1 { Some(id) } else { None };
+        Ok(row.and_then(|row| row.legs.iter().find_map(to_hold)))
+    }
+
     /// A wallet's ledger operations, newest first, older than `before`.
     pub async fn entries(
         &self,
@@ -167,7 +195,7 @@ impl dyn Store {
         limit: i64,
     ) -> Result<Vec<EntryView>, StoreError> {
         let sql = "
-            select id, kind, key, legs, mission_id, task_id, actor, available_after_ucr, created_at from ops
+            select id, kind, key, legs, mission_id, task_id, actor, reason, available_after_ucr, created_at from ops
             where wallet_id = $1 and ($2 is null or id < $2)
             order by id desc limit $3";
         let before = Arg::Text(before.map(|id| id.to_string()));

@@ -19,6 +19,7 @@ struct Loads {
     tasks: String,
     nodes: String,
     holds: String,
+    overdue: String,
     grants: String,
     wallets: String,
     calls: [String; 2],
@@ -31,7 +32,7 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
     let (task, call) = (TASKS.sqlite_object(false), |open: bool| CALLS.sqlite_object(open));
     let calls = |open: bool| {
         format!(
-            "select {} from usage_calls where task_id in {} and state in ('sent', 'done') or id in {}",
+            "select {} from usage_calls where task_id in {} and state <> 'lost' or id in {}",
             call(open),
             list(1),
             list(2)
@@ -44,6 +45,12 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         missions: format!("select {} from missions where id in {}", MISSIONS.sqlite_object(false), list(1)),
         runs: format!("select {} from runs where id in {}", RUNS.sqlite_object(false), list(1)),
         holds: format!("select {} from holds where id in {}", HOLDS.sqlite_object(false), list(1)),
+        overdue: format!(
+            "select {} from holds where state = 'open' and expires_at <= (select value from json_each($1))
+               and wallet_id in {}",
+            HOLDS.sqlite_object(false),
+            list(2)
+        ),
         grants: format!(
             "select {} from grants where wallet_id in {} and remaining_ucr > 0 or id in {}",
             GRANTS.sqlite_object(false),
@@ -120,6 +127,11 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     wallets.extend(set.missions.iter().map(|mission| mission.wallet_id));
     wallets.sort_unstable();
     wallets.dedup();
+    fetch(connection, set, "holds", &sql.holds, &[&json_list(&want.holds)]).await?;
+    if let Some(now) = want.now {
+        let now = serde_json::json!([now]).to_string();
+        fetch(connection, set, "holds", &sql.overdue, &[&now, &json_list(&wallets)]).await?;
+    }
     let mut grants: Vec<_> = set.holds.iter().flat_map(|hold| hold.slices.iter().map(|slice| slice.grant)).collect();
     grants.extend(&want.grants);
     let wallets = json_list(&wallets);

@@ -267,7 +267,10 @@ fn submit_refuses_a_frozen_wallet_and_a_budget_that_is_too_small() {
     assert_eq!(world.try_submit(&submission), Err(Refusal::Ledger(LedgerRefusal::WalletFrozen)));
     world.freeze(false);
     let (budget, required) = (Ucr::new(10_000), Ucr::new(ONE_HOLD_UCR));
-    assert_eq!(world.try_submit(&submission), Err(Refusal::OverBudget { budget, room: budget, required }));
+    assert_eq!(
+        world.try_submit(&submission),
+        Err(Refusal::OverBudget { of: "mission", budget, room: budget, required })
+    );
     world.verify();
 }
 

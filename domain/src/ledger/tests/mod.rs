@@ -10,7 +10,7 @@ use crate::credits::Ucr;
 use crate::flow::testbed::World;
 use crate::flow::testbed::tables::Want;
 use crate::id::{GrantId, HoldId};
-use crate::ledger::{self, Charge, GrantRequest, HoldRequest, LedgerRefusal, Settled, Subject};
+use crate::ledger::{self, Charge, GrantRequest, HoldRequest, LedgerRefusal, Settled, Subject, Terms};
 use crate::record::{GrantKind, HoldOwner, Overrun};
 use crate::time::Timestamp;
 
@@ -92,12 +92,10 @@ impl World {
 
     fn charge(&mut self, id: HoldId, charge: Charge, policy: Overrun) -> Result<Settled, LedgerRefusal> {
         let (want, op) = (self.want_hold(id), self.id());
-        self.decide_or_nothing(&want, |turn| {
-            if let Some(wallet) = turn.set.holds.get(id).map(|hold| hold.wallet_id) {
-                turn.set.wallets.change(wallet).unwrap().overrun = policy;
-            }
-            ledger::settle(turn.set, id, op, charge, Subject::default(), turn.now)
-        })
+        let terms = Terms { overrun: Some(policy), ..Terms::default() };
+        let wallet = self.wallet;
+        self.decide_or_nothing(&want, |turn| ledger::set_terms(turn.set, wallet, &terms)).unwrap();
+        self.decide_or_nothing(&want, |turn| ledger::settle(turn.set, id, op, charge, Subject::default(), turn.now))
     }
 
     fn release(&mut self, id: HoldId) -> Result<Ucr, LedgerRefusal> {

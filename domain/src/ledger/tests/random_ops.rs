@@ -96,7 +96,7 @@ impl Model {
     }
 
     fn charge(&mut self, world: &mut World, hold: HoldId, charge: Charge, policy: Overrun) {
-        let (Charge::Usage(amount) | Charge::Fee(amount)) = charge;
+        let (Charge::Usage(amount) | Charge::Fee(amount) | Charge::Failure(amount)) = charge;
         let (amount, row) = (amount.get(), world.tables.holds[&hold].clone());
         let room = spendable(world);
         let settled = world.charge(hold, charge, policy);
