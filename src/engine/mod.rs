@@ -16,6 +16,7 @@ mod claim;
 mod dispatch;
 mod facts;
 mod leases;
+mod metering;
 mod metrics;
 mod pool;
 mod reserve;
@@ -28,6 +29,7 @@ mod workflow;
 
 pub use cancel::CancelError;
 pub use claim::{ClaimedJob, PoolConfig};
+pub use metering::MeterError;
 pub use metrics::Metrics;
 pub use pool::{Drained, WorkerPool};
 pub use settle::SettleError;
@@ -68,6 +70,7 @@ struct Parts {
     submits: Batcher<Submit, Result<Submitted, SubmitError>>,
     settles: Batcher<settle::Settle, Result<settle::Settled, SettleError>>,
     reserves: Batcher<reserve::Reserve, reserve::Reserved>,
+    meters: Batcher<metering::Meter, Result<metering::Metered, MeterError>>,
     /// Wakes the sweep before its time: something may be due.
     attention: tokio::sync::Notify,
 }
@@ -103,6 +106,7 @@ impl Engine {
         let (submits, submit_inbox) = Batcher::new(256);
         let (settles, settle_inbox) = Batcher::new(256);
         let (reserves, reserve_inbox) = Batcher::new(256);
+        let (meters, meter_inbox) = Batcher::new(256);
         let engine = Self {
             parts: Arc::new(Parts {
                 store,
@@ -114,12 +118,14 @@ impl Engine {
                 submits,
                 settles,
                 reserves,
+                meters,
                 attention: tokio::sync::Notify::new(),
             }),
         };
         submit_inbox.spawn(&engine, 1, submit::SubmitBatch);
         settle_inbox.spawn(&engine, 2, settle::SettleBatch);
         reserve_inbox.spawn(&engine, 1, reserve::ReserveBatch);
+        meter_inbox.spawn(&engine, 2, metering::MeterBatch);
         engine
     }
 

@@ -76,6 +76,8 @@ const HOLDS_WITHOUT_OWNER: &str = "
       and case
         when t.hold_id = h.id and t.state in ('ready', 'running', 'retrying', 'waiting') then 1
         when r.fee_hold_id = h.id and r.ended_at is null then 1
+        -- nobody must look after it: it gives itself back
+        when h.owner_kind = 'call' and h.expires_at is not null then 1
         else 0
       end = 0";
 

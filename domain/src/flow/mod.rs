@@ -8,6 +8,7 @@ mod advance;
 mod budget;
 mod cancel;
 mod estimate;
+mod metering;
 mod raise;
 mod recover;
 mod reserve;
@@ -23,6 +24,7 @@ mod simulation;
 pub(crate) mod testbed;
 
 pub use cancel::{cancel, wind_down};
+pub use metering::{hold_call, hold_key, settle_call};
 pub use raise::set_budget;
 pub use recover::{lease_ran_out, recover_lease};
 pub use reserve::{CallGuard, record_late, reserve_call};
