@@ -10,7 +10,7 @@ use crate::record::{HoldOwner, Run, Task};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::workflow::{Action, OnExhausted};
 
-use super::estimate::hold_size;
+use super::estimate::size_of;
 use super::{Refusal, Turn, node_of, subject};
 
 /// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice.
@@ -48,8 +48,7 @@ pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
 /// What a task lacks to the hold that its next attempt is expected to need. One that waits because a call did not
 /// fit needs room for another call on top of what its journaled calls used.
 fn missing_hold(turn: &Turn<'_>, task: &Task, lacked_credits: bool) -> Result<Ucr, Refusal> {
-    let definition = turn.definition(task.workflow_id)?;
-    let size = hold_size(node_of(&definition, task)?, task.input_bytes, &*turn.prices(task.run_id)?)?;
+    let size = size_of(turn, task, lacked_credits)?;
     let hold = task.hold_id.and_then(|hold| turn.set.holds.get(hold));
     let (held, used) = hold.map(|hold| (hold.amount_ucr, hold.used_ucr)).unwrap_or_default();
     let wanted = if lacked_credits { size.saturating_add(used) } else { size };
