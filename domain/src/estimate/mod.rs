@@ -65,6 +65,12 @@ impl Learned {
         }
     }
 
+    /// How many nodes are known.
+    pub fn nodes_known(&self) -> usize {
+        let workflows = self.nodes.values().flat_map(BTreeMap::values);
+        workflows.fold(0, |sum: usize, nodes| sum.saturating_add(nodes.len()))
+    }
+
     /// How many input tokens the provider reports per million that are counted for the model; one million where
     /// nothing is known.
     pub fn factor_ppm(&self, provider: &str, model: &str) -> u32 {
