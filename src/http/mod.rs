@@ -7,6 +7,7 @@ mod admin;
 mod auth;
 mod conditional;
 mod description;
+mod estimates;
 mod json;
 mod keys;
 mod limits;

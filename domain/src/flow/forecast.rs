@@ -55,6 +55,8 @@ pub struct Forecast {
     pub nodes: Vec<NodeForecast>,
     /// What a submit holds at once: the fee and the holds of the first tasks.
     pub hold_needed: Ucr,
+    /// What a mission may spend unless it says otherwise.
+    pub budget: Option<Ucr>,
 }
 
 /// What a forecast is asked for.
@@ -89,7 +91,8 @@ pub fn forecast(learned: &Learned, request: &ForecastRequest<'_>) -> Result<Fore
         }
         nodes.push(one);
     }
-    Ok(Forecast { fee, nodes, hold_needed })
+    let budget = definition.budget.as_ref().map(|budget| budget.credits);
+    Ok(Forecast { fee, nodes, hold_needed, budget })
 }
 
 /// What a node is told: text that is known, and the most that the nodes before it can answer.
