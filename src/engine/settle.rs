@@ -111,7 +111,9 @@ impl Process<Settle, Result<Settled, SettleError>> for SettleBatch {
             (items.iter().map(one).collect::<Vec<_>>(), lessons)
         };
         let (answers, lessons) = engine.decide(&want, &mut decide).await?;
-        lessons.iter().for_each(|lesson| engine.note_lesson(lesson));
+        for lesson in &lessons {
+            engine.note_lesson(lesson);
+        }
         Ok(answers)
     }
 

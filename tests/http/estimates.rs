@@ -96,6 +96,15 @@ async fn operators_see_what_was_learned_and_tasks_show_their_estimate() {
     );
     assert_eq!(model["factor_ppm"], 1_000_000, "the simulated model counts as we do");
 
+    server.run("talk", &json!({"prompt": "Hi [[simulate no_usage]]"})).await;
+    let metrics = crate::support::eventually("the doubt is counted", crate::support::world::PATIENCE, || async {
+        let text = server.send(server.request(Method::GET, "/metrics")).await.text;
+        text.contains("bursar_usage_doubts_total{model=\"simulated-small\"} 1").then_some(text)
+    });
+    let metrics = metrics.await;
+    assert!(metrics.contains("bursar_estimate_error_ratio_count{model=\"simulated-small\"} 21"), "{metrics}");
+    assert!(metrics.contains("bursar_input_count_ratio_bucket{le=\"1.0\",model=\"simulated-small\"} 20"), "{metrics}");
+
     server.engine.refresh_estimates().await.unwrap();
     let told = estimate(&server, &json!({"workflow": "talk", "input": {"prompt": "Hi"}})).await;
     assert_eq!((&told["nodes"][0]["source"], &told["nodes"][0]["hold"]), (&json!("experience"), &node["p95"]));

@@ -11,7 +11,9 @@ use crate::limits::{self, ESTIMATE_LEAST_SAMPLES, LARGEST_FACTOR_PPM, LEAST_FACT
 
 fn sketch(amounts: &[i64]) -> Sketch {
     let mut sketch = Sketch::default();
-    amounts.iter().for_each(|amount| sketch.add(Ucr::new(*amount)));
+    for amount in amounts {
+        sketch.add(Ucr::new(*amount));
+    }
     sketch
 }
 
@@ -29,7 +31,9 @@ fn amount() -> impl Strategy<Value = i64> {
 
 fn factor(calls: &[(u64, u64)]) -> Factor {
     let mut factor = Factor::default();
-    calls.iter().for_each(|(counted, reported)| factor.add(*counted, *reported));
+    for (counted, reported) in calls {
+        factor.add(*counted, *reported);
+    }
     factor
 }
 
@@ -57,7 +61,9 @@ proptest! {
             shuffled.swap(at, usize::try_from(dice.below(at as u64 + 1)).unwrap());
         }
         let mut merged = Sketch::default();
-        shuffled.into_iter().for_each(|part| merged.merge(&sketch(part)));
+        for part in shuffled {
+            merged.merge(&sketch(part));
+        }
         prop_assert_eq!(merged, whole);
     }
 
@@ -152,7 +158,7 @@ fn the_factor_moves_slowly_and_one_absurd_call_hardly_moves_it() {
 
 #[test]
 fn old_behaviour_fades() {
-    let mut factor = factor(&[(4_000, 8_000); 2_000]);
+    let mut factor = factor(&vec![(4_000, 8_000); 2_000]);
     assert!(factor.ppm().unwrap() > 1_990_000);
     let mut cost = NodeCost::default();
     (0..2_000).for_each(|_| cost.add(Ucr::new(1_000_000), Ucr::new(1_000_000), Ucr::new(1_000_000)));

@@ -183,14 +183,11 @@ pub(super) fn billed_usage(
     finished: &FinishedCall,
 ) -> (Usage, bool) {
     let believable = |usage: &Usage| usage.check().is_ok() && fits_through(prices, &call.model, usage);
-    match finished.usage.filter(believable) {
-        Some(reported) => (reported, false),
-        None => {
-            let factor_ppm = turn.facts.learned.factor_ppm(&call.provider, &call.model);
-            let counted = finished.counted;
-            (Usage { input_tokens: scaled(counted.input_tokens, factor_ppm), ..counted }, true)
-        }
+    if let Some(reported) = finished.usage.filter(believable) {
+        return (reported, false);
     }
+    let (counted, factor_ppm) = (finished.counted, turn.facts.learned.factor_ppm(&call.provider, &call.model));
+    (Usage { input_tokens: scaled(counted.input_tokens, factor_ppm), ..counted }, true)
 }
 
 /// Whether one call of the model can use that much: no more than its window and its longest answer together.

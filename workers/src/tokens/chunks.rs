@@ -69,28 +69,8 @@ fn is_between_words(bytes: &[u8], at: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::pathological;
     use super::*;
-
-    /// Texts of about so many bytes that tokenizers were brought down with.
-    pub(in crate::tokens) fn pathological(bytes: usize) -> Vec<(&'static str, String)> {
-        let units = [
-            ("one letter", "a"),
-            ("spaces", " "),
-            ("no-break spaces", "\u{a0}"),
-            ("lines", "\n"),
-            ("blanks of all kinds", " \n\t\r "),
-            ("emoji", "🦀"),
-            ("families of emoji", "👩‍👩‍👧‍👦"),
-            ("base64", "iVBORw0KGgoAAAANSUhEUgAAAAUA+/9AAAFCAYAAACNbyblAAAAHElEQVQI12P4"),
-            ("ideographs", "漢字仮名交"),
-            ("marks", "a\u{301}\u{302}"),
-            ("digits", "8"),
-            ("dots", "."),
-            ("nothing", "\0"),
-            ("changing case", "aA"),
-        ];
-        units.into_iter().map(|(name, unit)| (name, unit.repeat(bytes / unit.len()))).collect()
-    }
 
     #[test]
     fn a_megabyte_of_anything_is_cut_into_bounded_runs() {
@@ -129,6 +109,3 @@ mod tests {
         assert_eq!(Chunks::of("").next(), None);
     }
 }
-
-#[cfg(test)]
-pub(super) use tests::pathological;

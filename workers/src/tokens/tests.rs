@@ -10,6 +10,27 @@ fn plain(model: &str) -> Counter {
     Counter::for_model(model, (None, 1_000_000))
 }
 
+/// Texts of about so many bytes that tokenizers were brought down with.
+pub(super) fn pathological(bytes: usize) -> Vec<(&'static str, String)> {
+    let units = [
+        ("one letter", "a"),
+        ("spaces", " "),
+        ("no-break spaces", "\u{a0}"),
+        ("lines", "\n"),
+        ("blanks of all kinds", " \n\t\r "),
+        ("emoji", "🦀"),
+        ("families of emoji", "👩‍👩‍👧‍👦"),
+        ("base64", "iVBORw0KGgoAAAANSUhEUgAAAAUA+/9AAAFCAYAAACNbyblAAAAHElEQVQI12P4"),
+        ("ideographs", "漢字仮名交"),
+        ("marks", "a\u{301}\u{302}"),
+        ("digits", "8"),
+        ("dots", "."),
+        ("nothing", "\0"),
+        ("changing case", "aA"),
+    ];
+    units.into_iter().map(|(name, unit)| (name, unit.repeat(bytes / unit.len()))).collect()
+}
+
 #[test]
 fn a_known_text_has_its_known_number_of_tokens() {
     assert_eq!(plain("gpt-4.1").count("hello world"), 2);
@@ -64,7 +85,7 @@ fn cutting_a_long_text_into_chunks_does_not_change_its_count() {
 #[test]
 fn a_megabyte_of_anything_is_counted_whole_and_never_too_small() {
     let counter = plain("gpt-4.1");
-    for (name, text) in chunks::pathological(1 << 20) {
+    for (name, text) in pathological(1 << 20) {
         // what the vocabulary says of a piece that it can take at once, for as many pieces as there are
         let piece = text.floor_char_boundary(1_500);
         let vocabulary = vocabulary(Tokenizer::O200kBase).unwrap();
@@ -80,7 +101,7 @@ fn a_forced_cut_never_makes_a_count_too_small() {
     for tokenizer in [Tokenizer::O200kBase, Tokenizer::Cl100kBase] {
         let counter = Counter { tokenizer, factor_ppm: ONE_PPM };
         let vocabulary = vocabulary(tokenizer).unwrap();
-        for (name, text) in chunks::pathological(12_000) {
+        for (name, text) in pathological(12_000) {
             let whole = vocabulary.count_ordinary(&text) as u64;
             assert!(counter.count(&text) >= whole, "{tokenizer:?} {name}");
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{ONE, ONE_HOLD_UCR, only_call, ops, workflow};
 use crate::credits::Ucr;
-use crate::estimate::{Factor, Learned, NodeCost, NodeKey};
+use crate::estimate::{Factor, NodeCost, NodeKey};
 use crate::flow::testbed::{Lease, World};
 use crate::flow::{self, Forecast, ForecastRequest, Lesson, Observed, SettleRequest, Source};
 use crate::id::MissionId;
