@@ -4,6 +4,7 @@
 //! Nothing in here waits, reads a clock, draws a random number or touches I/O; time, ids and chance are arguments.
 
 pub mod credits;
+pub mod estimate;
 pub mod flow;
 pub mod id;
 pub mod ledger;

@@ -134,3 +134,22 @@ pub const CREDIT_LINE_PATIENCE_MS: i64 = 60_000;
 
 /// How long a line for credits is kept without being confirmed: a line whose head is gone dissolves by itself.
 pub const CREDIT_LINE_LEASE_MS: i64 = 30_000;
+// --- Estimates that learn ---
+
+/// How many samples an estimate needs before it is used: below, chance decides more than behaviour.
+pub const ESTIMATE_LEAST_SAMPLES: i64 = 20;
+/// About how many of a node's latest tasks count: enough for a 95th percentile, few enough to follow a change within
+/// some dozens of tasks.
+pub const ESTIMATE_WINDOW_SAMPLES: u64 = 512;
+/// No single task teaches more than this, a billion credits: sums over the window stay far inside of an i64.
+pub const ESTIMATE_LARGEST_SAMPLE_UCR: i64 = 1_000_000_000_000_000;
+/// The smallest factor on counted input tokens. Counting twice too many happens; more is a broken report.
+pub const LEAST_FACTOR_PPM: u32 = 500_000;
+/// The largest factor on counted input tokens: a foreign vocabulary on its worst script.
+pub const LARGEST_FACTOR_PPM: u32 = 4_000_000;
+/// The most tokens that one call weighs in its model's factor, so that a single huge prompt does not decide.
+pub const FACTOR_SAMPLE_TOKENS: i64 = 4_096;
+/// The weight of "as counted" before anything was learned: two large calls.
+pub const FACTOR_PRIOR_TOKENS: i64 = 8_192;
+/// The weight of the latest calls that count: 512 large calls.
+pub const FACTOR_WINDOW_TOKENS: i64 = 2_097_152;

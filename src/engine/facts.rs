@@ -1,8 +1,9 @@
-//! Immutable facts, kept in memory: workflow versions and price books.
+//! Facts, kept in memory: workflow versions and price books, which never change, and the latest snapshot of estimates.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bursar_domain::estimate::Learned;
 use bursar_domain::flow::Facts;
 use bursar_domain::id::{PriceBookId, WorkflowId};
 use bursar_domain::pricing::PriceBook;
@@ -46,6 +47,12 @@ impl FactsCache {
     /// The facts known now.
     pub(super) fn snapshot(&self) -> Arc<Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    /// Decisions from now on see these estimates.
+    pub(super) fn learn(&self, learned: Arc<Learned>) {
+        let mut guard = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut guard.0).learned = learned;
     }
 
     /// A workflow version, fetched when it is not known.

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use bursar_domain::credits::Ucr;
 use bursar_domain::outcome::{CallPermit, CallRefusal};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 /// One label.
@@ -19,6 +21,19 @@ struct Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Pool {
     pool: String,
+}
+
+/// A model.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Model {
+    model: String,
+}
+
+/// Bounds of histograms that compare what was with what was expected; 1 is exact.
+const RATIOS: [f64; 14] = [0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0];
+
+fn ratios() -> Histogram {
+    Histogram::new(RATIOS)
 }
 
 /// Counters of one process.
@@ -44,6 +59,9 @@ pub struct Metrics {
     reservations: Family<Kind, Counter>,
     backlog: Family<Pool, Gauge>,
     queue_depth: Family<Pool, Gauge>,
+    estimates: Family<Model, Histogram>,
+    counts: Family<Model, Histogram>,
+    doubts: Family<Model, Counter>,
 }
 
 impl Default for Metrics {
@@ -62,6 +80,9 @@ impl Default for Metrics {
             reservations: Family::default(),
             backlog: Family::default(),
             queue_depth: Family::default(),
+            estimates: Family::new_with_constructor(ratios),
+            counts: Family::new_with_constructor(ratios),
+            doubts: Family::default(),
         }
     }
 }
@@ -82,6 +103,12 @@ impl Metrics {
         registry.register("bursar_call_reservations", "Calls asked for, by answer", self.reservations.clone());
         registry.register("bursar_backlog_tasks", "Ready tasks in the store, by pool", self.backlog.clone());
         registry.register("bursar_queue_depth_tasks", "Tasks that the queue knows, by pool", self.queue_depth.clone());
+        let about = "What a task cost for each credit that was held for it as an estimate, by model";
+        registry.register("bursar_estimate_error_ratio", about, self.estimates.clone());
+        let about = "Input tokens that were reported for each that was counted, by model";
+        registry.register("bursar_input_count_ratio", about, self.counts.clone());
+        let about = "Complete answers whose usage report was missing or not believed, by model";
+        registry.register("bursar_usage_doubts", about, self.doubts.clone());
     }
 
     /// Claims, of which so many were named by the queue and so many by the store.
@@ -105,6 +132,24 @@ impl Metrics {
         let pool = Pool { pool: pool.to_owned() };
         self.backlog.get_or_create(&pool).set(ready);
         self.queue_depth.get_or_create(&pool).set(depth as i64);
+    }
+
+    pub(super) fn note_estimate(&self, model: &str, estimated: Ucr, charged: Ucr) {
+        if estimated.is_positive() {
+            let ratio = charged.get() as f64 / estimated.get() as f64;
+            self.estimates.get_or_create(&Model { model: model.to_owned() }).observe(ratio);
+        }
+    }
+
+    pub(super) fn note_count(&self, model: &str, counted: u64, reported: u64) {
+        if counted > 0 {
+            let ratio = reported as f64 / counted as f64;
+            self.counts.get_or_create(&Model { model: model.to_owned() }).observe(ratio);
+        }
+    }
+
+    pub(super) fn note_doubt(&self, model: &str) {
+        self.doubts.get_or_create(&Model { model: model.to_owned() }).inc();
     }
 
     pub(super) fn note_reservation(&self, answer: &Result<CallPermit, CallRefusal>) {

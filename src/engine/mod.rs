@@ -7,7 +7,7 @@
 //! each call the step asks for a reservation (`reserve`). While it runs, its lease is renewed (`leases`). When it
 //! ends, one transaction turns the outcome into state, money and newly ready tasks (`settle`), perhaps handing the
 //! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. Users end
-//! runs through `cancel`, and `wallet` brings credits in. Every transaction goes through `Engine::decide`: load,
+//! runs through `cancel`, and `wallet` brings credits in. What settles teach about costs is folded in by `learn`. Every transaction goes through `Engine::decide`: load,
 //! decide in pure code, write everything, commit; only then does anything leave the process.
 
 mod batcher;
@@ -15,6 +15,8 @@ mod cancel;
 mod claim;
 mod dispatch;
 mod facts;
+mod forecast;
+mod learn;
 mod leases;
 mod metering;
 mod metrics;
@@ -29,6 +31,7 @@ mod workflow;
 
 pub use cancel::CancelError;
 pub use claim::{ClaimedJob, PoolConfig};
+pub use forecast::ForecastError;
 pub use metering::MeterError;
 pub use metrics::Metrics;
 pub use pool::{Drained, WorkerPool};
@@ -52,6 +55,7 @@ use crate::stream::Relay;
 
 use batcher::Batcher;
 use facts::FactsCache;
+use learn::Notebook;
 
 /// Everything that moves missions. One per process; clones share it.
 #[derive(Debug, Clone)]
@@ -67,6 +71,7 @@ struct Parts {
     clock: Arc<Clock>,
     facts: FactsCache,
     metrics: Metrics,
+    notebook: Notebook,
     submits: Batcher<Submit, Result<Submitted, SubmitError>>,
     settles: Batcher<settle::Settle, Result<settle::Settled, SettleError>>,
     reserves: Batcher<reserve::Reserve, reserve::Reserved>,
@@ -115,6 +120,7 @@ impl Engine {
                 clock,
                 facts: FactsCache::default(),
                 metrics: Metrics::default(),
+                notebook: Notebook::default(),
                 submits,
                 settles,
                 reserves,
@@ -126,6 +132,7 @@ impl Engine {
         settle_inbox.spawn(&engine, 2, settle::SettleBatch);
         reserve_inbox.spawn(&engine, 1, reserve::ReserveBatch);
         meter_inbox.spawn(&engine, 2, metering::MeterBatch);
+        engine.keep_learning();
         engine
     }
 

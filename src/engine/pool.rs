@@ -90,6 +90,9 @@ impl WorkerPool {
         self.stop_keeper.cancel();
         let _ = self.keeper.await;
         let _ = self.runtime.engine.store().forget_worker(self.runtime.worker_id).await;
+        if let Err(error) = self.runtime.engine.fold_lessons().await {
+            tracing::debug!(%error, "the last lessons about costs are lost");
+        }
         Drained { handed_back }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use bursar_domain::flow::{self, Refusal, SettleRequest, Settlement};
+use bursar_domain::flow::{self, Lesson, Observed, Refusal, SettleRequest, Settlement};
 use bursar_domain::id::{MissionId, RunId};
 use bursar_domain::outcome::Outcome;
 use bursar_domain::record::Task;
@@ -98,16 +98,23 @@ impl Process<Settle, Result<Settled, SettleError>> for SettleBatch {
             }
         }
         let mut decide = |turn: &mut flow::Turn<'_>| {
+            let mut lessons: Vec<Lesson> = Vec::with_capacity(items.len());
             let one = |item: &Settle| {
+                let observed = Observed::before(turn, &item.request);
                 let settlement = flow::settle(turn, &item.request).map_err(SettleError::Refused)?;
+                lessons.push(observed.after(turn));
                 let task = settlement.successor.and_then(|id| turn.set.tasks.get(id));
                 let prices = turn.set.runs.get(item.run_id).map(|run| run.price_book_id);
                 let successor = task.zip(prices).map(|(task, prices)| claim_of(task, prices));
                 Ok(Settled { settlement, successor })
             };
-            items.iter().map(one).collect::<Vec<_>>()
+            (items.iter().map(one).collect::<Vec<_>>(), lessons)
         };
-        engine.decide(&want, &mut decide).await
+        let (answers, lessons) = engine.decide(&want, &mut decide).await?;
+        for lesson in &lessons {
+            engine.note_lesson(lesson);
+        }
+        Ok(answers)
     }
 
     fn refuse(&self, error: &StoreError) -> Result<Settled, SettleError> {

@@ -8,6 +8,7 @@ mod auth;
 mod conditional;
 mod corrections;
 mod description;
+mod estimates;
 mod json;
 mod keys;
 mod limits;

@@ -8,7 +8,7 @@ use utoipa_axum::routes;
 
 use super::request::{no_method, no_route, observe, panicked};
 use super::state::{App, Site};
-use super::{admin, corrections, description, keys, missions, ops, pages, runs, stream, wallet, workflows};
+use super::{admin, corrections, description, estimates, keys, missions, ops, pages, runs, stream, wallet, workflows};
 
 /// The public API.
 pub fn router(app: App) -> axum::Router {
@@ -31,6 +31,7 @@ fn all() -> OpenApiRouter<Site> {
         // missions
         .routes(routes!(missions::submit::post, missions::list::get))
         .routes(routes!(missions::one::get, missions::change::patch))
+        .routes(routes!(missions::estimate::post))
         .routes(routes!(missions::cancel::post))
         .routes(routes!(missions::result::get))
         // events
@@ -61,6 +62,7 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(admin::overview))
         .routes(routes!(admin::queues))
         .routes(routes!(admin::workers))
+        .routes(routes!(estimates::get))
         // open to everybody
         .routes(routes!(ops::livez))
         .routes(routes!(ops::readyz))

@@ -197,6 +197,8 @@ pub(super) struct Task {
     error: Option<TaskError>,
     /// What it holds now.
     held: Amount,
+    /// What its last hold was made with, before its calls made it grow; null where nothing was held.
+    estimated_credits: Option<Amount>,
     /// What was charged.
     cost_credits: Amount,
     /// What its billed calls used.
@@ -236,6 +238,7 @@ impl From<TaskView> for Task {
             failures: view.failures,
             error: view.error.map(TaskError::from),
             held: view.held_ucr.into(),
+            estimated_credits: view.estimate_ucr.map(Amount),
             cost_credits: view.cost_ucr.into(),
             usage: view.usage.map(TokenUsage::from),
             output: view.output,

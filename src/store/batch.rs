@@ -63,7 +63,7 @@ impl From<bursar_domain::time::Timestamp> for Arg {
     }
 }
 
-/// Replaces `{list:n}`, `{pairs:n}`, `{each:x}` and `{json:n}` by what the engine understands.
+/// Replaces `{list:n}`, `{pairs:n}`, `{rows:n}`, `{each:x}`, `{json:n}` and `{gather:a,b}` by what the engine understands.
 pub(super) fn expand(dialect: Dialect, sql: &str) -> String {
     let mut text = String::with_capacity(sql.len().saturating_add(64));
     let mut rest = sql;
@@ -96,6 +96,12 @@ fn placeholder(dialect: Dialect, inner: &str) -> Option<String> {
         ("pairs", Dialect::Sqlite) => format!("(select value ->> 0 as a, value ->> 1 as b from json_each(${n}))"),
         ("each", Dialect::Postgres) => format!("json_array_elements({n})"),
         ("each", Dialect::Sqlite) => format!("json_each({n})"),
+        // the elements of a list of objects, in the column `value`
+        ("rows", Dialect::Postgres) => format!("json_array_elements(${n}::json)"),
+        ("rows", Dialect::Sqlite) => format!("json_each(${n})"),
+        // all rows' pairs as one list
+        ("gather", Dialect::Postgres) => format!("coalesce(json_agg(json_build_array({n})), '[]')"),
+        ("gather", Dialect::Sqlite) => format!("json_group_array(json_array({n}))"),
         ("json", Dialect::Postgres) => format!("${n}::json"),
         ("json", Dialect::Sqlite) => format!("${n}"),
         _ => return None,

@@ -9,6 +9,7 @@ mod catalog;
 mod changes;
 mod columns;
 mod error;
+mod estimates;
 mod leases;
 pub mod postgres;
 pub mod read;
@@ -18,6 +19,7 @@ mod want;
 
 pub use catalog::{ApiKey, Role, WorkerRow};
 pub use error::{Conflict, StoreError};
+pub use estimates::{LearnedFactor, LearnedNode};
 pub use leases::{Beat, Claim, Claimed, LeaseFate};
 pub use want::{Journals, Want};
 
@@ -65,7 +67,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Runs a portable query that only reads. `{list:n}` in the text stands for the elements of the JSON array
     /// in parameter n, `{pairs:n}` for pairs (columns `a`, `b`), `{each:x}` for the elements of the JSON array in
-    /// column x (column `value`). Each row is an object by column name.
+    /// column x (column `value`), `{rows:n}` for those in parameter n. Each row is an object by column name.
     async fn rows(&self, sql: &str, args: &[Arg]) -> Result<Vec<Value>, StoreError>;
 
     /// Runs portable queries as [`Store::rows`] does, all on ONE snapshot of the store: what commits meanwhile is

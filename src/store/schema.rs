@@ -133,7 +133,7 @@ table!(CALLS, "usage_calls",
     hold_id Text Once, attempt Int Once, number Int Once, request_hash Text Once, provider Text Once,
     model Text Once, state Text Always, reserved_ucr Int Always, cost_ucr Int Always, billable Bool Always,
     estimated Bool Always, usage Json Always, response Json IfPresentUnread, duration_ms Int Always,
-    first_token_ms Int Always, created_at Int Once, ended_at Int Always);
+    first_token_ms Int Always, created_at Int Once, ended_at Int Always, estimated_input_tokens Int Once);
 
 /// Columns, of any table or read, that hold JSON documents.
 pub const JSON_COLUMNS: &[&str] = &[
@@ -153,6 +153,7 @@ pub const JSON_COLUMNS: &[&str] = &[
     "body",
     "columns",
     "rows",
+    "buckets",
 ];
 /// Columns, of any table or read, that hold true or false.
 pub const BOOL_COLUMNS: &[&str] =

@@ -5,6 +5,7 @@
 
 mod checks;
 mod claims;
+mod estimates;
 mod ledger;
 mod lists;
 mod lookouts;

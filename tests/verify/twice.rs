@@ -31,7 +31,11 @@ async fn facts(site: &Site) -> Facts {
     let workflow = site.id("select id from workflows").await.parse().unwrap();
     let definition = site.engine.definition(workflow).await.unwrap().unwrap();
     let (book, prices) = site.engine.active_prices().await.unwrap().unwrap();
-    Facts { workflows: [(workflow, definition)].into(), prices: [(book, Arc::clone(&prices))].into() }
+    Facts {
+        workflows: [(workflow, definition)].into(),
+        prices: [(book, Arc::clone(&prices))].into(),
+        ..Facts::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,11 +48,13 @@ async fn perform(
     let provider = providers.resolve(&step.model)?;
     let request = render(job, step)?;
     let counter = Counter::for_model(&step.model, context.tokenizer(&step.model));
-    let input_tokens = counter.count_messages(&request.contents()).await;
+    let contents = request.contents();
     // The last chance to stop without a trace: from here on the call is recorded.
-    if let Some(reason) = stop.reason() {
-        return Err(reason);
-    }
+    let input_tokens = tokio::select! {
+        biased;
+        reason = stop.wait() => return Err(reason),
+        tokens = counter.count_messages(&contents) => tokens,
+    };
     let permit = context.reserve(ask(&*provider, &request, input_tokens)).await.map_err(refused)?;
     match permit {
         CallPermit::Replay(call) => {

@@ -13,12 +13,18 @@ pub(crate) const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// The longest time a provider can make a task wait, in milliseconds: one hour.
 pub(crate) const RETRY_AFTER_MS: i64 = 3_600_000;
 
-/// Texts above this many bytes are counted on a blocking thread (50 kB take 2–4 ms).
+/// Requests with more bytes of text than this are counted on a blocking thread (50 kB take 2–4 ms).
 pub(crate) const COUNT_INLINE_BYTES: usize = 50_000;
 
-/// Bytes that the tokenizer sees at once. Bounds the regular expression's backtracking and the merge of one
-/// piece without any break, which both grow faster than the text.
+/// Bytes that the tokenizer sees at once; between two chunks, counting can be stopped.
 pub(crate) const COUNT_CHUNK_BYTES: usize = 16 * 1024;
+
+/// Bytes without a break that the tokenizer sees at most. Bounds the regular expression's backtracking and the merge
+/// of one piece, which both grow faster than the text. Long words, links and identifiers fit.
+pub(crate) const COUNT_RUN_BYTES: usize = 2 * 1024;
+
+/// Large requests that are counted at the same time; each takes a processor for itself.
+pub(crate) const COUNTS_AT_ONCE: usize = 2;
 
 /// Above this many tokens a reported count is a mistake: a hundred times the largest context on sale.
 pub(crate) const PLAUSIBLE_TOKENS: u64 = 100_000_000;

@@ -11,7 +11,7 @@ use crate::state::{RunState, TaskState, WaitCause};
 use crate::workflow::{Action, OnExhausted};
 
 use super::budget::{check_budgets, leave_line, may_pass, must_queue, never_fits, note_spending, on_exhausted};
-use super::estimate::hold_size;
+use super::estimate::size_of;
 use super::settle::charge_failure;
 use super::{Refusal, Turn, node_of, subject};
 
@@ -50,8 +50,7 @@ pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
 /// What a task lacks to the hold that its next attempt is expected to need. One that waits because a call did not
 /// fit needs room for another call on top of what its journaled calls used.
 pub(super) fn missing_hold(turn: &Turn<'_>, task: &Task, lacked_credits: bool) -> Result<Ucr, Refusal> {
-    let definition = turn.definition(task.workflow_id)?;
-    let size = hold_size(node_of(&definition, task)?, task.input_bytes, &*turn.prices(task.run_id)?)?;
+    let size = size_of(turn, task, lacked_credits)?;
     let hold = task.hold_id.and_then(|hold| turn.set.holds.get(hold));
     let (held, used) = hold.map(|hold| (hold.amount_ucr, hold.used_ucr)).unwrap_or_default();
     let wanted = if lacked_credits { size.saturating_add(used) } else { size };

@@ -8,6 +8,8 @@ mod advance;
 mod budget;
 mod cancel;
 mod estimate;
+mod forecast;
+mod lesson;
 mod metering;
 mod raise;
 mod recover;
@@ -24,6 +26,8 @@ mod simulation;
 pub(crate) mod testbed;
 
 pub use cancel::{cancel, wind_down};
+pub use forecast::{Forecast, ForecastRequest, NodeForecast, Source, forecast};
+pub use lesson::{CallLesson, Doubt, Lesson, NodeLesson, Observed};
 pub use metering::{hold_call, hold_key, settle_call};
 pub use raise::set_budget;
 pub use recover::{lease_ran_out, recover_lease};
@@ -37,6 +41,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::estimate::Learned;
 use crate::id::{Id, Kind, MissionId, PriceBookId, RunId, TaskId, WorkflowId};
 use crate::ledger::{LedgerRefusal, Subject};
 use crate::pricing::{PriceBook, PricingError};
@@ -53,13 +58,16 @@ pub trait Chance: Send {
     fn random(&mut self) -> u64;
 }
 
-/// Immutable things that decisions refer to: workflow versions and price books, by id.
+/// Things that decisions refer to and do not change: workflow versions and price books, by id, and a snapshot of what
+/// experience says about costs.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     /// The workflow versions of the loaded runs.
     pub workflows: BTreeMap<WorkflowId, Arc<Definition>>,
     /// The price books of the loaded runs.
     pub prices: BTreeMap<PriceBookId, Arc<PriceBook>>,
+    /// What was learned about models and nodes.
+    pub learned: Arc<Learned>,
 }
 
 /// Everything a decision is made from.

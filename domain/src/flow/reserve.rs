@@ -1,9 +1,11 @@
 //! Calls: recorded and reserved before they are sent, priced when they end.
 
 use crate::credits::Ucr;
+use crate::estimate::scaled;
 use crate::id::TaskId;
 use crate::ledger::LedgerRefusal;
 use crate::outcome::{CallPermit, CallRefusal, CallRequest, FinishedCall};
+use crate::pricing::PriceBook;
 use crate::record::{CallState, Task, UsageCall};
 use crate::usage::Usage;
 
@@ -30,8 +32,9 @@ pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallReques
         return Ok(CallPermit::Replay(done));
     }
     let prices = turn.prices(task.run_id).map_err(|error| CallRefusal::Unavailable(error.to_string()))?;
+    let factor_ppm = turn.facts.learned.factor_ppm(&request.provider, &request.model);
     let ceiling = prices
-        .call_ceiling(&request.model, request.input_tokens, request.max_output_tokens)
+        .call_ceiling(&request.model, scaled(request.input_tokens, factor_ppm), request.max_output_tokens)
         .map_err(|_| CallRefusal::NotPriced(request.model.clone()))?;
     if let Err(refusal) = make_room(turn, &task, ceiling) {
         remember_size(turn, &task, request.input_tokens);
@@ -65,6 +68,7 @@ pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallReques
         first_token_ms: None,
         created_at: turn.now,
         ended_at: None,
+        estimated_input_tokens: i64::try_from(request.input_tokens).unwrap_or(i64::MAX),
     };
     turn.set.add_call(call);
     Ok(CallPermit::Send(id))
@@ -144,10 +148,9 @@ pub(super) fn finish_call(
         }
         return Ok(known);
     }
-    let is_estimated = !is_reported(finished);
-    let usage = canonical_usage(finished);
-    let model = row.model.clone();
-    let cost = turn.prices(task.run_id)?.call_cost(&model, &usage)?;
+    let prices = turn.prices(task.run_id)?;
+    let (usage, is_estimated) = billed_usage(turn, &prices, row, finished);
+    let cost = prices.call_cost(&row.model, &usage)?;
     let now = turn.now;
     let Some(row) = turn.set.calls.change(finished.id) else { return Ok((cost, usage)) };
     let reserved = row.reserved_ucr;
@@ -171,32 +174,43 @@ pub(super) fn finish_call(
     Ok((cost, usage))
 }
 
-/// Whether the provider reported something believable.
-fn is_reported(finished: &FinishedCall) -> bool {
-    finished.usage.is_some_and(|usage| usage.check().is_ok())
+/// What the call used, and whether that is our own estimate: as reported, unless the report is missing, contradicts
+/// itself or is more than fits through the model. Then our count stands for it, times what was learned about counts.
+pub(super) fn billed_usage(
+    turn: &Turn<'_>,
+    prices: &PriceBook,
+    call: &UsageCall,
+    finished: &FinishedCall,
+) -> (Usage, bool) {
+    let believable = |usage: &Usage| usage.check().is_ok() && fits_through(prices, &call.model, usage);
+    if let Some(reported) = finished.usage.filter(believable) {
+        return (reported, false);
+    }
+    let (counted, factor_ppm) = (finished.counted, turn.facts.learned.factor_ppm(&call.provider, &call.model));
+    (Usage { input_tokens: scaled(counted.input_tokens, factor_ppm), ..counted }, true)
 }
 
-/// What the call used: as reported; a report that is missing or contradicts itself is replaced by our own count.
-pub(super) fn canonical_usage(finished: &FinishedCall) -> Usage {
-    finished.usage.filter(|usage| usage.check().is_ok()).unwrap_or(finished.counted)
+/// Whether one call of the model can use that much: no more than its window and its longest answer together.
+fn fits_through(prices: &PriceBook, model: &str, usage: &Usage) -> bool {
+    let most = prices.model(model).map(|price| price.context_tokens().saturating_add(price.max_output_tokens()));
+    let used = usage.input_tokens.checked_add(usage.output_tokens);
+    most.is_none_or(|most| used.is_some_and(|used| used <= most))
 }
 
 /// Records what calls of a lost attempt used, when its late settle was refused: known, never billed.
 pub fn record_late(turn: &mut Turn<'_>, calls: &[FinishedCall]) {
     for finished in calls {
         let Some(row) = turn.set.calls.get(finished.id) else { continue };
-        let usage = canonical_usage(finished);
-        let (model, run) = (row.model.clone(), row.run_id);
         if row.state != CallState::Lost || row.usage.is_some() {
             continue;
         }
-        let Some(cost) = turn.prices(run).ok().and_then(|prices| prices.call_cost(&model, &usage).ok()) else {
-            continue;
-        };
+        let Ok(prices) = turn.prices(row.run_id) else { continue };
+        let (usage, is_estimated) = billed_usage(turn, &prices, row, finished);
+        let Ok(cost) = prices.call_cost(&row.model, &usage) else { continue };
         if let Some(row) = turn.set.calls.change(finished.id) {
             row.usage = Some(usage);
             row.cost_ucr = cost;
-            row.estimated = !is_reported(finished);
+            row.estimated = is_estimated;
             row.duration_ms = Some(finished.duration_ms);
         }
     }

@@ -15,7 +15,7 @@ use crate::usage::Usage;
 
 use super::advance::{self, count_done, count_held, fail, park, release_dependents, wait_for_credits};
 use super::budget::note_spending;
-use super::reserve::{canonical_usage, close_open_calls, finish_call};
+use super::reserve::{billed_usage, close_open_calls, finish_call};
 use super::{Refusal, Turn, node_of, subject};
 
 /// What proves that a write comes from the present holder of a task.
@@ -136,7 +136,7 @@ fn check_outcome(turn: &Turn<'_>, task: &Task, outcome: &Outcome) -> Result<(), 
         if !may_consume(task, row) {
             return Err(Refusal::IllegalMove { what: "usage call", state: "over", wish: "consumed" });
         }
-        prices.call_cost(&row.model, &canonical_usage(call))?;
+        prices.call_cost(&row.model, &billed_usage(turn, &prices, row, call).0)?;
     }
     match task.hold_id {
         Some(hold) if turn.set.holds.get(hold).is_none() => Err(Refusal::Unloaded(format!("hold {hold}"))),

@@ -11,7 +11,7 @@ use crate::record::{HoldOwner, Mission, Run, Task};
 use crate::state::{RunState, TaskState};
 use crate::workflow::{Definition, Node, OnExhausted};
 
-use super::estimate::{hold_size, is_priced, template_bytes};
+use super::estimate::{Basis, is_priced, template_bytes};
 use super::{Refusal, Turn, advance};
 
 /// What a submit needs, all ids included.
@@ -62,10 +62,17 @@ pub fn submit(turn: &mut Turn<'_>, submission: &Submission) -> Result<Vec<TaskId
     let fee = definition.flat_fee.unwrap_or_else(|| prices.flat_fee(&definition.name));
     let input_bytes = i64::try_from(submission.input.to_string().len()).unwrap_or(i64::MAX);
 
+    let basis = Basis {
+        learned: &turn.facts.learned,
+        prices: &prices,
+        price_book_id: submission.price_book_id,
+        tenant_id: submission.tenant_id,
+        workflow: &definition.name,
+    };
     let mut sizes = BTreeMap::new();
     for node in &definition.nodes {
         // every node is priced here, so that a model without a price is refused before anything runs
-        let size = hold_size(node, template_bytes(node).saturating_add(input_bytes), &prices)?;
+        let size = basis.usual(node, template_bytes(node).saturating_add(input_bytes))?;
         if node.needs.is_empty() && is_priced(node) {
             sizes.insert(node.index, size);
         }

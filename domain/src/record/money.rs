@@ -417,4 +417,6 @@ pub struct UsageCall {
     pub created_at: Timestamp,
     /// When its end was recorded.
     pub ended_at: Option<Timestamp>,
+    /// Input tokens as the worker counted them before the call, learned factor left out; 0 is not known.
+    pub estimated_input_tokens: i64,
 }

@@ -47,6 +47,7 @@ pub(super) fn tasks(shown: &Shown) -> Markup {
         ("Waited", true),
         ("Ran", true),
         ("Held", true),
+        ("Estimate", true),
         ("Cost", true),
         ("Tokens in / out", true),
         ("Model", false),
@@ -81,6 +82,7 @@ fn task_row(shown: &Shown, task: &TaskView) -> Markup {
             td.n { (waited(shown, task)) }
             td.n { (ran(shown, task)) }
             td.n { (amount(task.held_ucr)) }
+            td.n { (estimate(task)) }
             td.n { (amount(task.cost_ucr)) }
             td.n { (tokens(task.usage.as_ref())) }
             td { @if let Some(model) = model(shown, task) { code { (model) } } @else { "–" } }
@@ -103,6 +105,18 @@ fn ran(shown: &Shown, task: &TaskView) -> Markup {
         (Some(started), _, TaskState::Running) => show::growing(started, shown.now),
         (Some(started), Some(ended), _) => html! { (show::duration(ended.since_ms(started))) },
         _ => html! { "–" },
+    }
+}
+
+/// What the hold was made with, and how much of it was charged.
+fn estimate(task: &TaskView) -> Markup {
+    let Some(estimate) = task.estimate_ucr.filter(|estimate| estimate.is_positive()) else {
+        return html! { span.muted { "–" } };
+    };
+    let percent = i128::from(task.cost_ucr.get()).saturating_mul(100) / i128::from(estimate.get());
+    html! {
+        (show::credits(estimate))
+        @if task.state == TaskState::Succeeded { div.muted { (show::number(percent)) " % charged" } }
     }
 }
 

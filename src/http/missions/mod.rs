@@ -1,8 +1,9 @@
-//! Missions: submit, look, wait, cancel, fetch the result.
+//! Missions: submit, look, wait, foretell, cancel, fetch the result.
 
 pub(super) mod body;
 pub(super) mod cancel;
 pub(super) mod change;
+pub(super) mod estimate;
 pub(super) mod list;
 pub(super) mod one;
 pub(super) mod result;

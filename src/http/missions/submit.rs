@@ -149,7 +149,7 @@ async fn earlier(
 }
 
 /// Checks everything that can be checked outside of the transaction.
-async fn prepare(
+pub(super) async fn prepare(
     site: &Site,
     caller: &Caller,
     body: SubmitMission,

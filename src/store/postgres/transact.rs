@@ -79,7 +79,10 @@ fn money_sql() -> String {
            where id in (
              select unnest($5::text[])
              union
-             select id from holds where state = 'open' and expires_at <= $6 and wallet_id = any($1)
+             select id from holds
+             where state = 'open' and expires_at <= $6
+               -- as an expression, so that the search begins at what is overdue and not at all that ever was open
+               and wallet_id || '' = any($1)
            )
            order by id for update
          ),

@@ -147,6 +147,8 @@ pub struct TaskView {
     pub error: Option<StepError>,
     /// What it holds.
     pub held_ucr: Ucr,
+    /// What its last hold was made with, before calls made it grow; `None` without a hold.
+    pub estimate_ucr: Option<Ucr>,
     /// What was charged.
     pub cost_ucr: Ucr,
     /// What its billed calls used.
@@ -230,6 +232,20 @@ pub struct CallView {
     pub created_at: Timestamp,
 }
 
+// the operation that made a task's last hold is found by its key: its legs are what was drawn at first
+const TASK: &str = "
+select t.id, t.tenant_id, t.mission_id, t.run_id, t.node, t.node_index, t.kind, t.pool, t.state, t.wait,
+  t.status_reason, t.attempt, t.failures, t.ready_at, t.due_at, t.started_at, t.ended_at, t.worker_id,
+  t.error, coalesce(h.amount_ucr, 0) as held_ucr, t.cost_ucr, t.usage,
+  (select cast(sum(cast(leg.value ->> 2 as bigint)) as bigint)
+   from missions m
+   join ops o on o.wallet_id = m.wallet_id and o.key = 'hold:' || t.id || ':' || t.holds
+   join {each:o.legs} leg on true
+   where m.id = t.mission_id) as estimate_ucr";
+const TASK_FROM: &str = "
+from tasks t
+left join holds h on h.id = t.hold_id";
+
 fn tenant_arg(tenant: Option<TenantId>) -> Arg {
     Arg::Text(tenant.map(|id| id.to_string()))
 }
@@ -286,11 +302,7 @@ impl dyn Store {
     pub async fn tasks_of_run(&self, run: RunId, with_output: bool, limit: i64) -> Result<Vec<TaskView>, StoreError> {
         let output = if with_output { "t.output" } else { "null as output" };
         let sql = format!(
-            "select t.id, t.tenant_id, t.mission_id, t.run_id, t.node, t.node_index, t.kind, t.pool, t.state, t.wait,
-               t.status_reason, t.attempt, t.failures, t.ready_at, t.due_at, t.started_at, t.ended_at, t.worker_id,
-               t.error, coalesce(h.amount_ucr, 0) as held_ucr, t.cost_ucr, t.usage, {output}
-             from tasks t
-             left join holds h on h.id = t.hold_id
+            "{TASK}, {output} {TASK_FROM}
              where t.run_id = $1
              order by t.node_index limit $2"
         );
@@ -299,27 +311,21 @@ impl dyn Store {
 
     /// The tasks of a run behind the node of index `after`, in the order of the workflow, without their outputs.
     pub async fn tasks_after(&self, run: RunId, after: i64, limit: i64) -> Result<Vec<TaskView>, StoreError> {
-        let sql = "
-            select t.id, t.tenant_id, t.mission_id, t.run_id, t.node, t.node_index, t.kind, t.pool, t.state, t.wait,
-              t.status_reason, t.attempt, t.failures, t.ready_at, t.due_at, t.started_at, t.ended_at, t.worker_id,
-              t.error, coalesce(h.amount_ucr, 0) as held_ucr, t.cost_ucr, t.usage, null as output
-            from tasks t
-            left join holds h on h.id = t.hold_id
-            where t.run_id = $1 and t.node_index > $2
-            order by t.node_index limit $3";
-        all(self.rows(sql, &[run.into(), after.into(), limit.into()]).await?)
+        let sql = format!(
+            "{TASK}, null as output {TASK_FROM}
+             where t.run_id = $1 and t.node_index > $2
+             order by t.node_index limit $3"
+        );
+        all(self.rows(&sql, &[run.into(), after.into(), limit.into()]).await?)
     }
 
     /// One task with its output.
     pub async fn task(&self, tenant: Option<TenantId>, id: TaskId) -> Result<Option<TaskView>, StoreError> {
-        let sql = "
-            select t.id, t.tenant_id, t.mission_id, t.run_id, t.node, t.node_index, t.kind, t.pool, t.state, t.wait,
-              t.status_reason, t.attempt, t.failures, t.ready_at, t.due_at, t.started_at, t.ended_at, t.worker_id,
-              t.error, coalesce(h.amount_ucr, 0) as held_ucr, t.cost_ucr, t.usage, t.output
-            from tasks t
-            left join holds h on h.id = t.hold_id
-            where t.id = $1 and ($2 is null or t.tenant_id = $2)";
-        first(self.rows(sql, &[id.into(), tenant_arg(tenant)]).await?)
+        let sql = format!(
+            "{TASK}, t.output {TASK_FROM}
+             where t.id = $1 and ($2 is null or t.tenant_id = $2)"
+        );
+        first(self.rows(&sql, &[id.into(), tenant_arg(tenant)]).await?)
     }
 
     /// The usage calls of a run's tasks, oldest first, at most `limit`.

@@ -5,6 +5,7 @@
 mod calls;
 mod credits;
 mod ends;
+mod estimates;
 mod leases;
 mod money;
 mod time;
