@@ -4,6 +4,7 @@
 //! `domain` decides and `workers` do. ARCHITECTURE.md tells the story.
 
 pub mod boot;
+pub mod calendar;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -11,5 +11,7 @@ mod lookouts;
 mod postgres;
 mod random;
 mod schema;
+mod statements;
 mod transact;
+mod usage;
 mod values;
