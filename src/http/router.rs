@@ -8,7 +8,10 @@ use utoipa_axum::routes;
 
 use super::request::{no_method, no_route, observe, panicked};
 use super::state::{App, Site};
-use super::{admin, description, keys, missions, ops, pages, runs, stream, wallet, workflows};
+use super::{
+    admin, balance, description, entries, keys, missions, ops, pages, runs, statements, stream, transactions, usage,
+    wallet, workflows,
+};
 
 /// The public API.
 pub fn router(app: App) -> axum::Router {
@@ -33,6 +36,7 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(missions::one::get))
         .routes(routes!(missions::cancel::post))
         .routes(routes!(missions::result::get))
+        .routes(routes!(usage::of_mission))
         // events
         .routes(routes!(stream::events::get))
         .routes(routes!(stream::sse::get))
@@ -46,8 +50,11 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(workflows::put, workflows::get))
         .routes(routes!(workflows::validate))
         // credits
-        .routes(routes!(wallet::get))
-        .routes(routes!(wallet::entries))
+        .routes(routes!(balance::get))
+        .routes(routes!(entries::get))
+        .routes(routes!(transactions::get))
+        .routes(routes!(statements::get))
+        .routes(routes!(usage::get))
         .routes(routes!(wallet::holds))
         .routes(routes!(wallet::grants, wallet::grant))
         // credentials
