@@ -12,6 +12,7 @@ pub mod dashboard;
 pub mod digest;
 pub mod engine;
 pub mod http;
+pub mod import;
 pub mod link;
 pub mod queue;
 pub mod store;

@@ -6,7 +6,7 @@ mod listener;
 mod missions;
 mod ops;
 mod refusals;
-mod server;
+pub(crate) mod server;
 mod statements;
 mod stream;
 mod submit;
