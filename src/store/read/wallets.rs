@@ -1,9 +1,10 @@
 //! Wallets as operators look at them: all of them, with their tenants, what their grants are drawn for next, and what
 //! their holds are for.
 
-use bursar_domain::id::{TenantId, WalletId};
+use bursar_domain::id::{TaskId, TenantId, WalletId};
 use bursar_domain::time::Timestamp;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::super::{Arg, Store, StoreError};
 use super::money::{self, GrantView, HoldView, WalletView};
@@ -85,6 +86,17 @@ impl dyn Store {
               case when kind = 'paid' then 1 else 0 end, id
             limit $3";
         all(self.rows(sql, &[wallet.into(), now.into(), limit.into()]).await?)
+    }
+
+    /// The nodes of tasks.
+    pub async fn nodes_of_tasks(&self, tasks: &[TaskId]) -> Result<Vec<(TaskId, String)>, StoreError> {
+        #[derive(Deserialize)]
+        struct Row {
+            id: TaskId,
+            node: String,
+        }
+        let rows = self.rows("select id, node from tasks where id in {list:1}", &[json!(tasks).into()]).await?;
+        Ok(all::<Row>(rows)?.into_iter().map(|row| (row.id, row.node)).collect())
     }
 
     /// Open holds with what they are for, newest first, at most `limit`.
