@@ -1,6 +1,6 @@
 //! What owners are shown of their money: transactions that follow the balance, statements that add up to the entries.
 
-use bursar::store::read::{MovementKind, OpFilter, StatementView};
+use bursar::store::read::{MovementKind, OpFilter, StatementView, TransactionView};
 use bursar_domain::credits::Ucr;
 use bursar_domain::ledger;
 use bursar_domain::time::Timestamp;
@@ -144,7 +144,7 @@ async fn statements_follow_one_another_without_a_gap(hand: Hand) {
 async fn transactions_are_what_the_owner_gained_and_lost(hand: Hand) {
     let filter = OpFilter { only_transactions: true, ..OpFilter::of(hand.wallet, 100) };
     let rows = hand.store.transactions(&filter).await.unwrap();
-    let kinds: Vec<&str> = rows.iter().rev().map(|row| row.kind()).collect();
+    let kinds: Vec<&str> = rows.iter().rev().map(TransactionView::kind).collect();
     let expected =
         ["grant", "grant", "charge", "charge", "expire", "refund", "adjust", "adjust", "charge", "write_off"];
     let mut sorted = (kinds, expected.to_vec());

@@ -160,6 +160,15 @@ async fn a_mission_shows_its_own_usage(scene: Scene) {
     let models = store.mission_usage_by_model(scene.done, 10).await.unwrap();
     let told: Vec<_> = models.iter().map(|model| (model.group.as_str(), model.billed_ucr.get())).collect();
     assert_eq!(told, [("p/a", 7), ("p/b", 0)]);
+    let sql = "
+        insert into ops (id, wallet_id, tenant_id, kind, key, request_hash, legs, mission_id, available_after_ucr, created_at)
+        values ($1, $2, $3, 'refund', 'refund:x', '', {json:4}, $5, 0, 0)";
+    let legs = json!([["usage", "debt", 4], ["fee", "debt", 2]]);
+    let id: bursar_domain::id::OpId = bursar::clock::new_id();
+    let args = [id.into(), scene.hand.wallet.into(), scene.hand.tenant.into(), legs.into(), scene.done.into()];
+    store.execute(sql, &args).await.unwrap();
+    let charge = store.mission_charge(scene.done).await.unwrap();
+    assert_eq!((charge.refunded_ucr, charge.usage_ucr, charge.fees_ucr), (Ucr::new(6), Ucr::ZERO, Ucr::ZERO));
     let nodes = store.mission_usage_by_node(scene.done, 10).await.unwrap();
     assert_eq!((nodes.len(), nodes[0].group.as_str(), nodes[0].calls), (1, "only", 2));
     assert_eq!(store.mission_usage(scene.done).await.unwrap(), UsageView { group: String::new(), ..nodes[0].clone() });

@@ -108,10 +108,8 @@ async fn older_credits_are_drawn_first(world: World) {
     let now = world.engine().clock().now();
     let acme = store.tenant_named("acme").await.unwrap().unwrap();
     let wallet = store.wallet_of(acme, now).await.unwrap().unwrap().id;
-    let mut text = "tenant,id,kind,amount,created_at\n".to_owned();
-    for day in [3, 1, 2] {
-        text.push_str(&format!("{acme},day-{day},paid,{day},2023-01-0{day}\n"));
-    }
+    let lines = [3, 1, 2].map(|day| format!("{acme},day-{day},paid,{day},2023-01-0{day}\n"));
+    let text = format!("tenant,id,kind,amount,created_at\n{}", lines.concat());
     import(&world, &text).await;
     let grants = store.grants_in_draw_order(wallet, now, 10).await.unwrap();
     let amounts: Vec<i64> = grants.iter().map(|grant| grant.amount_ucr.get()).collect();

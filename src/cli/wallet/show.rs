@@ -1,5 +1,6 @@
 //! Reading wallets through the HTTP API: as tables for people, or as the JSON that the API sent.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 
 use anyhow::bail;
@@ -153,7 +154,8 @@ fn escaped(value: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~,:".contains(&byte) {
             text.push(char::from(byte));
         } else {
-            text.push_str(&format!("%{byte:02X}"));
+            // writing to a string cannot fail
+            let _ = write!(text, "%{byte:02X}");
         }
     }
     text
