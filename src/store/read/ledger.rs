@@ -150,10 +150,12 @@ pub struct GrantedView {
     pub expires_at: Option<Timestamp>,
 }
 
-/// What touches an account outside of the wallet changes what the owner has; nothing else does.
-const CROSSES: &str = r#"(cast(o.legs as text) like '%"issue"%' or cast(o.legs as text) like '%"usage"%'
-  or cast(o.legs as text) like '%"fee"%' or cast(o.legs as text) like '%"breakage"%'
-  or cast(o.legs as text) like '%"writeoff"%' or cast(o.legs as text) like '%"adjust"%')"#;
+/// What touches an account outside of the wallet changes what the owner has; nothing else does. About half of a
+/// ledger does: written as a plain condition, Postgres takes it for rare and reads a whole wallet for every page.
+const CROSSES: &str = r#"case
+    when cast(o.legs as text) like '%"issue"%' or cast(o.legs as text) like '%"usage"%'
+      or cast(o.legs as text) like '%"fee"%' or cast(o.legs as text) like '%"breakage"%'
+      or cast(o.legs as text) like '%"writeoff"%' or cast(o.legs as text) like '%"adjust"%' then 1 else 0 end"#;
 
 impl dyn Store {
     /// A wallet's operations, newest first.
@@ -164,7 +166,7 @@ impl dyn Store {
              from ops o
              where o.wallet_id = $1
                and ($2 is null or o.id < $2)
-               and ($3 = 0 or {CROSSES})
+               and ($3 = 0 or {CROSSES} <> 0)
                and ($4 = 1 or o.kind in {{list:5}})
                and ($6 is null or o.mission_id = $6)
                and ($7 is null or o.task_id = $7)
