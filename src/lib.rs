@@ -4,6 +4,7 @@
 //! `domain` decides and `workers` do. ARCHITECTURE.md tells the story.
 
 pub mod boot;
+pub mod calendar;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -11,6 +12,7 @@ pub mod dashboard;
 pub mod digest;
 pub mod engine;
 pub mod http;
+pub mod import;
 pub mod link;
 pub mod queue;
 pub mod store;

@@ -10,3 +10,4 @@ mod store;
 mod support;
 mod tidy;
 mod verify;
+mod wallet;

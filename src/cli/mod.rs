@@ -56,7 +56,7 @@ enum Command {
     /// Check and put workflows.
     #[command(subcommand)]
     Workflow(workflow::Workflow),
-    /// Show a wallet, give credits.
+    /// Show wallets, statements and usage; give credits; import wallets.
     #[command(subcommand)]
     Wallet(wallet::Wallet),
     /// Create API keys.
@@ -108,7 +108,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor => doctor::run(&config).await,
         Command::Mission(mission) => mission.run().await,
         Command::Workflow(workflow) => workflow.run().await,
-        Command::Wallet(wallet) => wallet.run().await,
+        Command::Wallet(wallet) => wallet.run(&config).await,
         Command::Keys(keys) => keys.run(&config).await,
         Command::Bench(bench) => bench.run(&config).await,
         Command::Healthcheck(target) => client::healthcheck(&target).await,

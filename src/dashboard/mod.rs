@@ -1,6 +1,6 @@
 //! The dashboard: what operators and tenants see of the system, served by the binary itself.
 //!
-//! Pages are drawn on the server (`shell`, `overview`, `missions`, `mission`), work without a build step and, but
+//! Pages are drawn on the server (`shell`, `overview`, `missions`, `mission`, `wallets`), work without a build step and, but
 //! for their liveness, without a script. One stylesheet and one script are embedded (`assets`); the policy in
 //! `guard` lets a browser run nothing else. People sign in with an API key (`login`) and carry a signed cookie
 //! (`session`, `token`). It reads from the store and writes through the engine; it decides nothing by itself, and no
@@ -19,6 +19,7 @@ mod show;
 mod state;
 mod token;
 mod verdict;
+mod wallets;
 
 pub use login::login_link;
 
@@ -47,6 +48,9 @@ pub fn router(app: App) -> Router {
         .route("/dashboard/missions/{id}/cancel", post(mission::cancel))
         .route("/dashboard/missions/{id}/live", get(mission::live))
         .route("/dashboard/runs/{id}", get(mission::run))
+        .route("/dashboard/wallets", get(wallets::list))
+        .route("/dashboard/wallets/{id}", get(wallets::wallet))
+        .route("/dashboard/ledger", get(wallets::ledger))
         .route("/dashboard/assets/{name}", get(assets::serve))
         .route("/dashboard/{*rest}", get(failure::no_such_page))
         .layer(middleware::from_fn_with_state(dashboard.clone(), guard::same_origin))

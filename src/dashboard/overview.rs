@@ -149,7 +149,8 @@ fn parts(viewer: &Viewer, shown: &Shown) -> Markup {
     }
 }
 
-fn verdicts(verdicts: &[Verdict]) -> Markup {
+/// Verdicts as a list.
+pub(super) fn verdicts(verdicts: &[Verdict]) -> Markup {
     html! {
         section #verdicts data-swap aria-label="Verdicts" {
             ul.verdicts {
@@ -205,7 +206,7 @@ fn tile(name: &str, figure: &str, about: &str, class: &str) -> Markup {
 }
 
 /// Credits to the cent, which fits; the exact amount for those who ask.
-fn purse(name: &str, amount: Ucr, about: &str, class: &str) -> Markup {
+pub(super) fn purse(name: &str, amount: Ucr, about: &str, class: &str) -> Markup {
     tile_with(name, &html! { span title=(show::credits(amount)) { (show::cents(amount)) } }, about, class)
 }
 

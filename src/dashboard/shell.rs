@@ -13,6 +13,10 @@ pub(super) enum Place {
     Overview,
     /// The missions and what is below them.
     Missions,
+    /// The wallets and what is below them.
+    Wallets,
+    /// The ledger of a wallet.
+    Ledger,
 }
 
 /// How a page keeps up to date.
@@ -103,7 +107,12 @@ fn theme_switch() -> Markup {
 }
 
 fn bar(viewer: &Viewer, place: Place) -> Markup {
-    let entries = [(Place::Overview, "/dashboard", "Overview"), (Place::Missions, "/dashboard/missions", "Missions")];
+    let entries = [
+        (Place::Overview, "/dashboard", "Overview"),
+        (Place::Missions, "/dashboard/missions", "Missions"),
+        (Place::Wallets, "/dashboard/wallets", "Wallets"),
+        (Place::Ledger, "/dashboard/ledger", "Ledger"),
+    ];
     html! {
         header.bar {
             div.bar-in {

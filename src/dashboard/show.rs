@@ -65,6 +65,13 @@ pub(super) fn ago(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(rfc3339(at)) title=(rfc3339(at)) { (words) } }
 }
 
+/// Date and time of day in UTC, to the second; the whole for those who ask.
+pub(super) fn date_time(at: Timestamp) -> Markup {
+    let whole = rfc3339(at);
+    let (date, time) = (whole.get(..10).unwrap_or(&whole), whole.get(11..19).unwrap_or_default());
+    html! { time datetime=(whole) title=(whole) { (date) " " (time) } }
+}
+
 /// The time of day in UTC, with milliseconds; the whole for those who ask.
 pub(super) fn time_of_day(at: Timestamp) -> Markup {
     let whole = rfc3339(at);

@@ -15,14 +15,16 @@ use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 use super::auth::{Admin, Caller};
+use super::balance::{self, Wallet};
 use super::conditional::{idempotency_key, json, replayed};
+use super::entries::Entry;
 use super::json::Json;
 use super::limits::MAX_WORDS_BYTES;
 use super::missions::submit::{amount, key_reused, no_wallet};
 use super::params::Query;
 use super::problem::{Code, Problem};
 use super::state::Site;
-use super::wallet::{self, Entry, Wallet};
+use super::wallet;
 use crate::clock::new_id;
 use crate::engine::LedgerError;
 use crate::store::StoreError;
@@ -326,7 +328,7 @@ pub(super) async fn change(
     };
     let wallet = wallet_id(&site, &caller).await?;
     site.engine().set_terms(wallet, &terms).await.map_err(refused)?;
-    wallet::show(&site, &caller).await
+    balance::show(&site, &caller).await
 }
 
 fn not_negative(pointer: &str, text: &str) -> Result<Ucr, Problem> {

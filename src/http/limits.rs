@@ -12,6 +12,16 @@ pub(super) const MAX_METADATA_BYTES: usize = 16 * 1024;
 pub(super) const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 /// Bytes of a reason or a name that people give.
 pub(super) const MAX_WORDS_BYTES: usize = 500;
+/// Tags of a mission: usage by tag reads them for every call.
+pub(super) const MAX_TAGS: usize = 16;
+/// Bytes of a tag: it is a key in reports.
+pub(super) const MAX_TAG_BYTES: usize = 64;
+/// The longest period of a usage report, which reads all of the period's calls: a leap year.
+pub(super) const MAX_USAGE_DAYS: i64 = 366;
+/// Models and nodes that a mission's usage lists: nodes have a limit of their own, models are few.
+pub(super) const MAX_USAGE_GROUPS: i64 = 1_000;
+/// Operations read at once while a CSV file is written: memory stays flat however long the file is.
+pub(super) const CSV_PAGE: i64 = 500;
 /// Rows of a page, unless the client asks for another number.
 pub(super) const DEFAULT_PAGE: i64 = 20;
 /// The most rows of a page.

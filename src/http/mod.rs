@@ -4,10 +4,14 @@
 //! `serve` (deadlines), `request` (its id, the log), `auth` (who asks), `params` and `json` (what is asked).
 
 mod admin;
+mod alerts;
 mod auth;
+mod balance;
 mod conditional;
 mod corrections;
+mod csv;
 mod description;
+mod entries;
 mod estimates;
 mod json;
 mod keys;
@@ -24,11 +28,15 @@ mod router;
 mod runs;
 mod serve;
 mod state;
+mod statements;
 mod stream;
+mod transactions;
 mod types;
+mod usage;
 mod wallet;
 mod workflows;
 
+pub use alerts::{Alert, AlertCode, alerts, share_used};
 pub use keys::new_secret;
 pub use metrics::metrics_router;
 pub use problem::{Code, Entry, FieldError, PROBLEM_JSON, Problem, TABLE};

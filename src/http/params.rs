@@ -6,13 +6,16 @@ use std::collections::BTreeSet;
 
 use axum::extract::{FromRequestParts, Path, Query as AxumQuery};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bursar_domain::id::{Id, IdError, Kind};
+use bursar_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{DEFAULT_PAGE, MAX_PAGE};
 use super::problem::{Code, Problem};
+use crate::calendar;
 use crate::digest::sha256_hex;
 
 /// The id in a path.
@@ -93,6 +96,27 @@ impl Query {
         let number = text.parse().ok().filter(|number| (least..=most).contains(number));
         let refused = || Problem::parameter(name, &format!("must be a whole number from {least} to {most}"));
         number.map(Some).ok_or_else(refused)
+    }
+
+    /// A point in time: RFC 3339, or a date.
+    pub fn time(&mut self, name: &'static str) -> Result<Option<Timestamp>, Problem> {
+        let refused = || Problem::parameter(name, "must be a time in RFC 3339, or a date such as 2026-01-31");
+        self.one(name)?.map(|text| calendar::parse_time(&text).ok_or_else(refused)).transpose()
+    }
+
+    /// Whether something else than JSON is asked for: `?format=` decides, then the header Accept.
+    pub fn wants_csv(&mut self, headers: &HeaderMap) -> Result<bool, Problem> {
+        match self.one("format")?.as_deref() {
+            Some("csv") => Ok(true),
+            Some("json") => Ok(false),
+            Some(_) => Err(Problem::parameter("format", "must be json or csv")),
+            None => {
+                let values = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+                let types = values.flat_map(|value| value.split(',')).filter_map(|one| one.split(';').next());
+                let known = |name: &&str| matches!(*name, "text/csv" | "application/json" | "application/*" | "*/*");
+                Ok(types.map(str::trim).find(known) == Some("text/csv"))
+            }
+        }
     }
 
     /// How many rows a page has.

@@ -8,7 +8,10 @@ use utoipa_axum::routes;
 
 use super::request::{no_method, no_route, observe, panicked};
 use super::state::{App, Site};
-use super::{admin, corrections, description, estimates, keys, missions, ops, pages, runs, stream, wallet, workflows};
+use super::{
+    admin, balance, corrections, description, entries, estimates, keys, missions, ops, pages, runs, statements, stream,
+    transactions, usage, wallet, workflows,
+};
 
 /// The public API.
 pub fn router(app: App) -> axum::Router {
@@ -34,6 +37,7 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(missions::estimate::post))
         .routes(routes!(missions::cancel::post))
         .routes(routes!(missions::result::get))
+        .routes(routes!(usage::of_mission))
         // events
         .routes(routes!(stream::events::get))
         .routes(routes!(stream::sse::get))
@@ -47,12 +51,15 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(workflows::put, workflows::get))
         .routes(routes!(workflows::validate))
         // credits
-        .routes(routes!(wallet::get, corrections::change))
+        .routes(routes!(balance::get, corrections::change))
         .routes(routes!(corrections::refund))
         .routes(routes!(corrections::adjust))
         .routes(routes!(corrections::write_off))
         .routes(routes!(corrections::top_up))
-        .routes(routes!(wallet::entries))
+        .routes(routes!(entries::get))
+        .routes(routes!(transactions::get))
+        .routes(routes!(statements::get))
+        .routes(routes!(usage::get))
         .routes(routes!(wallet::holds))
         .routes(routes!(wallet::grants, wallet::grant))
         // credentials

@@ -1,11 +1,12 @@
-//! A tenant's credits: the wallet, its ledger, what is held, what was granted. Admins grant.
+//! A tenant's credits: what is held, what was granted. Admins grant. The wallet itself is in `balance`, its ledger in
+//! `entries` and `transactions`.
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Response, StatusCode};
 use bursar_domain::credits::Ucr;
 use bursar_domain::ledger::GrantRequest;
-use bursar_domain::record::{GrantKind, Leg};
+use bursar_domain::record::GrantKind;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -19,98 +20,20 @@ use super::page::Page;
 use super::params::{Query, position};
 use super::problem::{Code, Problem};
 use super::state::Site;
-use super::types::{Amount, ShownGrant, ShownHold, ShownMission, ShownOp, ShownTask, ShownTenant, ShownWallet, Time};
+use super::types::{Amount, ShownGrant, ShownHold, ShownMission, Time};
 use crate::clock::{new_id, parse_rfc3339};
 use crate::store::StoreError;
-use crate::store::read::{EntryView, GrantView, HoldView, WalletView};
+use crate::store::read::{GrantView, HoldView, WalletView};
 
 /// Where a grant stands in the order of spending, unless the admin says otherwise.
 const DEFAULT_PRIORITY: i64 = 50;
-
-/// A tenant's credits.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Wallet {
-    /// Its id.
-    id: ShownWallet,
-    /// Its owner.
-    tenant_id: ShownTenant,
-    /// What can be held or spent now.
-    available: Amount,
-    /// What open holds have reserved.
-    held: Amount,
-    /// What was used beyond all credits; the next grant repays it first.
-    debt: Amount,
-    /// Whether it makes no new holds.
-    frozen: bool,
-    /// When it was made.
-    created_at: Time,
-}
-
-/// One movement of credits.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct EntryLeg {
-    /// The account that the credits leave, e.g. `grant:grt_…`, `hold:hld_…`, `issue`.
-    from: String,
-    /// The account that receives them, e.g. `usage`, `fee`, `debt`, `breakage`, `writeoff`, `adjust`.
-    to: String,
-    /// How many.
-    amount: Amount,
-}
-
-/// One immutable operation of the ledger.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Entry {
-    /// Its id.
-    id: ShownOp,
-    /// `grant`, `hold`, `top_up`, `shrink`, `settle`, `release`, `expire`, `refund`, `adjust` or `write_off`.
-    kind: String,
-    /// Its natural key, unique in the wallet for ever.
-    key: String,
-    /// What moved.
-    legs: Vec<EntryLeg>,
-    /// The mission it belongs to.
-    mission_id: Option<ShownMission>,
-    /// The task it belongs to.
-    task_id: Option<ShownTask>,
-    /// Who did it, where a person did.
-    actor: Option<String>,
-    /// Why, where a person said so.
-    reason: Option<String>,
-    /// Available credits after it.
-    available_after: Amount,
-    /// When it was posted.
-    created_at: Time,
-}
-
-impl From<EntryView> for Entry {
-    fn from(view: EntryView) -> Self {
-        let legs: Vec<Leg> = serde_json::from_value(view.legs).unwrap_or_default();
-        let legs = legs.into_iter().map(|Leg(from, to, amount)| EntryLeg {
-            from: from.to_string(),
-            to: to.to_string(),
-            amount: amount.into(),
-        });
-        Self {
-            id: view.id.into(),
-            kind: view.kind,
-            key: view.key,
-            legs: legs.collect(),
-            mission_id: view.mission_id.map(Into::into),
-            task_id: view.task_id.map(Into::into),
-            actor: view.actor,
-            reason: view.reason,
-            available_after: view.available_after_ucr.into(),
-            created_at: view.created_at.into(),
-        }
-    }
-}
 
 /// Credits reserved for one owner.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Hold {
     /// Its id.
     id: ShownHold,
-    /// `task` or `fee`.
+    /// `task`, `fee` or `call`.
     owner_kind: String,
     /// The owner's id: a task's, or a run's for its flat fee.
     owner_id: String,
@@ -124,6 +47,8 @@ pub(super) struct Hold {
     used: Amount,
     /// When it was made.
     created_at: Time,
+    /// When it closes by itself; only a call's does.
+    expires_at: Option<Time>,
 }
 
 impl From<HoldView> for Hold {
@@ -137,6 +62,7 @@ impl From<HoldView> for Hold {
             reserved: view.reserved_ucr.into(),
             used: view.used_ucr.into(),
             created_at: view.created_at.into(),
+            expires_at: view.expires_at.map(Time),
         }
     }
 }
@@ -234,34 +160,10 @@ pub(super) struct GiveCredits {
     tenant_id: Option<String>,
 }
 
-async fn wallet_of(site: &Site, caller: &Caller) -> Result<WalletView, Problem> {
+/// The caller's wallet.
+pub(super) async fn wallet_of(site: &Site, caller: &Caller) -> Result<WalletView, Problem> {
     let now = site.engine().clock().now();
     site.store().wallet_of(caller.tenant_id, now).await?.ok_or_else(|| Problem::not_found("wallet"))
-}
-
-/// Read the wallet
-#[utoipa::path(
-    get, path = "/v1/wallet", operation_id = "wallet.get", tag = "wallet",
-    responses((status = 200, description = "The tenant's credits", body = Wallet)),
-)]
-pub(super) async fn get(State(site): State<Site>, caller: Caller, query: Query) -> Result<Response<Body>, Problem> {
-    query.done()?;
-    show(&site, &caller).await
-}
-
-/// The caller's wallet as the answer.
-pub(super) async fn show(site: &Site, caller: &Caller) -> Result<Response<Body>, Problem> {
-    let view = wallet_of(site, caller).await?;
-    let wallet = Wallet {
-        id: view.id.into(),
-        tenant_id: view.tenant_id.into(),
-        available: view.available_ucr.into(),
-        held: view.held_ucr.into(),
-        debt: view.debt_ucr.into(),
-        frozen: view.frozen,
-        created_at: view.created_at.into(),
-    };
-    Ok(json(StatusCode::OK, &wallet))
 }
 
 macro_rules! wallet_list {
@@ -292,12 +194,6 @@ macro_rules! wallet_list {
     };
 }
 
-wallet_list! {
-    /// List ledger entries
-    ///
-    /// Newest first. Every movement of credits, for ever.
-    entries, "/v1/wallet/entries", "wallet.entries", Entry, entries
-}
 wallet_list! {
     /// List open holds
     ///

@@ -4,3 +4,4 @@ mod access;
 mod live;
 mod pages;
 mod site;
+mod wallets;

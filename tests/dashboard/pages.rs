@@ -51,10 +51,13 @@ async fn pages(site: &Site, acme: &Tenant) -> Vec<(String, String)> {
     let (ended, mut watch) = site.submit(acme, STALLED, json!({})).await;
     site.app.engine.cancel(ended, Some(EVIL)).await.unwrap();
     site.until_over(ended, &mut watch).await;
+    site.grant(acme, 5, 50, EVIL).await;
     let cookie = site.sign_in(acme).await;
     let mut pages = Vec::new();
     let mut paths = vec!["/dashboard".to_owned(), "/dashboard/missions".to_owned(), "/dashboard/login".to_owned()];
     paths.extend([done, failed, running, hostile, ended].map(|id| format!("/dashboard/missions/{id}")));
+    paths.extend(["/dashboard/wallets".to_owned(), format!("/dashboard/wallets/{}", acme.wallet)]);
+    paths.extend(["/dashboard/ledger", "/dashboard/ledger?kind=grant&mission=%3Cb%3E&from=%22%3E"].map(str::to_owned));
     paths.extend(["/dashboard/nothing".to_owned(), "/dashboard/missions?workflow=%3Cscript%3E&state=x".to_owned()]);
     for path in paths {
         let answer = site.get(&path, &cookie).await;
@@ -93,6 +96,8 @@ async fn hostile_text_is_shown_as_text() {
     let showing = pages.iter().filter(|(_, body)| body.contains(escaped)).count();
     // the hostile output, the hostile reason, and the lists that show the reason
     assert!(showing >= 3, "{showing} pages show it");
+    let of_money = pages.iter().filter(|(path, _)| path.contains("/wallets/") || path.contains("/ledger"));
+    assert!(of_money.clone().count() == 3 && of_money.into_iter().all(|(_, body)| body.contains(escaped)));
 }
 
 #[tokio::test]
@@ -101,8 +106,17 @@ async fn every_answer_carries_the_policy() {
     let acme = site.tenant("acme", Role::User).await;
     let cookie = site.sign_in(&acme).await;
     let style = "/dashboard/assets/style.css";
-    let paths =
-        ["/dashboard", "/dashboard/login", "/dashboard/missions", "/dashboard/none", "/dashboard/missions/x", style];
+    let paths = [
+        "/dashboard",
+        "/dashboard/login",
+        "/dashboard/missions",
+        "/dashboard/none",
+        "/dashboard/missions/x",
+        "/dashboard/wallets",
+        "/dashboard/wallets/x",
+        "/dashboard/ledger",
+        style,
+    ];
     for path in paths {
         for cookie in [cookie.as_str(), ""] {
             let headers = site.get(path, cookie).await.headers;

@@ -140,6 +140,25 @@ impl Site {
         Tenant { id, wallet, key, secret }
     }
 
+    /// Gives credits.
+    pub async fn grant(&self, tenant: &Tenant, credits: i64, priority: i16, reason: &str) {
+        let id = new_id();
+        let grant = GrantRequest {
+            id,
+            op_id: new_id(),
+            wallet_id: tenant.wallet,
+            kind: GrantKind::Promo,
+            priority,
+            amount: Ucr::from_credits(credits),
+            expires_at: None,
+            reason: Some(reason.to_owned()),
+            cost_basis_uusd: None,
+            actor: None,
+            reference: id.to_string(),
+        };
+        self.app.engine.grant(&grant).await.unwrap();
+    }
+
     /// Submits a mission of a workflow written as YAML, watched from before it exists.
     pub async fn submit(&self, tenant: &Tenant, workflow: &str, input: Value) -> (MissionId, Watch) {
         let engine = &self.app.engine;

@@ -28,7 +28,8 @@ async fn no_route_opens_another_tenants_object() {
     let mut swept = 0;
     for (path, item) in api["paths"].as_object().unwrap() {
         let Some((prefix, rest)) = path.split_once('{') else { continue };
-        if prefix == "/problems/" {
+        // a code and a month are nobody's: what a month shows is the caller's own
+        if prefix == "/problems/" || prefix == "/v1/wallet/statements/" {
             continue;
         }
         let (_, object) =
@@ -69,11 +70,13 @@ async fn lists_show_ones_own_alone() {
         let request = server.request(Method::GET, path).bearer_auth(&server.other.key);
         assert_eq!(server.send(request).await.expect(200)["data"], json!([]), "{path}");
     }
-    for path in ["/v1/wallet/entries", "/v1/wallet/grants", "/v1/api-keys"] {
+    for path in ["/v1/wallet/entries", "/v1/wallet/transactions", "/v1/wallet/grants", "/v1/api-keys"] {
         let request = server.request(Method::GET, path).bearer_auth(&server.other.key);
         let rows = server.send(request).await.expect(200);
         assert_eq!(rows["data"].as_array().unwrap().len(), 1, "{path}: its own first grant or key");
     }
+    let usage = server.request(Method::GET, "/v1/wallet/usage").bearer_auth(&server.other.key);
+    assert_eq!(server.send(usage).await.expect(200)["total"]["calls"], 0);
     let submit = server.request(Method::POST, "/v1/missions").bearer_auth(&server.other.key);
     let answer = server.send(submit.json(&json!({"workflow": "note", "input": {"name": "x"}}))).await;
     assert_eq!(answer.refused(422, "validation")["errors"][0]["pointer"], "/workflow");

@@ -28,6 +28,7 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("get", "/v1/missions/{id}/events", "missions.events"),
     ("get", "/v1/missions/{id}/result", "missions.result"),
     ("get", "/v1/missions/{id}/stream", "missions.stream"),
+    ("get", "/v1/missions/{id}/usage", "missions.usage"),
     ("get", "/v1/runs/{id}", "runs.get"),
     ("get", "/v1/runs/{id}/calls", "runs.calls"),
     ("get", "/v1/runs/{id}/tasks", "runs.tasks"),
@@ -36,6 +37,9 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("get", "/v1/wallet/entries", "wallet.entries"),
     ("get", "/v1/wallet/grants", "wallet.grants"),
     ("get", "/v1/wallet/holds", "wallet.holds"),
+    ("get", "/v1/wallet/statements/{month}", "wallet.statement"),
+    ("get", "/v1/wallet/transactions", "wallet.transactions"),
+    ("get", "/v1/wallet/usage", "wallet.usage"),
     ("get", "/v1/workflows", "workflows.list"),
     ("get", "/v1/workflows/{name}", "workflows.get"),
     ("patch", "/v1/missions/{id}", "missions.change"),
@@ -86,6 +90,7 @@ async fn the_description_covers_every_route() {
         let concrete = path
             .replace("{id}", "mis_01h455vb4pex5vsknk084sn02q")
             .replace("{name}", "note")
+            .replace("{month}", "2026-01")
             .replace("{code}", "internal");
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
         let status = server.send(server.request(method.clone(), &concrete)).await.status;

@@ -12,5 +12,7 @@ mod lookouts;
 mod postgres;
 mod random;
 mod schema;
+mod statements;
 mod transact;
+mod usage;
 mod values;

@@ -210,6 +210,8 @@ pub(in crate::http) struct Mission {
     /// The client's own data.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
+    /// The client's words by which usage is reported.
+    tags: Vec<String>,
     /// Higher goes first among the tenant's own tasks.
     priority: i64,
     /// The number of its last event.
@@ -259,6 +261,7 @@ impl Mission {
             error: view.error.as_ref().filter(|error| !error.is_null()).map(MissionError::of),
             input: view.input,
             metadata: view.metadata,
+            tags: view.tags.unwrap_or_default(),
             priority: view.priority,
             version: view.last_seq,
             allowed_actions: can_cancel.then_some(MissionAction::Cancel).into_iter().collect(),

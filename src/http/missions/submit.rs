@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::super::auth::Caller;
 use super::super::conditional::{self, idempotency_key, replayed, wait, with_header};
 use super::super::json::Json;
-use super::super::limits::MAX_METADATA_BYTES;
+use super::super::limits::{MAX_METADATA_BYTES, MAX_TAG_BYTES, MAX_TAGS};
 use super::super::params::Query;
 use super::super::problem::{Code, Problem};
 use super::super::request::Drain;
@@ -50,6 +50,10 @@ pub(in crate::http) struct SubmitMission {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
+    /// Words by which usage is reported: at most 16, different ones, of 1 to 64 bytes each.
+    #[serde(default)]
+    #[schema(max_items = 16)]
+    tags: Option<Vec<String>>,
 }
 
 /// What a mission may spend.
@@ -166,6 +170,7 @@ pub(super) async fn prepare(
         let words = format!("must have at most {MAX_METADATA_BYTES} bytes as JSON");
         return Err(Problem::invalid("/metadata", "too_long", &words));
     }
+    let tags = tags(body.tags.unwrap_or_default())?;
     let budget = body.budget.as_ref();
     let budget_ucr = budget.and_then(|budget| budget.max_credits.as_deref());
     let budget_ucr = budget_ucr.map(|text| amount("/budget/max_credits", text)).transpose()?;
@@ -192,13 +197,30 @@ pub(super) async fn prepare(
         price_book_id,
         input,
         metadata,
-        tags: Vec::new(),
+        tags,
         idempotency_key,
         request_hash,
         priority: i16::try_from(priority).unwrap_or_default(),
         budget_ucr,
         on_exhausted: budget.and_then(|budget| budget.on_exhausted).map(Into::into),
     })
+}
+
+/// Words that may name groups of a report.
+fn tags(tags: Vec<String>) -> Result<Vec<String>, Problem> {
+    if tags.len() > MAX_TAGS {
+        return Err(Problem::invalid("/tags", "too_long", &format!("must have at most {MAX_TAGS} tags")));
+    }
+    for (place, tag) in tags.iter().enumerate() {
+        let pointer = format!("/tags/{place}");
+        if !(1..=MAX_TAG_BYTES).contains(&tag.len()) {
+            return Err(Problem::invalid(&pointer, "too_long", &format!("must have 1 to {MAX_TAG_BYTES} bytes")));
+        }
+        if tags.iter().take(place).any(|earlier| earlier == tag) {
+            return Err(Problem::invalid(&pointer, "duplicate", "stands in the list already"));
+        }
+    }
+    Ok(tags)
 }
 
 /// `name` or `name@3`.

@@ -3,13 +3,21 @@
 //! Every query that answers a client takes the tenant (`None` only for admins) and is bounded.
 
 mod admin;
+mod ledger;
 mod lookout;
 mod money;
+mod statement;
+mod usage;
+mod wallets;
 mod work;
 
 pub use admin::{Overview, PoolView};
+pub use ledger::{Change, GrantedView, OpFilter, TransactionView};
 pub use lookout::{Due, NodeOutput, ReadyRow};
 pub use money::{EntryView, GrantView, HoldView, WalletView};
+pub use statement::{Balance, MovementKind, StatementView};
+pub use usage::{MissionCharge, UsageBy, UsageFilter, UsageView};
+pub use wallets::{HoldPurpose, OwnedWallet};
 pub use work::{CallView, EventView, MissionFilter, MissionView, TaskView, WorkflowView};
 
 use serde::de::DeserializeOwned;

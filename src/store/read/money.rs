@@ -2,13 +2,14 @@
 
 use bursar_domain::credits::Ucr;
 use bursar_domain::id::{GrantId, HoldId, MissionId, OpId, TaskId, TenantId, WalletId};
-use bursar_domain::record::{Account, Leg};
+use bursar_domain::record::{Account, ChargeFailed, Leg, Overrun};
 use bursar_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::{Arg, Store, StoreError};
 use super::{all, first};
+use crate::calendar;
 
 /// A wallet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,20 @@ pub struct WalletView {
     pub frozen: bool,
     /// When it was made.
     pub created_at: Timestamp,
+    /// What happens with a charge beyond a hold.
+    pub overrun: Overrun,
+    /// Whether attempts that failed are charged.
+    pub charge_failed: ChargeFailed,
+    /// The most that may be spent in a UTC day.
+    pub day_limit_ucr: Option<Ucr>,
+    /// The most that may be spent in a UTC month.
+    pub month_limit_ucr: Option<Ucr>,
+    /// The most that one mission may spend.
+    pub mission_limit_ucr: Option<Ucr>,
+    /// What was charged today: nothing when the counter is of another day.
+    pub day_spent_ucr: Ucr,
+    /// What was charged this month.
+    pub month_spent_ucr: Ucr,
 }
 
 /// A grant.
@@ -57,7 +72,7 @@ pub struct GrantView {
 pub struct HoldView {
     /// Its id.
     pub id: HoldId,
-    /// `task` or `fee`.
+    /// `task`, `fee` or `call`.
     pub owner_kind: String,
     /// The owner's id.
     pub owner_id: String,
@@ -71,6 +86,8 @@ pub struct HoldView {
     pub used_ucr: Ucr,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When it closes by itself.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// A ledger operation with its legs.
@@ -90,26 +107,36 @@ pub struct EntryView {
     pub task_id: Option<TaskId>,
     /// Who did it.
     pub actor: Option<String>,
-    /// Why.
-    pub reason: Option<String>,
     /// Available credits after it.
     pub available_after_ucr: Ucr,
     /// When it was posted.
     pub created_at: Timestamp,
+    /// Why, where a person said so.
+    pub reason: Option<String>,
 }
 
-const WALLET: &str = "
+/// Parameters: 1 is now, 2 its day since 1970, 3 its month since 1970.
+pub(super) const WALLET: &str = "
 select w.id, w.tenant_id, w.held_ucr, w.debt_ucr, w.frozen, w.created_at,
   w.available_ucr - coalesce(cast((
     select sum(g.remaining_ucr) from grants g
-    where g.wallet_id = w.id and not g.expired and g.expires_at <= $1) as bigint), 0) as available_ucr
-from wallets w";
+    where g.wallet_id = w.id and not g.expired and g.expires_at <= $1) as bigint), 0) as available_ucr,
+  w.overrun, w.charge_failed, w.day_limit_ucr, w.month_limit_ucr, w.mission_limit_ucr,
+  case when w.day = $2 then w.day_spent_ucr else 0 end as day_spent_ucr,
+  case when w.month = $3 then w.month_spent_ucr else 0 end as month_spent_ucr";
+
+/// The parameters of [`WALLET`], then the others.
+pub(super) fn at<const N: usize>(now: Timestamp, others: [Arg; N]) -> Vec<Arg> {
+    let day = i64::from(calendar::day_number(now));
+    let month = i64::from(calendar::Month::of(now).number());
+    [now.into(), day.into(), month.into()].into_iter().chain(others).collect()
+}
 
 impl dyn Store {
     /// A tenant's main wallet: its oldest.
     pub async fn wallet_of(&self, tenant: TenantId, now: Timestamp) -> Result<Option<WalletView>, StoreError> {
-        let sql = format!("{WALLET} where w.tenant_id = $2 order by w.id limit 1");
-        first(self.rows(&sql, &[now.into(), tenant.into()]).await?)
+        let sql = format!("{WALLET} from wallets w where w.tenant_id = $4 order by w.id limit 1");
+        first(self.rows(&sql, &at(now, [tenant.into()])).await?)
     }
 
     /// One wallet.
@@ -119,9 +146,9 @@ impl dyn Store {
         id: WalletId,
         now: Timestamp,
     ) -> Result<Option<WalletView>, StoreError> {
-        let sql = format!("{WALLET} where w.id = $2 and ($3 is null or w.tenant_id = $3)");
+        let sql = format!("{WALLET} from wallets w where w.id = $4 and ($5 is null or w.tenant_id = $5)");
         let tenant = Arg::Text(tenant.map(|id| id.to_string()));
-        first(self.rows(&sql, &[now.into(), id.into(), tenant]).await?)
+        first(self.rows(&sql, &at(now, [id.into(), tenant])).await?)
     }
 
     /// One grant; the tenant was checked with the wallet.
@@ -155,7 +182,8 @@ impl dyn Store {
         limit: i64,
     ) -> Result<Vec<HoldView>, StoreError> {
         let sql = "
-            select id, owner_kind, owner_id, mission_id, amount_ucr, reserved_ucr, used_ucr, created_at from holds
+            select id, owner_kind, owner_id, mission_id, amount_ucr, reserved_ucr, used_ucr, created_at, expires_at
+            from holds
             where wallet_id = $1 and state = 'open' and ($2 is null or id < $2)
             order by id desc limit $3";
         let before = Arg::Text(before.map(|id| id.to_string()));

@@ -44,6 +44,8 @@ pub struct MissionView {
     pub input: Option<Value>,
     /// The client's own data.
     pub metadata: Option<Value>,
+    /// The client's words by which usage is reported.
+    pub tags: Option<Vec<String>>,
     /// The client's idempotency key.
     pub idempotency_key: Option<String>,
     /// The hash of the submitted body.
@@ -80,7 +82,7 @@ pub struct MissionView {
 
 const MISSION: &str = "
 select m.id, m.tenant_id, m.wallet_id, m.workflow_id, w.name as workflow_name, w.version as workflow_version,
-  m.run_id, r.price_book_id, r.number as run_number, r.state, r.status_reason, r.error, m.metadata,
+  m.run_id, r.price_book_id, r.number as run_number, r.state, r.status_reason, r.error, m.metadata, m.tags,
   m.idempotency_key, m.request_hash, m.priority, m.budget_ucr, m.on_exhausted, r.fee_ucr, m.last_seq,
   m.tasks_total, m.tasks_done, m.held_ucr, m.spent_ucr, m.created_at, m.updated_at, r.started_at, r.ended_at,
   r.deadline_at";
