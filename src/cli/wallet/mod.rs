@@ -1,5 +1,6 @@
 //! `bursar wallet`: what a tenant has and where it went, giving it more, and bringing wallets over from elsewhere.
 
+mod correct;
 mod import;
 mod show;
 mod table;
@@ -88,6 +89,9 @@ pub enum Wallet {
         #[command(flatten)]
         target: Target,
     },
+    /// Correct a wallet, refund, write off, top up, freeze, limit (needs an admin key).
+    #[command(subcommand)]
+    Correct(correct::Correct),
     /// Bring wallets over from another system: one grant for each line of a CSV file, on the database itself. The same
     /// file again changes nothing. docs/wallet-import.md describes the columns.
     Import(import::Import),
@@ -115,6 +119,7 @@ impl Wallet {
                 let granted: Value = client.send(request).await?.json().await?;
                 println!("granted {amount} credits ({})", granted["id"].as_str().unwrap_or("?"));
             }
+            Self::Correct(correct) => correct.run().await?,
             Self::Import(import) => return import.run(config).await,
         }
         Ok(ExitCode::SUCCESS)
