@@ -8,7 +8,7 @@ use super::super::client::{Client, Target};
 
 /// `bursar wallet correct …`: each posts a new operation or changes the terms; nothing is edited.
 #[derive(Debug, Subcommand)]
-pub(super) enum Correct {
+pub enum Correct {
     /// Adjust the balance by hand, up or (with a minus) down.
     Adjust {
         /// How many credits, e.g. 5 or -2.5.
@@ -74,7 +74,7 @@ pub(super) enum Correct {
 
 /// Whose wallet.
 #[derive(Debug, Args)]
-pub(super) struct Whose {
+pub struct Whose {
     /// The tenant; the key's own by default.
     #[arg(long, value_name = "ten_…")]
     tenant: Option<String>,
@@ -84,7 +84,7 @@ pub(super) struct Whose {
 
 /// Why, and under which key.
 #[derive(Debug, Args)]
-pub(super) struct Why {
+pub struct Why {
     /// Why; kept with the operation.
     #[arg(long)]
     reason: String,
