@@ -56,7 +56,14 @@ fn one_call_of_each_model_costs_what_a_hand_worked_out() {
     let book = default_book();
     for (model, counts, ucr) in CALLS {
         let [input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens] = counts;
-        let usage = Usage { input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens };
+        let usage = Usage {
+            input_tokens,
+            cache_read_tokens,
+            cache_write_tokens,
+            output_tokens,
+            reasoning_tokens,
+            ..Usage::default()
+        };
         assert_eq!(book.call_cost(model, &usage), Ok(Ucr::new(ucr)), "{model} {counts:?}");
     }
     let covered = CALLS.iter().map(|(model, ..)| *model).collect::<BTreeSet<_>>();
