@@ -13,7 +13,7 @@ use super::PriceBook;
 pub struct Change {
     /// What changed: `model gpt-5`, `unit page`, `sell` or `fallback`.
     pub subject: String,
-    /// Which field, e.g. `rates.output` or `tier.0.rates.input`; empty when the whole thing came or went.
+    /// Which field, e.g. `rates.output` or `tier.above_200000.rates.input`; empty when the whole thing came or went.
     pub field: String,
     /// What it was; none when it came.
     pub before: Option<String>,
@@ -72,11 +72,18 @@ fn flatten(path: String, value: &Value, fields: &mut Fields) {
             fields.insert(path, words);
         }
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(at, item)| flatten(below(&at.to_string()), item, fields));
+            items.iter().enumerate().for_each(|(at, item)| flatten(below(&label(at, item)), item, fields));
         }
         Value::String(text) => drop(fields.insert(path, text.clone())),
         other => drop(fields.insert(path, other.to_string())),
     }
+}
+
+/// What tells an entry of a list apart: a variant's name, a tier's threshold, else its place.
+fn label(at: usize, item: &Value) -> String {
+    let text = |key| item.get(key).and_then(Value::as_str);
+    let above = || text("above_input_tokens").map(|tokens| format!("above_{tokens}"));
+    text("name").map(str::to_owned).or_else(above).unwrap_or_else(|| at.to_string())
 }
 
 fn changed<'f>(subject: &'f str, before: &'f Fields, after: &'f Fields) -> impl Iterator<Item = Change> + 'f {

@@ -8,6 +8,7 @@
 mod book;
 mod card;
 mod diff;
+pub mod import;
 mod model;
 mod quote;
 mod rates;

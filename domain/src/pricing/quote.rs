@@ -48,7 +48,7 @@ impl PriceBook {
         let leaves = usage.leaves()?;
         let exact = rates.cost(&leaves).ok_or(PricingError::Overflow)?;
         let cost = self.sell.charge(exact, price.sell_tier()).ok_or(PricingError::Overflow)?;
-        let places = usize::try_from(exact.per.ilog10()).unwrap_or_default();
+        let places = usize::try_from(exact.per.checked_ilog10().unwrap_or_default()).unwrap_or_default();
         let line = |(dimension, quantity): (Dimension, u64)| Line {
             dimension,
             quantity,

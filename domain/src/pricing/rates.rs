@@ -126,6 +126,21 @@ impl Rates {
         self.stated.iter().map(|(dimension, price)| (*dimension, *price))
     }
 
+    /// What a million tokens cost in USD, exact decimal text; one request where it is the request's. None for a
+    /// dimension that costs nothing.
+    pub fn usd_per_million(&self, dimension: Dimension) -> Option<String> {
+        let pico_usd = i128::from(self.pico_usd(dimension));
+        if pico_usd == 0 {
+            return None;
+        }
+        if dimension == Dimension::Request {
+            return Some(usd::exact_text(pico_usd, 0));
+        }
+        // at most 1e18 · 1e6: never saturates
+        let places = usize::try_from(self.per.checked_ilog10().unwrap_or_default()).unwrap_or_default();
+        Some(usd::exact_text(pico_usd.saturating_mul(1_000_000), places))
+    }
+
     /// The parts of a call with their quantities, the request included, in the order of [`Dimension::ALL`].
     pub(super) fn quantities(leaves: &Leaves) -> [(Dimension, u64); 7] {
         [

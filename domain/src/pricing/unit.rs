@@ -54,6 +54,11 @@ impl UnitPrice {
         self.pico_usd
     }
 
+    /// The price in USD of [`UnitPrice::per`] units, exact decimal text.
+    pub fn price_usd(&self) -> String {
+        usd::text(self.pico_usd)
+    }
+
     /// For how many units the price is.
     pub const fn per(&self) -> u64 {
         self.per

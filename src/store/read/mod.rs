@@ -5,11 +5,13 @@
 mod admin;
 mod lookout;
 mod money;
+mod prices;
 mod work;
 
 pub use admin::{Overview, PoolView};
 pub use lookout::{Due, NodeOutput, ReadyRow};
 pub use money::{EntryView, GrantView, HoldView, WalletView};
+pub use prices::{PriceBookView, UsedCall};
 pub use work::{CallView, EventView, MissionFilter, MissionView, TaskView, WorkflowView};
 
 use serde::de::DeserializeOwned;

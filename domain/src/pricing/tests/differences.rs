@@ -39,7 +39,7 @@ fn each_changed_field_is_told_with_both_values() {
         change("model flash", "note", Some("For tests."), Some("Ends soon.")),
         change("model sonnet", "aliases", Some("sonnet-1, sonnet-latest"), Some("sonnet-1")),
         change("model sonnet", "rates.input", Some("3"), Some("3.1")),
-        change("model sonnet", "tier.0.rates.input", Some("0.006"), Some("0.0062")),
+        change("model sonnet", "tier.above_200000.rates.input", Some("0.006"), Some("0.0062")),
         change("sell", "markup_ppm", Some("0"), Some("50000")),
     ];
     assert_eq!(book().diff(&newer), expected);
