@@ -16,6 +16,7 @@ mod ops;
 mod page;
 mod pages;
 mod params;
+mod prices;
 mod problem;
 mod request;
 mod router;

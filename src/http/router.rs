@@ -8,7 +8,7 @@ use utoipa_axum::routes;
 
 use super::request::{no_method, no_route, observe, panicked};
 use super::state::{App, Site};
-use super::{admin, description, keys, missions, ops, pages, runs, stream, wallet, workflows};
+use super::{admin, description, keys, missions, ops, pages, prices, runs, stream, wallet, workflows};
 
 /// The public API.
 pub fn router(app: App) -> axum::Router {
@@ -45,6 +45,11 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(workflows::list))
         .routes(routes!(workflows::put, workflows::get))
         .routes(routes!(workflows::validate))
+        // prices
+        .routes(routes!(prices::list, prices::publish))
+        .routes(routes!(prices::simulate))
+        .routes(routes!(prices::get))
+        .routes(routes!(prices::activate))
         // credits
         .routes(routes!(wallet::get))
         .routes(routes!(wallet::entries))

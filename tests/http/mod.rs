@@ -5,6 +5,7 @@ mod keys;
 mod listener;
 mod missions;
 mod ops;
+mod prices;
 mod refusals;
 mod server;
 mod stream;

@@ -9,6 +9,7 @@ mod ledger;
 mod lists;
 mod lookouts;
 mod postgres;
+mod prices;
 mod random;
 mod schema;
 mod transact;
