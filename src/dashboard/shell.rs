@@ -13,6 +13,8 @@ pub(super) enum Place {
     Overview,
     /// The missions and what is below them.
     Missions,
+    /// Price books.
+    Prices,
 }
 
 /// How a page keeps up to date.
@@ -103,7 +105,11 @@ fn theme_switch() -> Markup {
 }
 
 fn bar(viewer: &Viewer, place: Place) -> Markup {
-    let entries = [(Place::Overview, "/dashboard", "Overview"), (Place::Missions, "/dashboard/missions", "Missions")];
+    let entries = [
+        (Place::Overview, "/dashboard", "Overview"),
+        (Place::Missions, "/dashboard/missions", "Missions"),
+        (Place::Prices, "/dashboard/prices", "Prices"),
+    ];
     html! {
         header.bar {
             div.bar-in {

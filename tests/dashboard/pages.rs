@@ -53,7 +53,10 @@ async fn pages(site: &Site, acme: &Tenant) -> Vec<(String, String)> {
     site.until_over(ended, &mut watch).await;
     let cookie = site.sign_in(acme).await;
     let mut pages = Vec::new();
-    let mut paths = vec!["/dashboard".to_owned(), "/dashboard/missions".to_owned(), "/dashboard/login".to_owned()];
+    let mut paths = ["/dashboard", "/dashboard/missions", "/dashboard/prices", "/dashboard/login"]
+        .into_iter()
+        .map(str::to_owned)
+        .collect::<Vec<_>>();
     paths.extend([done, failed, running, hostile, ended].map(|id| format!("/dashboard/missions/{id}")));
     paths.extend(["/dashboard/nothing".to_owned(), "/dashboard/missions?workflow=%3Cscript%3E&state=x".to_owned()]);
     for path in paths {

@@ -3,8 +3,8 @@
 //! For people and for comparisons with other calculators. The credits are those of [`PriceBook::call_cost`]; the
 //! lines are exact and not rounded, so nothing may bill from them.
 
-use super::rates::Rates;
-use super::{Dimension, PriceBook, PricingError, usd};
+use super::rates::{Exact, Rates};
+use super::{Dimension, ModelPrice, PriceBook, PricingError, usd};
 use crate::credits::Ucr;
 use crate::usage::Usage;
 
@@ -62,5 +62,18 @@ impl PriceBook {
             usd: usd::exact_text(exact.pico_usd, places),
             cost,
         })
+    }
+
+    /// What a million tokens of a dimension cost in credits at these rates of a model of this book, markup included;
+    /// one request where it is the request's. None for what costs nothing, and for more than an amount can be.
+    pub fn credits_per_million(&self, model: &ModelPrice, rates: &Rates, dimension: Dimension) -> Option<Ucr> {
+        let (quantity, per) = if dimension == Dimension::Request { (1, 1) } else { (1_000_000, rates.per()) };
+        let pico_usd = i128::from(rates.pico_usd(dimension)).checked_mul(quantity)?;
+        self.sell.charge(Exact { pico_usd, per }, model.sell_tier()).filter(|cost| cost.is_positive())
+    }
+
+    /// What so many units cost in credits.
+    pub fn unit_credits(&self, name: &str, quantity: u64) -> Result<Ucr, PricingError> {
+        self.units_cost(&[(name.to_owned(), quantity)].into())
     }
 }

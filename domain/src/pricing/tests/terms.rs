@@ -191,3 +191,23 @@ fn a_unit_tells_when_its_price_was_checked() {
     assert_eq!(book().unit("step").unwrap().checked(), None);
     assert_eq!(PriceBook::from_value(checked.to_value()), Ok(checked));
 }
+
+#[test]
+fn a_million_tokens_are_told_in_usd_and_credits() {
+    let book = book();
+    let told = |name: &str, tier: Option<usize>, dimension| {
+        let model = book.model(name).unwrap();
+        let rates = tier.map_or(model.rates(), |at| model.tiers()[at].rates());
+        (rates.usd_per_million(dimension), book.credits_per_million(model, rates, dimension))
+    };
+    let both = |usd: &str, ucr| (Some(usd.to_owned()), Some(Ucr::new(ucr)));
+    assert_eq!(told("sonnet", None, Dimension::Input), both("3", 300_000_000));
+    assert_eq!(told("sonnet", None, Dimension::CacheWrite1h), both("3.75", 375_000_000), "its parent's");
+    // $0.006 for a thousand
+    assert_eq!(told("sonnet", Some(0), Dimension::Input), both("6", 600_000_000));
+    // with a markup of a quarter; a request is one
+    assert_eq!(told("flash", None, Dimension::Output), both("2.5", 312_500_000));
+    assert_eq!(told("flash", None, Dimension::Request), both("0.005", 625_000));
+    assert_eq!(told("sonnet", None, Dimension::Request), (None, None));
+    assert_eq!(book.unit_credits("page", 1_000), Ok(Ucr::new(125_000_000)));
+}
