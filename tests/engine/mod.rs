@@ -2,6 +2,7 @@
 
 mod money;
 mod outages;
+mod prices;
 mod runs;
 mod share;
 mod writes;

@@ -107,21 +107,26 @@ fn model(name: &str, fields: &Fields<'_>) -> Result<Draft, String> {
     })
 }
 
-/// The whole tables of the standard or of a variant.
+/// The whole tables of the standard or of a variant. What a variant does not tell it has from the standard, but for a
+/// batch, which stands for itself, and for reasoning, which costs what the variant's output does.
 fn card(prices: &BTreeMap<Place, Decimal>, variant: Option<&'static str>) -> Card {
+    let has_output = prices.contains_key(&(variant, 0, Dimension::Output));
+    let inherits = |dimension| match variant {
+        None | Some("batch") => false,
+        Some(_) => !(has_output && dimension == Dimension::Reasoning),
+    };
     let level = |above: u64, below: &Prices| {
         let mut level = below.clone();
         for (_, dimension) in PRICES {
+            let standard = prices.get(&(None, above, dimension)).filter(|_| inherits(dimension));
             let own = prices.get(&(variant, above, dimension));
-            // a batch that is not told for a threshold keeps its price; other service tiers have the standard's
-            let standard =
-                if variant == Some("batch") && above > 0 { None } else { prices.get(&(None, above, dimension)) };
             level.extend(own.or(standard).map(|price| (dimension, *price)));
         }
         level
     };
     let base = level(0, &Prices::new());
-    let thresholds = prices.keys().filter(|(of, above, _)| *above > 0 && (of.is_none() || *of == variant));
+    let thresholds = prices.keys().filter(|(of, above, _)| *above > 0 && (*of == variant || variant != Some("batch")));
+    let thresholds = thresholds.filter(|(of, ..)| of.is_none() || *of == variant);
     let thresholds = thresholds.map(|(_, above, _)| *above).collect::<BTreeSet<_>>();
     let mut tiers = BTreeMap::<u64, Prices>::new();
     for above in thresholds {

@@ -51,6 +51,7 @@ fn a_model_of_litellm_keeps_every_price_exactly() {
         "cache_creation_input_token_cost": 3.75e-06, "cache_creation_input_token_cost_above_1hr": 6e-06,
         "input_cost_per_token_above_200k_tokens": 6e-06, "output_cost_per_token_above_200k_tokens": 2.25e-05,
         "input_cost_per_token_batches": 1.5e-06, "output_cost_per_token_batches": 7.5e-06,
+        "input_cost_per_token_flex": 1e-06, "input_cost_per_token_above_200k_tokens_flex": 2e-06,
         "input_cost_per_token_priority": 6e-06, "output_cost_per_token_priority": 3e-05,
         "input_cost_per_token_above_200k_tokens_priority": 1.2e-05, "supports_vision": true}}}}"#
     );
@@ -61,10 +62,11 @@ fn a_model_of_litellm_keeps_every_price_exactly() {
     assert_eq!(usd(book, "sonnet", None, 1_000), "0.00441");
     // above: input and output have prices of their own, the cache keeps its: 199,501 · 6 + 60 + 750 + 600 + 2,250
     assert_eq!(usd(book, "sonnet", None, 200_001), "1.200666");
-    // a batch without prices for its cache has the standard ones: 500 · 1.5 + 60 + 750 + 600 + 750
-    assert_eq!(usd(book, "sonnet", Some("batch"), 1_000), "0.00291");
-    // and no threshold of its own: 199,501 · 1.5 + 2,160
-    assert_eq!(usd(book, "sonnet", Some("batch"), 200_001), "0.3014115");
+    // a batch stands for itself, without a discount for its cache and without a threshold: 1,000 · 1.5 + 100 · 7.5
+    assert_eq!(usd(book, "sonnet", Some("batch"), 1_000), "0.00225");
+    assert_eq!(usd(book, "sonnet", Some("batch"), 200_001), "0.3007515");
+    // a service tier has the standard price for what it does not tell: 500 · 1 + 60 + 750 + 600 + 100 · 15
+    assert_eq!(usd(book, "sonnet", Some("flex"), 1_000), "0.00341");
     // above the threshold, a priority call's output has the standard tier's price, which is cheaper than below it
     let left_out = told(&imported.partly);
     assert!(matches!(left_out.as_slice(), [one] if one.starts_with("sonnet: the variant `priority` is left out: ")));
