@@ -162,12 +162,11 @@ impl Engine {
         let mut after: Option<(Timestamp, CallId)> = None;
         let mut seen = 0_u64;
         loop {
-            let calls = match tenant {
-                Some(tenant) => self.store().used_calls(tenant, since, after, PAGE).await?,
-                None => {
-                    let start = after.map_or_else(|| first_id(since.plus_ms(-SKEW_MS)), |(_, id)| id);
-                    self.store().all_used_calls(since, start, PAGE).await?
-                }
+            let calls = if let Some(tenant) = tenant {
+                self.store().used_calls(tenant, since, after, PAGE).await?
+            } else {
+                let start = after.map_or_else(|| first_id(since.plus_ms(-SKEW_MS)), |(_, id)| id);
+                self.store().all_used_calls(since, start, PAGE).await?
             };
             let Some(last) = calls.last() else { return Ok(simulation) };
             after = Some((last.created_at, last.id));

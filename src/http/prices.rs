@@ -409,7 +409,7 @@ fn priced(book: &PriceBook, call: &CallToPrice) -> Result<PricedCall, Problem> {
     quote.map(PricedCall::from).map_err(|error| {
         let pointer = match &error {
             PricingError::ModelNotPriced(_) => "/call/model",
-            PricingError::VariantNotPriced { .. } => "/call/variant",
+            PricingError::VariantNotPriced(_) => "/call/variant",
             PricingError::Usage(_) | PricingError::Overflow | PricingError::UnitNotPriced(_) => "/call/usage",
         };
         Problem::invalid(pointer, error.code(), &error.to_string())

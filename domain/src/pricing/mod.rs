@@ -39,14 +39,9 @@ pub enum PricingError {
     /// The book has no model of this name or alias.
     #[error("model `{0}` has no price in this price book")]
     ModelNotPriced(String),
-    /// The model has no rates under this service tier.
-    #[error("model `{model}` has no price for `{variant}` in this price book")]
-    VariantNotPriced {
-        /// The model.
-        model: String,
-        /// The variant that was asked for.
-        variant: String,
-    },
+    /// The model has no rates under this service tier; names both.
+    #[error("{0} has no price in this price book")]
+    VariantNotPriced(String),
     /// The book has no unit of this name.
     #[error("unit `{0}` has no price in this price book")]
     UnitNotPriced(String),
@@ -63,7 +58,7 @@ impl PricingError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::ModelNotPriced(_) => "model_not_priced",
-            Self::VariantNotPriced { .. } => "variant_not_priced",
+            Self::VariantNotPriced(_) => "variant_not_priced",
             Self::UnitNotPriced(_) => "unit_not_priced",
             Self::Usage(_) => "usage_invalid",
             Self::Overflow => "cost_overflow",

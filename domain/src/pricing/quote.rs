@@ -40,10 +40,8 @@ impl PriceBook {
     /// Checks in order: the model's price, the variant's, the usage, the amount.
     pub fn quote(&self, model: &str, variant: Option<&str>, usage: &Usage) -> Result<Quote, PricingError> {
         let price = self.priced(model)?;
-        let card = price.card(variant).ok_or_else(|| PricingError::VariantNotPriced {
-            model: model.to_owned(),
-            variant: variant.unwrap_or_default().to_owned(),
-        })?;
+        let unpriced = || format!("`{}` of model `{model}`", variant.unwrap_or_default());
+        let card = price.card(variant).ok_or_else(|| PricingError::VariantNotPriced(unpriced()))?;
         let rates = card.rates_at(usage.input_tokens);
         let leaves = usage.leaves()?;
         let exact = rates.cost(&leaves).ok_or(PricingError::Overflow)?;

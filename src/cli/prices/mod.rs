@@ -19,7 +19,7 @@ use desk::Desk;
 /// Whose catalogue a file is.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum From {
-    /// `model_prices_and_context_window.json` of LiteLLM.
+    /// `model_prices_and_context_window.json` of litellm.
     Litellm,
     /// `data.json` of genai-prices.
     GenaiPrices,

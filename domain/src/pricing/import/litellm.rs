@@ -1,4 +1,4 @@
-//! LiteLLM's catalogue: one object per model, one key per price, with service tier and threshold in the key.
+//! The catalogue of litellm: one object per model, one key per price, with service tier and threshold in the key.
 //!
 //! How its calculator reads the keys decides what they mean here: a price that a tier lacks is the one below it, a
 //! service tier's missing price is the standard one, thresholds of xAI include the threshold itself.

@@ -1,6 +1,6 @@
 //! Public price catalogues become price books.
 //!
-//! Two are known: the file of LiteLLM and the one of genai-prices. Numbers are taken from the text of the file,
+//! Two are known: the file of litellm and the one of genai-prices. Numbers are taken from the text of the file,
 //! exactly; what has no exact counterpart in a book is listed with its reason and never rounded, guessed or left
 //! out in silence. The result is a new book: nothing here touches one that exists.
 
@@ -20,7 +20,7 @@ use super::{PriceBook, PriceProblem};
 /// Where a catalogue comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Catalogue {
-    /// `model_prices_and_context_window.json` of LiteLLM: an object of models, USD per token.
+    /// `model_prices_and_context_window.json` of litellm: an object of models, USD per token.
     Litellm,
     /// `data.json` of genai-prices: an array of providers, USD per million tokens.
     GenaiPrices,

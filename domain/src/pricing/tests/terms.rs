@@ -89,7 +89,7 @@ fn a_variant_has_its_own_rates_and_tiers() {
     assert_eq!(book.call_cost("m", &usage(1_000)), Ok(Ucr::new(280_000)));
     let error = cost(Some("flex"), 1_000).unwrap_err();
     assert_eq!(error.code(), "variant_not_priced");
-    assert_eq!(error.to_string(), "model `m` has no price for `flex` in this price book");
+    assert_eq!(error.to_string(), "`flex` of model `m` has no price in this price book");
     let names = book.model("m").unwrap().variants().iter().map(|variant| variant.name().to_owned());
     assert_eq!(names.collect::<Vec<_>>(), ["batch", "priority"]);
     assert_eq!(PriceBook::from_value(book.to_value()), Ok(book));
