@@ -26,6 +26,10 @@ pub(super) const CSV_PAGE: i64 = 500;
 pub(super) const DEFAULT_PAGE: i64 = 20;
 /// The most rows of a page.
 pub(super) const MAX_PAGE: i64 = 100;
+/// Recorded calls that one request prices again: about a second of work.
+pub(super) const MAX_SIMULATED_CALLS: u64 = 100_000;
+/// How far back a request looks for calls to price again.
+pub(super) const MAX_SIMULATED_DAYS: i64 = 366;
 /// The longest time a request waits for a change: below the 30 s after which proxies commonly give up.
 pub(super) const MAX_WAIT_S: u64 = 25;
 /// How long a client may take for the head of a request.

@@ -22,6 +22,7 @@ mod ops;
 mod page;
 mod pages;
 mod params;
+mod prices;
 mod problem;
 mod request;
 mod router;

@@ -9,8 +9,8 @@ use utoipa_axum::routes;
 use super::request::{no_method, no_route, observe, panicked};
 use super::state::{App, Site};
 use super::{
-    admin, balance, corrections, description, entries, estimates, keys, missions, ops, pages, runs, statements, stream,
-    transactions, usage, wallet, workflows,
+    admin, balance, corrections, description, entries, estimates, keys, missions, ops, pages, prices, runs, statements,
+    stream, transactions, usage, wallet, workflows,
 };
 
 /// The public API.
@@ -50,6 +50,11 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(workflows::list))
         .routes(routes!(workflows::put, workflows::get))
         .routes(routes!(workflows::validate))
+        // prices
+        .routes(routes!(prices::list, prices::publish))
+        .routes(routes!(prices::simulate))
+        .routes(routes!(prices::get))
+        .routes(routes!(prices::activate))
         // credits
         .routes(routes!(balance::get, corrections::change))
         .routes(routes!(corrections::refund))

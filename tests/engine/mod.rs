@@ -3,6 +3,7 @@
 mod estimates;
 mod money;
 mod outages;
+mod prices;
 mod runs;
 mod share;
 mod writes;

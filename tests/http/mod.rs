@@ -6,6 +6,7 @@ mod keys;
 mod listener;
 mod missions;
 mod ops;
+mod prices;
 mod refusals;
 pub(crate) mod server;
 mod statements;

@@ -105,7 +105,10 @@ fn money_sql() -> String {
          ),
          o as (
            select {ops} from ops
-           where (wallet_id, key) in (select k.wallet_id, k.key from unnest($3::text[], $4::text[]) as k (wallet_id, key))
+           -- the wallet as an expression, so that the search begins at the key and not at all of the wallet
+           where (wallet_id || '', key) in (
+             select k.wallet_id, k.key from unnest($3::text[], $4::text[]) as k (wallet_id, key)
+           )
          )
          select 'wallets', row_to_json(w)::text from w
          union all select 'grants', row_to_json(g)::text from g
