@@ -200,12 +200,11 @@ pub(super) async fn refund(
     query.done()?;
     let correction = correction(&site, &caller, &headers, &body.reason).await?;
     let named = || Problem::invalid("/of", "invalid", "must be a settled hold, hld_…, or a task, tsk_…");
-    let hold: HoldId = match body.of.parse::<HoldId>() {
-        Ok(hold) => hold,
-        Err(_) => {
-            let task: TaskId = body.of.parse().map_err(|_| named())?;
-            site.store().hold_of(task).await?.ok_or_else(|| Problem::not_found("charge"))?
-        }
+    let hold = if let Ok(hold) = body.of.parse::<HoldId>() {
+        hold
+    } else {
+        let task: TaskId = body.of.parse().map_err(|_| named())?;
+        site.store().hold_of(task).await?.ok_or_else(|| Problem::not_found("charge"))?
     };
     let wanted = amount("/amount", &body.amount)?;
     let done = site.engine().refund(&correction, hold, wanted).await;

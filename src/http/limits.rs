@@ -48,3 +48,9 @@ pub(super) const STREAM_ROTATION: Duration = Duration::from_mins(15);
 pub(super) const STREAM_PAGE: i64 = 500;
 /// How long a stream token opens its stream.
 pub(super) const STREAM_TOKEN_MS: i64 = 15 * 60 * 1_000;
+
+/// How much is read of a body that nobody wants any more, so that its sender gets to read the answer.
+pub(super) const MOST_UNREAD_BYTES: usize = 1024 * 1024;
+
+/// How long that may take.
+pub(super) const UNREAD_PATIENCE: Duration = Duration::from_secs(2);

@@ -33,6 +33,7 @@ mod statements;
 mod stream;
 mod transactions;
 mod types;
+mod unread;
 mod usage;
 mod wallet;
 mod workflows;

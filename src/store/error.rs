@@ -55,7 +55,7 @@ fn meaning(constraint: &str) -> Conflict {
         {
             Conflict::MissionKey
         }
-        text if text.contains("ops_key") || text.contains("ops.wallet_id, ops.key") => Conflict::LedgerKey,
+        text if text.contains("ops_key") || text.contains("ops.key, ops.wallet_id") => Conflict::LedgerKey,
         text if text.contains("workflows_version") || text.contains("workflows.tenant_id") => Conflict::WorkflowVersion,
         _ => Conflict::Other,
     }
