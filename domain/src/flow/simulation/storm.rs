@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::credits::Ucr;
 use crate::flow::testbed::{Dice, INPUT_UCR, Lease, OUTPUT_UCR, World, verify};
 use crate::flow::{Refusal, SettleRequest};
-use crate::id::{TaskId, WorkerId};
+use crate::id::{CallId, TaskId, WorkerId};
 use crate::outcome::{FinishedCall, Outcome};
 use crate::record::{Account, CallState, Op, OpKind};
 use crate::state::{RunState, TaskState, WaitCause};
@@ -262,7 +262,8 @@ impl Storm {
                         _ => row.cost_ucr.get(),
                     }
                 };
-                distinct.into_values().map(capped).sum()
+                let listed: i64 = distinct.values().map(|call| capped(call)).sum();
+                listed + self.journaled(task.id, |id| !distinct.contains_key(&id))
             }
             RunState::Queued | RunState::Running if succeeded => {
                 let node = self.world.facts.workflows[&task.workflow_id].node_by_key(&task.node).unwrap();
@@ -272,6 +273,12 @@ impl Storm {
             }
             _ => 0,
         }
+    }
+
+    /// What the answered calls of a task cost that nobody was charged for yet, as far as they are counted.
+    fn journaled(&self, task: TaskId, counts: impl Fn(CallId) -> bool) -> i64 {
+        let calls = self.world.tables.calls.values().filter(|call| call.task_id == task && call.state == CallState::Done);
+        calls.filter(|call| counts(call.id)).map(|call| call.cost_ucr.get()).sum()
     }
 
     /// Several settles in one transaction do exactly what they would do one after another. Tried out in two copies
@@ -456,9 +463,14 @@ impl Storm {
     fn reckon(&self) {
         let tables = &self.world.tables;
         for (id, task) in &tables.tasks {
-            let units: i64 =
-                if task.kind == "sleep" && task.state == TaskState::Succeeded { task.units_ucr.get() } else { 0 };
-            let owed = self.owed.get(id).copied().unwrap_or(units);
+            let by_user = tables.runs[&task.run_id].state == RunState::Cancelled;
+            let unsettled = match task.state {
+                TaskState::Succeeded if task.kind == "sleep" => task.units_ucr.get(),
+                // no worker had it in its hands when its user cancelled: what was answered before is charged
+                TaskState::Cancelled if by_user => self.journaled(*id, |_| true),
+                _ => 0,
+            };
+            let owed = self.owed.get(id).copied().unwrap_or(unsettled);
             assert_eq!(task.cost_ucr.get(), owed, "{task:?}");
             let settles = tables.ops.values().filter(|op| op.task_id == Some(*id) && op.kind == OpKind::Settle);
             assert!(settles.count() <= 1, "{id} was charged twice");

@@ -91,8 +91,8 @@ impl Tables {
         }
         let agents: BTreeSet<_> = set.tasks.iter().filter(|task| task.kind == "agent").map(|task| task.id).collect();
         for call in self.calls.values() {
-            let is_live = matches!(call.state, CallState::Sent | CallState::Done);
-            if agents.contains(&call.task_id) && is_live || want.calls.contains(&call.id) {
+            let is_lost = call.state == CallState::Lost;
+            if agents.contains(&call.task_id) && !is_lost || want.calls.contains(&call.id) {
                 let response = if want.journals { call.response.clone() } else { None };
                 set.load_call(UsageCall { response, ..call.clone() });
             }
