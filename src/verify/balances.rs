@@ -20,7 +20,7 @@ const BALANCES: &str = "
           case when side.n = 1 then e.amount_ucr else 0 end as inflow,
           case when side.n = 2 then e.amount_ucr else 0 end as outflow,
           case when side.n = 2 and e.destination in ('usage', 'fee') then e.amount_ucr else 0 end as captured,
-          case when side.n = 2 and e.kind in ('settle', 'release') and e.destination not in ('usage', 'fee')
+          case when side.n = 2 and e.kind in ('settle', 'release', 'expire') and e.destination not in ('usage', 'fee')
             then e.amount_ucr else 0 end as returned,
           side.n - 1 as begun,
           case when e.source = e.destination then 0 else coalesce(e.amount_ucr, 0) end as moved

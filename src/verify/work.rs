@@ -64,7 +64,8 @@ const RESERVED: &str = "
     ) c on c.hold_id = h.id
     where h.reserved_ucr <> coalesce(c.reserved, 0)";
 
-/// I12: who holds credits is alive and knows it.
+/// I12: who holds credits is alive and knows it; a call from outside any mission has nobody who could, so its hold ends
+/// by itself.
 const HOLDS_WITHOUT_OWNER: &str = "
     select 'hold ' || h.id || ' is open with amount_ucr ' || h.amount_ucr || ', but its owner, ' || h.owner_kind || ' '
       || h.owner_id || ', is ' || coalesce(t.state, r.state, 'missing') || ' and has the hold '
@@ -76,6 +77,7 @@ const HOLDS_WITHOUT_OWNER: &str = "
       and case
         when t.hold_id = h.id and t.state in ('ready', 'running', 'retrying', 'waiting') then 1
         when r.fee_hold_id = h.id and r.ended_at is null then 1
+        when h.owner_kind = 'call' and h.expires_at is not null then 1
         else 0
       end = 0";
 
