@@ -34,7 +34,10 @@ async fn an_adjustment_down_takes_in_draw_order_and_never_below_zero(mut desk: D
     let gift = desk.give_as(2 * CREDIT, GrantKind::Promo, 0, None).await;
     let paid = desk.give(5 * CREDIT).await;
     desk.adjust("down", -3 * CREDIT).await.unwrap();
-    assert_eq!((desk.grant(gift).await.remaining_ucr, desk.grant(paid).await.remaining_ucr), (Ucr::ZERO, Ucr::from_credits(4)));
+    assert_eq!(
+        (desk.grant(gift).await.remaining_ucr, desk.grant(paid).await.remaining_ucr),
+        (Ucr::ZERO, Ucr::from_credits(4))
+    );
     assert_eq!(desk.legs("adjust:down").await, ["grant adjust 2000000", "grant adjust 1000000"]);
     let (required, available) = (Ucr::new(4 * CREDIT + 1), Ucr::from_credits(4));
     assert_eq!(desk.adjust("more", -4 * CREDIT - 1).await, Err(LedgerRefusal::Insufficient { required, available }));

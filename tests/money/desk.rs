@@ -2,6 +2,8 @@
 //!
 //! Each operation loads what the engine loads for it, so that a decision that needs more fails here too.
 
+use bursar::store::Journals;
+use bursar::store::read::{CallView, GrantView, MissionView, TaskView};
 use bursar::store::{Claimed, StoreError, Want};
 use bursar::verify::verify;
 use bursar_domain::credits::Ucr;
@@ -12,8 +14,6 @@ use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest, ErrorClass, F
 use bursar_domain::record::{Account, GrantKind, HoldOwner, Leg};
 use bursar_domain::state::RunState;
 use bursar_domain::usage::Usage;
-use bursar::store::Journals;
-use bursar::store::read::{CallView, GrantView, MissionView, TaskView};
 use serde_json::{Value, json};
 
 use crate::support::hand::Hand;
@@ -217,7 +217,8 @@ impl Desk {
     pub(super) async fn hold(&self, id: HoldId) -> [i64; 5] {
         let sql = "select amount_ucr, captured_ucr, returned_ucr, overrun_ucr, refunded_ucr from holds where id = $1";
         let row = self.row(sql, id.to_string()).await;
-        ["amount_ucr", "captured_ucr", "returned_ucr", "overrun_ucr", "refunded_ucr"].map(|of| row[of].as_i64().unwrap())
+        ["amount_ucr", "captured_ucr", "returned_ucr", "overrun_ucr", "refunded_ucr"]
+            .map(|of| row[of].as_i64().unwrap())
     }
 
     /// The legs of the operation under that key, as text: `source destination µcr`.
@@ -240,7 +241,12 @@ impl Desk {
     }
 
     /// Asks for a call of `simulated-large`: its number and body, tokens in, and the cap on those out.
-    pub(super) async fn ask(&mut self, job: &Job, call: (i32, &str), size: (u64, u64)) -> Result<CallPermit, CallRefusal> {
+    pub(super) async fn ask(
+        &mut self,
+        job: &Job,
+        call: (i32, &str),
+        size: (u64, u64),
+    ) -> Result<CallPermit, CallRefusal> {
         self.ask_model(job, call, "simulated-large", size).await
     }
 
@@ -281,7 +287,9 @@ impl Desk {
     /// Settles an attempt, and ends the run where that follows.
     pub(super) async fn settle(&mut self, job: &Job, outcome: Outcome) -> Result<Settlement, Refusal> {
         let calls = match &outcome {
-            Outcome::Succeeded { calls, .. } | Outcome::Failed { calls, .. } => calls.iter().map(|call| call.id).collect(),
+            Outcome::Succeeded { calls, .. } | Outcome::Failed { calls, .. } => {
+                calls.iter().map(|call| call.id).collect()
+            }
             Outcome::HandedBack => Vec::new(),
         };
         let want = Want { calls, ..self.hand.settle_want(&job.claimed) };
@@ -422,7 +430,12 @@ impl Desk {
     }
 
     /// Holds µcr for a call from outside any mission.
-    pub(super) async fn hold_for_call(&mut self, owner: &str, ucr: i64, lasts_ms: i64) -> Result<HoldId, LedgerRefusal> {
+    pub(super) async fn hold_for_call(
+        &mut self,
+        owner: &str,
+        ucr: i64,
+        lasts_ms: i64,
+    ) -> Result<HoldId, LedgerRefusal> {
         let request = HoldRequest {
             id: self.hand.id(),
             op_id: self.hand.id(),
@@ -444,7 +457,9 @@ impl Desk {
         let (op, charge) = (self.hand.id(), Charge::Usage(Ucr::new(ucr)));
         let op_keys = vec![(self.hand.wallet, ledger::settle_key(hold))];
         let want = Want { holds: vec![hold], op_keys, ..Want::wallets([self.hand.wallet]) };
-        self.decide(want, |turn| ledger::settle(turn.set, hold, op, charge, Subject::default(), turn.now)).await.unwrap()
+        self.decide(want, |turn| ledger::settle(turn.set, hold, op, charge, Subject::default(), turn.now))
+            .await
+            .unwrap()
     }
 
     /// The auditor finds nothing.

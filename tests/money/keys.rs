@@ -84,7 +84,10 @@ async fn a_settles_key_is_its_hold_and_a_release_has_the_same(mut desk: Desk) {
     // beyond every hold and grant: the repetition says so too
     let beyond = desk.hold_for_call("beyond", CREDIT, 60_000).await.unwrap();
     let first = desk.charge(beyond, 100 * CREDIT).await.unwrap();
-    assert_eq!([first.captured, first.returned, first.overrun, first.debt].map(Ucr::get), [1, 0, 96, 3].map(|n| n * CREDIT));
+    assert_eq!(
+        [first.captured, first.returned, first.overrun, first.debt].map(Ucr::get),
+        [1, 0, 96, 3].map(|n| n * CREDIT)
+    );
     assert_eq!(desk.charge(beyond, 100 * CREDIT).await, Ok(first));
     desk.clean().await;
 }

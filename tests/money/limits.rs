@@ -1,5 +1,6 @@
 //! What may be spent: in a day, in a month, on a mission, on a node; what happens at the end of it; who is told when.
 
+use bursar::store::Want;
 use bursar_domain::credits::Ucr;
 use bursar_domain::flow::{self, Refusal};
 use bursar_domain::id::MissionId;
@@ -8,7 +9,6 @@ use bursar_domain::outcome::ErrorClass;
 use bursar_domain::state::{RunState, TaskState, WaitCause};
 use bursar_domain::time::Timestamp;
 use bursar_domain::workflow::OnExhausted;
-use bursar::store::Want;
 use serde_json::{Value, json};
 
 use super::desk::{CREDIT, Desk, ONE, agents, answered, done, failed, priced, tokens};
@@ -157,14 +157,20 @@ async fn a_limit_of_zero_allows_nothing_and_none_allows_all(mut desk: Desk) {
         assert!(submit(&mut desk, 1).await.is_err(), "{terms:?}");
         // what is free needs no credits
         desk.start("{workflow: w, flat_fee: 0, nodes: {free: {transform: {x: 1}}}}").await;
-        let lifted = Terms { day_limit: Some(None), month_limit: Some(None), mission_limit: Some(None), ..Terms::default() };
+        let lifted =
+            Terms { day_limit: Some(None), month_limit: Some(None), mission_limit: Some(None), ..Terms::default() };
         desk.set_terms(lifted).await;
         spend(&mut desk, 1).await;
     }
     desk.clean().await;
 }
 
-async fn raise(desk: &mut Desk, mission: MissionId, credits: Option<i64>, then: Option<OnExhausted>) -> Result<(), Refusal> {
+async fn raise(
+    desk: &mut Desk,
+    mission: MissionId,
+    credits: Option<i64>,
+    then: Option<OnExhausted>,
+) -> Result<(), Refusal> {
     let want = Want { missions: vec![mission], ..Want::default() };
     let budget = Some(credits.map(Ucr::from_credits));
     let raised = desk.decide(want, |turn| flow::set_budget(turn, mission, budget, then)).await.unwrap();
@@ -252,7 +258,8 @@ async fn a_hold_that_never_fits_fails_at_once_and_says_why(mut desk: Desk) {
         let error = desk.task(mission, "n1").await.error.unwrap();
         let expected = format!("5.000000 credits are needed at once and {name} is 4.000000");
         assert_eq!((error.code.as_str(), error.message), ("hold_never_fits", expected));
-        let lifted = Terms { day_limit: Some(None), month_limit: Some(None), mission_limit: Some(None), ..Terms::default() };
+        let lifted =
+            Terms { day_limit: Some(None), month_limit: Some(None), mission_limit: Some(None), ..Terms::default() };
         desk.set_terms(lifted).await;
     }
     assert_eq!(desk.purse().await, (97 * CREDIT, 0, 0));

@@ -210,7 +210,10 @@ async fn cancel_by_the_user_charges_the_tokens_used_never_zero_never_above_the_r
     // what `simulated-large` may cost at most: its input is dearest when written to the cache, its output as reasoning
     let reserved = 10 * 125 + 20 * 500;
     let charged = cost(10, 4) + cost(10, 2) + reserved;
-    assert_eq!((desk.end(mission).await, desk.purse().await), ((RunState::Cancelled, charged), (100 * CREDIT - charged, 0, 0)));
+    assert_eq!(
+        (desk.end(mission).await, desk.purse().await),
+        ((RunState::Cancelled, charged), (100 * CREDIT - charged, 0, 0))
+    );
     let calls = desk.calls(mission).await;
     let shown: Vec<_> = calls.iter().map(|call| (call.cost_ucr.get(), call.estimated, call.billable)).collect();
     assert_eq!(shown, [(cost(10, 4), false, true), (cost(10, 2), true, true), (reserved, false, true)]);
@@ -223,10 +226,8 @@ async fn cancel_by_the_user_while_nobody_works_charges_what_was_journaled(mut de
         let mission = desk.start(&agents("", ONE)).await;
         let job = desk.claim(mission, "one").await;
         let (kept, last) = (desk.call(&job, 1, (10, 20)).await, desk.call(&job, 2, (10, 20)).await);
-        let calls = vec![
-            answered(kept, tokens(10, 20)),
-            FinishedCall { succeeded: false, ..answered(last, tokens(10, 0)) },
-        ];
+        let calls =
+            vec![answered(kept, tokens(10, 20)), FinishedCall { succeeded: false, ..answered(last, tokens(10, 0)) }];
         if wait == "budget" {
             desk.freeze(true).await;
         }
@@ -267,7 +268,9 @@ async fn crash_between_call_and_settle_is_paid_by_the_platform_and_journaled_cal
     desk.clean().await;
 
     let third = desk.claim(mission, "one").await;
-    let Ok(CallPermit::Replay(replayed)) = desk.ask(&third, (1, "body 1"), (10, 20)).await else { panic!("bought twice") };
+    let Ok(CallPermit::Replay(replayed)) = desk.ask(&third, (1, "body 1"), (10, 20)).await else {
+        panic!("bought twice")
+    };
     let bought = desk.call(&third, 2, (10, 20)).await;
     desk.settle(&third, done(vec![replayed, answered(bought, tokens(10, 6))])).await.unwrap();
     assert_eq!(desk.end(mission).await, (RunState::Succeeded, cost(10, 20) + cost(10, 6)));
@@ -423,7 +426,8 @@ async fn a_fallback_to_another_model_reserves_again(mut desk: Desk) {
     };
     let once = reserved(&desk).await;
     assert_eq!(once, 10_000 * 125 + 100 * 500);
-    let Ok(CallPermit::Send(second)) = desk.ask_model(&job, (2, "body 2"), "simulated-small", (10_000, 100)).await else {
+    let Ok(CallPermit::Send(second)) = desk.ask_model(&job, (2, "body 2"), "simulated-small", (10_000, 100)).await
+    else {
         panic!("it is granted")
     };
     assert_eq!(reserved(&desk).await, once + 10_000 * 10 + 100 * 40, "at its own prices, on top of the first");
@@ -445,7 +449,8 @@ async fn fifty_holds_and_settles_on_one_wallet_are_one_transaction_each(mut desk
     let submissions: Vec<_> = (0..50).map(|_| desk.hand.submission(workflow)).collect();
     let before = desk.hand.store.counters().commits;
     let want = Want::wallets([desk.hand.wallet]);
-    let submitted = desk.decide(want, |turn| submissions.iter().map(|one| flow::submit(turn, one)).collect::<Vec<_>>()).await;
+    let submitted =
+        desk.decide(want, |turn| submissions.iter().map(|one| flow::submit(turn, one)).collect::<Vec<_>>()).await;
     let ready: Vec<_> = submitted.unwrap().into_iter().flat_map(Result::unwrap).collect();
     assert_eq!((ready.len(), desk.purse().await), (50, (100 * CREDIT - 500_000, 500_000, 0)));
     assert_eq!(desk.hand.store.counters().commits - before, 1);
@@ -463,7 +468,8 @@ async fn fifty_holds_and_settles_on_one_wallet_are_one_transaction_each(mut desk
         })
         .collect();
     let before = desk.hand.store.counters().commits;
-    let settled = desk.decide(want, |turn| requests.iter().map(|one| flow::settle(turn, one)).collect::<Vec<_>>()).await;
+    let settled =
+        desk.decide(want, |turn| requests.iter().map(|one| flow::settle(turn, one)).collect::<Vec<_>>()).await;
     assert!(settled.unwrap().iter().all(Result::is_ok));
     assert_eq!(desk.hand.store.counters().commits - before, 1);
     assert_eq!(desk.purse().await, (100 * CREDIT - 500_000, 0, 0));

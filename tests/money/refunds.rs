@@ -116,7 +116,10 @@ async fn a_refund_into_an_expired_grant_becomes_a_new_refund_grant(mut desk: Des
         let how = desk.correction(reference);
         desk.refund_as(&how, hold, 2 * CREDIT).await.unwrap();
         let fresh = desk.grant(how.grant_id).await;
-        assert_eq!((fresh.kind.as_str(), fresh.remaining_ucr, fresh.expires_at), ("refund", Ucr::from_credits(2), None));
+        assert_eq!(
+            (fresh.kind.as_str(), fresh.remaining_ucr, fresh.expires_at),
+            ("refund", Ucr::from_credits(2), None)
+        );
         assert_eq!(fresh.reason.as_deref(), Some("for a reason"));
         assert_eq!(desk.grant(gift).await.remaining_ucr, Ucr::ZERO);
         assert_eq!(desk.legs(&format!("refund:{reference}")).await, ["usage grant 2000000"]);
