@@ -285,13 +285,13 @@ pub fn write_off(
     if let Some(op) = posted(set, correction.wallet_id, &key, &hash)? {
         return Ok(op.id);
     }
-    let Some(wallet) = set.wallets.change(correction.wallet_id) else {
-        return Err(LedgerRefusal::UnknownWallet(correction.wallet_id));
-    };
-    if wallet.debt_ucr < amount {
-        return Err(LedgerRefusal::NotOwed { debt: wallet.debt_ucr, wanted: amount });
+    let debt = set.wallets.get(correction.wallet_id).map(|wallet| wallet.debt_ucr).unwrap_or_default();
+    if debt < amount {
+        return Err(LedgerRefusal::NotOwed { debt, wanted: amount });
     }
-    wallet.debt_ucr = wallet.debt_ucr.minus_or_zero(amount);
+    if let Some(wallet) = set.wallets.change(correction.wallet_id) {
+        wallet.debt_ucr = debt.minus_or_zero(amount);
+    }
     let legs = vec![Leg(Account::Writeoff, Account::Debt, amount)];
     post(set, correction.posting(OpKind::WriteOff, key, hash, legs, Subject::default(), now));
     Ok(correction.op_id)
