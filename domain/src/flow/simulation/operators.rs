@@ -61,8 +61,7 @@ impl Storm {
         let left = hold.captured_ucr.get() + hold.overrun_ucr.get() - hold.refunded_ucr.get();
         let amount = if self.dice.percent(30) { left } else { self.amount(50_000) };
         match self.world.refund(reference, closed[at], amount) {
-            Ok(_) => {}
-            Err(LedgerRefusal::KeyReused(_)) => {}
+            Ok(_) | Err(LedgerRefusal::KeyReused(_)) => {}
             Err(LedgerRefusal::AmountNotPositive(_)) => assert_eq!(amount, 0),
             Err(LedgerRefusal::NotRefundable { .. }) => assert!(amount > left, "{left} were left"),
             Err(other) => panic!("{other}"),
