@@ -1,5 +1,7 @@
 //! The public API, spoken to over TCP: a whole server in this process, on an embedded store.
 
+mod budgets;
+mod corrections;
 mod estimates;
 mod isolation;
 mod keys;
