@@ -389,6 +389,7 @@ async fn cached_and_reasoning_tokens_are_parts_of_their_totals(mut desk: Desk) {
         input_tokens: 12_307,
         cache_read_tokens: 1_000,
         cache_write_tokens: 11_304,
+        cache_write_1h_tokens: 0,
         output_tokens: 550,
         reasoning_tokens: 50,
     };
