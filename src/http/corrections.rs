@@ -160,6 +160,9 @@ pub(super) fn refused(error: LedgerError) -> Problem {
         LedgerError::Refused(LedgerRefusal::AmountNotPositive(_)) => {
             Problem::invalid("/amount", "out_of_range", "must not be zero")
         }
+        LedgerError::Refused(LedgerRefusal::ExpiredAlready) => {
+            Problem::invalid("/expires_at", "out_of_range", "must be in the future")
+        }
         LedgerError::Refused(LedgerRefusal::UnknownHold(_)) => Problem::not_found("charge"),
         LedgerError::Refused(LedgerRefusal::NotRefundable { charged, wanted }) => {
             Problem::new(Code::IllegalState, format!("{charged} credits of the charge are left, not {wanted}"))

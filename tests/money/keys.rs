@@ -12,6 +12,7 @@ use crate::support::stores::on_both_stores;
 
 on_both_stores!(Desk::open:
     a_grants_key_is_its_reference,
+    a_grant_that_is_repeated_after_its_deadline_is_the_first_and_a_new_one_is_refused,
     a_holds_key_is_its_owner_and_number,
     a_settles_key_is_its_hold_and_a_release_has_the_same,
     an_adjustments_and_a_write_offs_key_is_their_reference,
@@ -48,6 +49,24 @@ async fn a_grants_key_is_its_reference(mut desk: Desk) {
         assert_eq!(post(&other).await, reused("grant:invoice-7"));
     }
     assert_eq!(desk.purse().await, (105 * CREDIT, 0, 0));
+    desk.clean().await;
+}
+
+async fn a_grant_that_is_repeated_after_its_deadline_is_the_first_and_a_new_one_is_refused(mut desk: Desk) {
+    let deadline = desk.hand.now.plus_ms(500);
+    let request = desk.hand.grant_request(Ucr::from_credits(5), Some(deadline));
+    let another = desk.hand.grant_request(Ucr::from_credits(5), Some(deadline));
+    let post = async |desk: &mut Desk, request: &ledger::GrantRequest| {
+        let want = Want { op_keys: vec![(request.wallet_id, request.key())], ..Want::wallets([request.wallet_id]) };
+        desk.decide(want, |turn| ledger::grant(turn.set, request, turn.now)).await.unwrap()
+    };
+    let first = post(&mut desk, &request).await.unwrap();
+    desk.pass_ms(500);
+    assert_eq!(post(&mut desk, &request).await, Ok(first), "its answer got lost");
+    assert_eq!(post(&mut desk, &another).await, Err(LedgerRefusal::ExpiredAlready));
+    desk.sweep().await;
+    assert_eq!(post(&mut desk, &request).await, Ok(first));
+    assert_eq!(desk.purse().await, (100 * CREDIT, 0, 0));
     desk.clean().await;
 }
 

@@ -86,6 +86,10 @@ pub fn grant(set: &mut WorkingSet, request: &GrantRequest, now: Timestamp) -> Re
             _ => Err(LedgerRefusal::KeyReused(key)),
         };
     }
+    // asked after the replay: who repeats a grant whose answer got lost may come after its deadline
+    if request.expires_at.is_some_and(|deadline| deadline <= now) {
+        return Err(LedgerRefusal::ExpiredAlready);
+    }
     check_total(set, request.wallet_id, request.amount)?;
 
     set.add_grant(Grant {

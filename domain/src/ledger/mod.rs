@@ -47,6 +47,9 @@ pub enum LedgerRefusal {
     /// The same key was used for something else.
     #[error("`{0}` was posted before with another content")]
     KeyReused(String),
+    /// A grant that would be over before it is given.
+    #[error("the grant would have expired already")]
+    ExpiredAlready,
     /// The hold is closed.
     #[error("hold {0} is closed")]
     HoldClosed(HoldId),
