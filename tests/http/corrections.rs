@@ -154,7 +154,7 @@ async fn debt_is_written_off_and_no_more_than_there_is() {
     let nothing = post(&server, WRITE_OFFS, "early", &json!({"amount": "1", "reason": "gone"})).await;
     assert_eq!(nothing.refused(409, "illegal-state")["debt"], "0.000000");
     // all credits but a few are taken, then a call costs far more than it was held for
-    let body = json!({"amount": "-97", "reason": "for the test"});
+    let body = json!({"amount": "-97.9", "reason": "for the test"});
     post(&server, ADJUSTMENTS, "down", &body).await.expect(201);
     let id = server.submit("talk", &json!({"prompt": "[[simulate tokens=20 output_tokens_reported=36000]]"})).await;
     server.finished(&id).await;

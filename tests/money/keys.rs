@@ -32,7 +32,7 @@ async fn keys(desk: &Desk) -> Vec<String> {
 
 async fn a_grants_key_is_its_reference(mut desk: Desk) {
     let mut request = desk.hand.grant_request(Ucr::from_credits(5), None);
-    request.reference = "invoice-7".to_owned();
+    "invoice-7".clone_into(&mut request.reference);
     let mut post = async |request: &ledger::GrantRequest| {
         let want = Want { op_keys: vec![(request.wallet_id, request.key())], ..Want::wallets([request.wallet_id]) };
         desk.decide(want, |turn| ledger::grant(turn.set, request, turn.now)).await.unwrap()
