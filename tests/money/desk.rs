@@ -267,12 +267,7 @@ impl Desk {
             input_tokens,
             max_output_tokens,
         };
-        let want = Want {
-            tasks: vec![job.claimed.id],
-            missions: vec![job.claimed.mission_id],
-            journals: Journals::Open,
-            ..Want::default()
-        };
+        let want = Want { journals: Journals::Open, ..Want::tasks(job.claimed.mission_id, [job.claimed.id]) };
         self.decide(want, |turn| flow::reserve_call(turn, &guard, &request)).await.unwrap()
     }
 
@@ -308,7 +303,7 @@ impl Desk {
     /// Records what the calls of a refused settle used.
     pub(super) async fn record_late(&mut self, job: &Job, calls: Vec<FinishedCall>) {
         let ids = calls.iter().map(|call| call.id).collect();
-        let want = Want { missions: vec![job.claimed.mission_id], calls: ids, ..Want::tasks([job.claimed.id]) };
+        let want = Want { calls: ids, ..Want::tasks(job.claimed.mission_id, [job.claimed.id]) };
         self.decide(want, |turn| flow::record_late(turn, &calls)).await.unwrap();
     }
 
@@ -323,7 +318,7 @@ impl Desk {
     pub(super) async fn end_runs(&mut self) {
         for (run, mission) in self.hand.store.ending_runs(100).await.unwrap() {
             let tasks = self.hand.store.tasks_to_end(run, self.hand.now, 100).await.unwrap();
-            let want = Want { tasks: tasks.clone(), missions: vec![mission], ..Want::default() };
+            let want = Want::tasks(mission, tasks.clone());
             self.decide(want, |turn| flow::wind_down(turn, run, &tasks)).await.unwrap().unwrap();
         }
     }
@@ -335,7 +330,7 @@ impl Desk {
             self.wake(due.id, due.mission_id).await;
         }
         for lost in store.lost_leases(now, 100).await.unwrap() {
-            let want = Want { missions: vec![lost.mission_id], ..Want::tasks([lost.id]) };
+            let want = Want::tasks(lost.mission_id, [lost.id]);
             self.decide(want, |turn| flow::recover_lease(turn, lost.id)).await.unwrap().unwrap();
         }
         self.end_runs().await;
@@ -354,8 +349,8 @@ impl Desk {
     /// Tries whoever waits for credits, in the store's order, all in one transaction as the engine does.
     pub(super) async fn retry_waiters(&mut self) {
         let waiters = self.hand.store.credit_waiters(None, 100).await.unwrap();
-        let mut want = Want::tasks(waiters.iter().map(|task| task.id));
-        want.missions = waiters.iter().map(|task| task.mission_id).collect();
+        let mut want = Want::default();
+        (want.tasks, want.missions) = waiters.iter().map(|task| (task.id, task.mission_id)).unzip();
         let wake = |turn: &mut Turn<'_>| {
             for task in &waiters {
                 flow::wake_task(turn, task.id).unwrap();
@@ -367,7 +362,7 @@ impl Desk {
     }
 
     async fn wake(&mut self, task: TaskId, mission: MissionId) {
-        let want = Want { missions: vec![mission], ..Want::tasks([task]) };
+        let want = Want::tasks(mission, [task]);
         self.decide(want, |turn| flow::wake_task(turn, task)).await.unwrap().unwrap();
     }
 
