@@ -2,6 +2,7 @@
 
 use bursar_domain::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, WalletId};
 use bursar_domain::time::Timestamp;
+use bursar_domain::workflow::Reach;
 
 /// Whether finished calls are loaded with their journaled answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,6 +24,10 @@ pub struct Want {
     pub tasks: Vec<TaskId>,
     /// Tasks by run and node index (dependents).
     pub nodes: Vec<(RunId, i32)>,
+    /// Nodes whose results are read: what they handed on, where they are over. Their tasks are not locked.
+    pub results: Vec<(RunId, i32)>,
+    /// Missions whose input is read.
+    pub inputs: Vec<MissionId>,
     /// Missions.
     pub missions: Vec<MissionId>,
     /// Wallets.
@@ -53,6 +58,21 @@ impl Want {
     /// Only tasks.
     pub fn tasks(ids: impl IntoIterator<Item = TaskId>) -> Self {
         Self { tasks: ids.into_iter().collect(), ..Self::default() }
+    }
+}
+
+impl Want {
+    /// What the end of a task reaches, or its beginning.
+    pub fn reach(&mut self, mission: MissionId, run: RunId, reach: &Reach) {
+        let at = |index: &u32| i32::try_from(*index).ok().map(|index| (run, index));
+        self.nodes.extend(reach.nodes.iter().filter_map(at));
+        self.results.extend(reach.results.iter().filter_map(at));
+        self.inputs.extend(reach.input.then_some(mission));
+    }
+
+    /// Whether anything is read beyond the rows that may change.
+    pub(super) fn reads(&self) -> bool {
+        !(self.results.is_empty() && self.inputs.is_empty())
     }
 }
 
