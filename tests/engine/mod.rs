@@ -4,6 +4,7 @@ mod branches;
 mod estimates;
 mod money;
 mod outages;
+mod prices;
 mod runs;
 mod share;
 mod writes;

@@ -34,7 +34,7 @@ async fn one_row_of_each(storage: Storage) -> Hand {
         input_tokens: 20,
         max_output_tokens: 50,
     };
-    let want = Want::tasks([claimed[0].id]);
+    let want = Want::tasks(claimed[0].mission_id, [claimed[0].id]);
     hand.decide(&want, |turn| flow::reserve_call(turn, &guard, &request)).await.unwrap().unwrap();
     let (again, token) = hand.claim(&ready[1..]).await;
     let error = StepError::new(ErrorClass::Retryable, "flaky", "again");

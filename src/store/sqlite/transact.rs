@@ -126,11 +126,8 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     fetch(connection, set, "results", &sql.results, &[&places(&want.results)]).await?;
     fetch(connection, set, "inputs", &sql.inputs, &[&json_list(&want.inputs)]).await?;
 
-    let mut missions = want.missions.clone();
-    missions.extend(set.tasks.iter().map(|task| task.mission_id));
-    missions.sort_unstable();
-    missions.dedup();
-    fetch(connection, set, "missions", &sql.missions, &[&json_list(&missions)]).await?;
+    want.covers(set)?;
+    fetch(connection, set, "missions", &sql.missions, &[&json_list(&want.missions)]).await?;
     let runs: Vec<_> = set.missions.iter().map(|mission| mission.run_id).collect();
     fetch(connection, set, "runs", &sql.runs, &[&json_list(&runs)]).await?;
 
