@@ -114,11 +114,10 @@ mod tests {
 
     #[test]
     fn a_long_chain_of_conditions_is_reached_in_part() {
-        let mut text = "  n0000: { transform: 1 }\n".to_owned();
-        for number in 1..900 {
-            text += &format!("  n{number:04}: {{ needs: [n{:04}], when: inputs.x, transform: 1 }}\n", number - 1);
-        }
-        let chain = definition(&text);
+        let link =
+            |number| format!("  n{number:04}: {{ needs: [n{:04}], when: inputs.x, transform: 1 }}\n", number - 1);
+        let links: String = (1..900).map(link).collect();
+        let chain = definition(&format!("  n0000: {{ transform: 1 }}\n{links}"));
         assert_eq!(chain.reach_of_end(0).nodes.len(), 1 + MAX_REACH);
         assert_eq!(chain.reach_of_end(800).nodes.len(), 99);
     }

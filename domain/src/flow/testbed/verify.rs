@@ -190,9 +190,10 @@ fn task_holds(tables: &Tables, task: &Task, broken: &mut Broken) {
     expect(task.hold_id.is_some() == open.is_some(), broken, || format!("I12: the hold of {task:?} is not open"));
     let sound = match (task.state, task.wait) {
         (Waiting, Some(WaitCause::Credits)) => open.is_none_or(|hold| hold.amount_ucr <= hold.used_ucr),
-        (Waiting, Some(WaitCause::Condition)) => open.is_none(),
+        (Waiting, Some(WaitCause::Condition)) | (Pending | Succeeded | Failed | Cancelled | Skipped, _) => {
+            open.is_none()
+        }
         (Ready | Running | Retrying | Waiting, _) => task.priced == open.is_some(),
-        (Pending | Succeeded | Failed | Cancelled | Skipped, _) => open.is_none(),
     };
     expect(sound, broken, || format!("I12: {task:?} holds {open:?}"));
 }
