@@ -91,6 +91,8 @@ pub fn agent_job(model: &str, prompt: &str) -> Job {
             prompt: prompt.into(),
             max_output_tokens: 200,
             temperature: None,
+            max_turns: 4,
+            max_tool_calls: 8,
         }),
         context: json!({"inputs": {"idea": "a to-do list"}, "nodes": {}, "run": {}, "task": {}}),
         timeout_ms: 30_000,

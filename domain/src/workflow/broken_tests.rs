@@ -101,6 +101,7 @@ deadline: 31d ¦ /deadline ¦ out_of_range ¦ `deadline` must be from 1ms to 30d
 defaults: { timeout: 25h } ¦ /defaults/timeout ¦ out_of_range ¦ `timeout` must be from 1ms to 1d
 defaults: { max_output_tokens: 1000001 } ¦ /defaults/max_output_tokens ¦ out_of_range ¦ `max_output_tokens` must be a whole number from 1 to 1000000
 defaults: { temperature: 2.5 } ¦ /defaults/temperature ¦ out_of_range ¦ `temperature` must be a number from 0 to 2 with at most six decimals
+defaults: { max_tool_calls: 257 } ¦ /defaults/max_tool_calls ¦ out_of_range ¦ `max_tool_calls` must be a whole number from 0 to 256
 defaults: { models: [a] } ¦ /defaults/models ¦ unsupported ¦ `models` is not supported by this version
 outputs: { x: inputs.idea } ¦ /outputs/x ¦ invalid_path ¦ an output is a path such as nodes.summary.output or nodes.summary.output.title
 outputs: { x: nodes.aa.output } ¦ /outputs/x ¦ unknown_node ¦ there is no node `aa` ¦ did you mean `a`?
@@ -152,10 +153,12 @@ approval: { show: x } ¦ /nodes/a/approval ¦ unsupported ¦ `approval` is not s
 agent: writer, prompt: x, review: {} ¦ /nodes/a/review ¦ unsupported ¦ `review` is not supported by this version
 sleep: 1s, retry: { on: [lost] } ¦ /nodes/a/retry/on ¦ unsupported ¦ `on` is not supported by this version
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, sleep, agent, transform, prompt, model, max_output_tokens, temperature, pool, priority, retry, timeout, units, budget
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, sleep, agent, transform, prompt, model, max_output_tokens, temperature, max_turns, max_tool_calls, pool, priority, retry, timeout, units, budget
 needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep
 prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
+agent: writer, prompt: x, max_turns: 0 ¦ /nodes/a/max_turns ¦ out_of_range ¦ `max_turns` must be a whole number from 1 to 100
+sleep: 1s, max_tool_calls: 3 ¦ /nodes/a/max_tool_calls ¦ misplaced_key ¦ `max_tool_calls` belongs to nodes with an `agent`
 sleep: 1s, prompt: x ¦ /nodes/a/prompt ¦ misplaced_key ¦ `prompt` belongs to nodes with an `agent`
 agent: writer ¦ /nodes/a/prompt ¦ missing ¦ `prompt` is missing: it says what to ask the agent
 agent: write, prompt: x ¦ /nodes/a/agent ¦ unknown_agent ¦ there is no agent `write` ¦ did you mean `writer`?

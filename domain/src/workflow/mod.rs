@@ -168,6 +168,10 @@ pub struct AgentStep {
     pub max_output_tokens: u64,
     /// The sampling temperature, from 0 to 2; `None` leaves it to the provider.
     pub temperature: Option<Number>,
+    /// How many answers may move the conversation on; one that asks for tools must not be the last.
+    pub max_turns: u32,
+    /// How many tool calls the step may make altogether.
+    pub max_tool_calls: u32,
 }
 
 /// A JSON value to compute.

@@ -16,7 +16,8 @@ use super::{Action, AgentStep, Budget, OnExhausted, TransformStep};
 use crate::credits::Ucr;
 use crate::limits::{
     MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_DEADLINE_MS, MAX_NEEDS_PER_NODE, MAX_OUTPUT_TOKENS, MAX_PRIORITY,
-    MAX_PROMPT_BYTES, MAX_TIMEOUT_MS, MAX_TRANSFORM_TEMPLATES, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
+    MAX_PROMPT_BYTES, MAX_TIMEOUT_MS, MAX_TOOL_CALLS, MAX_TRANSFORM_TEMPLATES, MAX_TURNS, MAX_UNIT_QUANTITY,
+    MAX_UNITS_PER_NODE,
 };
 use crate::retry::RetryPolicy;
 
@@ -26,6 +27,12 @@ const DEFAULT_TIMEOUT_MS: i64 = 10 * 60 * 1_000;
 /// A call may produce so many tokens unless the definition says otherwise.
 const DEFAULT_MAX_OUTPUT_TOKENS: u64 = 1_024;
 
+/// A step may take so many turns unless the definition says otherwise.
+const DEFAULT_MAX_TURNS: u32 = 16;
+
+/// A step may make so many tool calls unless the definition says otherwise.
+const DEFAULT_MAX_TOOL_CALLS: u32 = 64;
+
 /// The kinds of nodes, as their keys.
 const KINDS: [&str; 3] = ["agent", "transform", "sleep"];
 
@@ -34,13 +41,11 @@ const LATER_KINDS: [&str; 9] =
     ["approval", "exec", "external", "http", "plan", "retrieve", "signal", "until", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
-const LATER_KEYS: [&str; 15] = [
+const LATER_KEYS: [&str; 13] = [
     "cache",
     "concurrency",
     "deadline",
     "map",
-    "max_tool_calls",
-    "max_turns",
     "memory",
     "models",
     "on_error",
@@ -53,7 +58,7 @@ const LATER_KEYS: [&str; 15] = [
 ];
 
 /// Keys that only nodes with an agent have.
-const AGENT_KEYS: [&str; 4] = ["prompt", "model", "max_output_tokens", "temperature"];
+const AGENT_KEYS: [&str; 6] = ["prompt", "model", "max_output_tokens", "temperature", "max_turns", "max_tool_calls"];
 
 /// What may be set for a call on the node, on its agent and in the defaults.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +66,8 @@ pub(super) struct CallSettings {
     model: Option<String>,
     max_output_tokens: Option<u64>,
     temperature: Option<Number>,
+    max_turns: Option<u32>,
+    max_tool_calls: Option<u32>,
 }
 
 impl CallSettings {
@@ -69,6 +76,10 @@ impl CallSettings {
             model: fields.name("model", &MODEL).map(str::to_owned),
             max_output_tokens: fields.whole("max_output_tokens", 1..=MAX_OUTPUT_TOKENS).map(i64::unsigned_abs),
             temperature: fields.temperature("temperature"),
+            max_turns: fields.whole("max_turns", 1..=MAX_TURNS).and_then(|turns| u32::try_from(turns).ok()),
+            max_tool_calls: fields
+                .whole("max_tool_calls", 0..=MAX_TOOL_CALLS)
+                .and_then(|calls| u32::try_from(calls).ok()),
         }
     }
 
@@ -78,6 +89,8 @@ impl CallSettings {
             model: self.model.or_else(|| further.model.clone()),
             max_output_tokens: self.max_output_tokens.or(further.max_output_tokens),
             temperature: self.temperature.or_else(|| further.temperature.clone()),
+            max_turns: self.max_turns.or(further.max_turns),
+            max_tool_calls: self.max_tool_calls.or(further.max_tool_calls),
         }
     }
 }
@@ -252,6 +265,8 @@ fn read_agent<'v>(
         prompt: prompt?.to_owned(),
         max_output_tokens: call.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS),
         temperature: call.temperature,
+        max_turns: call.max_turns.unwrap_or(DEFAULT_MAX_TURNS),
+        max_tool_calls: call.max_tool_calls.unwrap_or(DEFAULT_MAX_TOOL_CALLS),
     })
 }
 
@@ -383,7 +398,7 @@ pub(super) fn read_agent_entry(entry: &Entry<'_>, problems: &mut Problems) -> Ag
         instructions: fields.text("instructions", MAX_PROMPT_BYTES).unwrap_or_default().to_owned(),
         call: CallSettings::read(&mut fields),
     };
-    fields.close(&["budget", "knowledge", "max_tool_calls", "max_turns", "memory", "models", "output", "tools"]);
+    fields.close(&["budget", "knowledge", "memory", "models", "output", "tools"]);
     agent
 }
 

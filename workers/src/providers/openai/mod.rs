@@ -24,6 +24,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
+use super::conversation::to_wire;
 use super::{ChatRequest, ChatStream, Provider, ProviderError, ProvidersError};
 
 mod chunk;
@@ -214,11 +215,7 @@ impl Provider for OpenAi {
     }
 
     fn body(&self, request: &ChatRequest) -> Value {
-        let messages: Vec<Value> = request
-            .messages
-            .iter()
-            .map(|message| json!({"role": message.role.as_str(), "content": message.content}))
-            .collect();
+        let messages = to_wire(&request.messages);
         let mut body = Map::new();
         body.insert("model".into(), json!(request.model));
         body.insert("messages".into(), Value::Array(messages));

@@ -12,6 +12,7 @@ use bursar_domain::usage::Usage;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
+use super::conversation::to_wire;
 use super::{ChatEvent, ChatRequest, ChatStream, Provider, ProviderError};
 use crate::tokens::Counter;
 
@@ -63,11 +64,7 @@ impl Provider for Simulated {
     }
 
     fn body(&self, request: &ChatRequest) -> Value {
-        let messages: Vec<Value> = request
-            .messages
-            .iter()
-            .map(|message| json!({"role": message.role.as_str(), "content": message.content}))
-            .collect();
+        let messages = to_wire(&request.messages);
         json!({
             "model": request.model,
             "messages": messages,

@@ -1,12 +1,13 @@
 //! What the simulated model will do for one request, decided before it does anything. Pure.
 
+use bursar_domain::agent::Message;
 use bursar_domain::outcome::ErrorClass;
 use bursar_domain::usage::Usage;
 
 use super::directives::{Directives, Failure, strip};
 use super::prose::Prose;
 use super::{count, counter};
-use crate::providers::{ChatRequest, ProviderError, Role};
+use crate::providers::{ChatRequest, ProviderError};
 
 /// The shortest answer that nobody asked a length for, in tokens beyond its opening words.
 const SHORTEST: u64 = 24;
@@ -101,8 +102,8 @@ impl Answer {
 
 /// `engineer on "Write the PRD for a …":`, word by word.
 fn opening(request: &ChatRequest) -> Vec<String> {
-    let prompt = request.messages.iter().rfind(|message| message.role == Role::User);
-    let prompt = strip(prompt.map(|message| message.content.as_str()).unwrap_or_default());
+    let prompt = request.messages.iter().rfind(|message| message.role() == "user");
+    let prompt = strip(prompt.map(Message::content).unwrap_or_default());
     let quoted: Vec<&str> = prompt.split_whitespace().take(QUOTED_WORDS).collect();
     let sentence = format!("{} on \"{}\":", request.agent, quoted.join(" "));
     let mut words = sentence.split(' ').filter(|word| !word.is_empty());
