@@ -75,6 +75,15 @@ pub const MAX_PATTERN_COMPILED_BYTES: usize = 256 * 1024;
 /// Output tokens that one model call may ask for. Above what any model offers; keeps estimates inside of an i64.
 pub const MAX_OUTPUT_TOKENS: i64 = 1_000_000;
 
+/// Named schemas of one definition.
+pub const MAX_SCHEMAS: usize = 64;
+
+/// Times that a model may mend its answer. Each is a paid call; who needs more needs another schema.
+pub const MAX_REPAIRS: i64 = 10;
+
+/// Characters of the words about a wrong answer that go back to the model and into the step's error.
+pub const MAX_VIOLATION_CHARS: usize = 1_000;
+
 /// Turns of one agent step. Each is a paid call whose input holds all turns before it, so cost grows with the square.
 pub const MAX_TURNS: i64 = 100;
 

@@ -1,4 +1,4 @@
-//! The machine: CallModel → CallTools → CallModel → … → Done or Failed.
+//! The machine: `CallModel` → `CallTools` → `CallModel` → … → `Done` or `Failed`.
 
 use std::fmt;
 
@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::answer::Answer;
 use super::message::{Message, ToolCall};
+use super::output;
 use crate::outcome::{ErrorClass, StepError};
 use crate::workflow::AgentStep;
 
@@ -16,8 +17,10 @@ pub struct Machine {
     messages: Vec<Message>,
     /// Model calls asked for so far; the present one included.
     calls: i32,
-    /// Answers that moved the conversation on.
+    /// Answers that asked for tools.
     turns: u32,
+    /// Answers that were sent back to be mended.
+    repairs: u32,
     /// Tool calls handed out so far.
     tool_calls: u32,
     state: State,
@@ -74,7 +77,7 @@ pub enum Next<'m> {
 impl Machine {
     /// Begins with what the model is told first.
     pub fn begin(messages: Vec<Message>) -> Self {
-        Self { messages, calls: 1, turns: 0, tool_calls: 0, state: State::CallModel }
+        Self { messages, calls: 1, turns: 0, repairs: 0, tool_calls: 0, state: State::CallModel }
     }
 
     /// What to do now; the same until something is told.
@@ -97,14 +100,35 @@ impl Machine {
         if self.state != State::CallModel {
             return;
         }
-        let Answer { text, tool_calls, .. } = answer;
-        self.turns = self.turns.saturating_add(1);
-        self.state = if tool_calls.is_empty() {
-            State::Done { output: Value::String(text.clone()) }
-        } else {
-            self.tools_due(step, &tool_calls)
+        if !answer.tool_calls.is_empty() {
+            self.state = self.tools_due(step, &answer.tool_calls);
+            self.hear(answer);
+            return;
+        }
+        let Some(wanted) = &step.output else {
+            self.state = State::Done { output: Value::String(answer.text.clone()) };
+            return self.hear(answer);
         };
-        self.messages.push(Message::Assistant { content: text, tool_calls });
+        match output::read(wanted, &answer) {
+            Ok(output) => {
+                self.state = State::Done { output };
+                self.hear(answer);
+            }
+            Err(violations) if self.repairs < wanted.repairs => {
+                self.repairs = self.repairs.saturating_add(1);
+                self.hear(answer);
+                self.messages.push(Message::User { content: output::send_back(&violations) });
+                self.call_again();
+            }
+            Err(violations) => {
+                self.state = fails("output_invalid", output::give_up(wanted, self.repairs, &violations));
+                self.hear(answer);
+            }
+        }
+    }
+
+    fn hear(&mut self, answer: Answer) {
+        self.messages.push(Message::Assistant { content: answer.text, tool_calls: answer.tool_calls });
     }
 
     /// All tools of the turn came to an end. Results are taken in the order of the wishes; one that is missing is
@@ -130,6 +154,7 @@ impl Machine {
             );
             return fails("max_tool_calls_exceeded", message);
         }
+        self.turns = self.turns.saturating_add(1);
         if self.turns >= step.max_turns {
             let message = format!(
                 "after {} turns the model still asked for tools, and `max_turns` is {}: raise it or tell the agent when to stop",
@@ -161,6 +186,7 @@ impl fmt::Debug for Machine {
             .field("messages", &self.messages.len())
             .field("calls", &self.calls)
             .field("turns", &self.turns)
+            .field("repairs", &self.repairs)
             .field("tool_calls", &self.tool_calls)
             .finish_non_exhaustive()
     }

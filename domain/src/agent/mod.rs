@@ -11,6 +11,7 @@
 mod answer;
 mod machine;
 mod message;
+mod output;
 
 #[cfg(test)]
 mod tests;

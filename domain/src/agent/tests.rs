@@ -119,6 +119,60 @@ fn nothing_that_was_said_shows_up_in_a_debug_line() {
     assert!(!shown.contains("secret") && !shown.contains("{}"), "{shown}");
 }
 
+const PLAN: &str = ", output: { schema: { type: object, required: [files], properties: { files: { type: array, \
+                    items: { type: string, maxLength: 5 } } } }, repair: 1 }";
+
+#[test]
+fn an_answer_that_matches_its_schema_is_a_value() {
+    let step = step(PLAN);
+    for text in
+        [r#"{"files": ["a.rs"]}"#, "\n```json\n{\"files\": [\"a.rs\"]}\n```\n", "```\n{\"files\":[\"a.rs\"]}```"]
+    {
+        let mut machine = begin();
+        machine.answered(&step, says(text));
+        assert_eq!(machine.next(), Next::Done(&json!({"files": ["a.rs"]})), "{text}");
+    }
+    let mut machine = begin();
+    machine.answered(&step, says("{\"files\": [\"a\\u0000\"], \"k\\u0000\": 1}"));
+    assert_eq!(machine.next(), Next::Done(&json!({"files": ["a\u{FFFD}"], "k\u{FFFD}": 1})));
+}
+
+#[test]
+fn a_wrong_answer_is_sent_back_with_the_validators_words_and_the_last_one_fails_the_step_for_good() {
+    let (step, mut machine) = (step(PLAN), begin());
+    machine.answered(&step, says(r#"{"files": ["confidential"]}"#));
+    assert_eq!(machine.next(), Next::CallModel { number: 2 });
+    let told = machine.messages().last().unwrap();
+    assert_eq!(told.role(), "user");
+    assert!(told.content().contains("- /files/0: the value is longer than 5 characters"), "{}", told.content());
+    machine.answered(&step, says("confidential"));
+    let (error, rejects) = failure(&machine);
+    assert_eq!((error.code.as_str(), error.class, rejects), ("output_invalid", ErrorClass::Permanent, true));
+    assert!(error.message.starts_with("after 1 repairs"), "{}", error.message);
+    assert!(error.message.contains("no JSON value: expected value at line 1") && !error.message.contains("confid"));
+}
+
+#[test]
+fn words_about_a_wrong_answer_are_bounded() {
+    let (step, mut machine) = (step(PLAN), begin());
+    let wrong: Vec<String> = (0..500).map(|_| "x".repeat(6)).collect();
+    machine.answered(&step, says(&json!({"files": wrong}).to_string()));
+    assert!(machine.messages().last().unwrap().content().len() < 1_300);
+    machine.answered(&step, Answer { finish_reason: "length".to_owned(), ..says("{\"files\": [") });
+    assert!(failure(&machine).0.message.contains("cut off at the output limit"), "{:?}", failure(&machine));
+}
+
+#[test]
+fn repairs_are_no_turns() {
+    let step = step(&format!("{PLAN}, max_turns: 2"));
+    let mut machine = begin();
+    machine.answered(&step, wants(&["a"]));
+    machine.tools_answered(&[]);
+    machine.answered(&step, says("no"));
+    machine.answered(&step, says(r#"{"files": []}"#));
+    assert_eq!(machine.next(), Next::Done(&json!({"files": []})));
+}
+
 /// What the model will say, call by call: the last one without tools.
 #[derive(Debug, Clone)]
 struct Play {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Number, Value};
 
 use super::name::{MODEL, POOL, UNIT};
+use super::output::{OutputSchema, Schemas, read_output};
 use super::problem::{Problem, Problems, below, did_you_mean};
 use super::reader::{Entry, Fields, whole_number, wrong_type};
 use super::scan::{Mention, ROOTS};
@@ -41,7 +42,7 @@ const LATER_KINDS: [&str; 9] =
     ["approval", "exec", "external", "http", "plan", "retrieve", "signal", "until", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
-const LATER_KEYS: [&str; 13] = [
+const LATER_KEYS: [&str; 12] = [
     "cache",
     "concurrency",
     "deadline",
@@ -49,7 +50,6 @@ const LATER_KEYS: [&str; 13] = [
     "memory",
     "models",
     "on_error",
-    "output",
     "parent_close",
     "repeat",
     "review",
@@ -58,7 +58,8 @@ const LATER_KEYS: [&str; 13] = [
 ];
 
 /// Keys that only nodes with an agent have.
-const AGENT_KEYS: [&str; 6] = ["prompt", "model", "max_output_tokens", "temperature", "max_turns", "max_tool_calls"];
+const AGENT_KEYS: [&str; 7] =
+    ["prompt", "model", "max_output_tokens", "temperature", "max_turns", "max_tool_calls", "output"];
 
 /// What may be set for a call on the node, on its agent and in the defaults.
 #[derive(Debug, Clone, Default)]
@@ -108,12 +109,14 @@ pub(super) struct Defaults {
 pub(super) struct Agent {
     pub(super) instructions: String,
     pub(super) call: CallSettings,
+    pub(super) output: Option<OutputSchema>,
 }
 
 /// What nodes are read with.
 pub(super) struct Surroundings<'v> {
     pub(super) defaults: Defaults,
     pub(super) agents: BTreeMap<&'v str, Agent>,
+    pub(super) schemas: Schemas<'v>,
 }
 
 /// A node before its references are resolved.
@@ -251,6 +254,7 @@ fn read_agent<'v>(
         read_template(prompt, &at, mentions, fields.problems);
     }
     let own = CallSettings::read(fields);
+    let output = read_output(fields, &around.schemas);
     let (name, agent) = (name?, agent?);
     let call = own.or(&agent.call).or(&around.defaults.call);
     if call.model.is_none() && !fields.has_any(&["model"]) {
@@ -265,6 +269,7 @@ fn read_agent<'v>(
         prompt: prompt?.to_owned(),
         max_output_tokens: call.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS),
         temperature: call.temperature,
+        output: output.or_else(|| agent.output.clone()),
         max_turns: call.max_turns.unwrap_or(DEFAULT_MAX_TURNS),
         max_tool_calls: call.max_tool_calls.unwrap_or(DEFAULT_MAX_TOOL_CALLS),
     })
@@ -387,7 +392,7 @@ fn read_units(fields: &mut Fields<'_, '_>) -> BTreeMap<String, u64> {
 }
 
 /// Reads one agent.
-pub(super) fn read_agent_entry(entry: &Entry<'_>, problems: &mut Problems) -> Agent {
+pub(super) fn read_agent_entry(entry: &Entry<'_>, schemas: &Schemas<'_>, problems: &mut Problems) -> Agent {
     let Some(mut fields) = Fields::open(entry.value, entry.at.clone(), problems) else {
         return Agent::default();
     };
@@ -397,8 +402,9 @@ pub(super) fn read_agent_entry(entry: &Entry<'_>, problems: &mut Problems) -> Ag
     let agent = Agent {
         instructions: fields.text("instructions", MAX_PROMPT_BYTES).unwrap_or_default().to_owned(),
         call: CallSettings::read(&mut fields),
+        output: read_output(&mut fields, schemas),
     };
-    fields.close(&["budget", "knowledge", "memory", "models", "output", "tools"]);
+    fields.close(&["budget", "knowledge", "memory", "models", "tools"]);
     agent
 }
 

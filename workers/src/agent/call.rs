@@ -12,16 +12,17 @@ use futures::StreamExt;
 use super::Performance;
 use super::answer::Arriving;
 use crate::context::Context;
-use crate::providers::{ChatRequest, Provider, ProviderError, request_hash};
+use crate::providers::{AnswerFormat, ChatRequest, Provider, ProviderError, request_hash};
 use crate::tokens::Counter;
 
 impl Performance<'_> {
     /// Makes the call with this number, or replays it; the call is among the calls of the step afterwards.
     pub(super) async fn call_model(&mut self, number: i32, messages: &[Message]) -> Result<Answer, StepError> {
         let provider = self.providers.resolve(&self.step.model)?;
-        let request = self.request(messages);
+        let request = self.request(&*provider, messages);
         let counter = Counter::for_model(&request.model, self.context.tokenizer(&request.model));
-        let contents = request.contents();
+        let schema = request.format.as_ref().map(|format| format.schema.to_string());
+        let contents: Vec<&str> = request.contents().into_iter().chain(schema.as_deref()).collect();
         // The last chance to stop without a trace: from here on the call is recorded.
         let input_tokens = tokio::select! {
             biased;
@@ -58,14 +59,33 @@ impl Performance<'_> {
         }
     }
 
-    fn request(&self, messages: &[Message]) -> ChatRequest {
+    /// The request as this provider takes it.
+    fn request(&self, provider: &dyn Provider, messages: &[Message]) -> ChatRequest {
+        let mut messages = messages.to_vec();
+        let mut format = None;
+        if let Some(output) = &self.step.output {
+            if provider.takes_schema() {
+                format = Some(AnswerFormat { name: output.name.clone(), schema: output.schema.clone() });
+            } else {
+                let wish = format!(
+                    "Answer with one JSON value that matches this JSON Schema, and with nothing else:\n{}",
+                    output.schema
+                );
+                // some servers take no second system message
+                match messages.first_mut() {
+                    Some(Message::System { content }) => *content = format!("{content}\n\n{wish}"),
+                    _ => messages.insert(0, Message::System { content: wish }),
+                }
+            }
+        }
         ChatRequest {
             agent: self.step.agent.clone(),
             attempt: self.job.attempt,
             model: self.step.model.clone(),
-            messages: messages.to_vec(),
+            messages,
             max_output_tokens: self.step.max_output_tokens,
             temperature: self.step.temperature.clone(),
+            format,
         }
     }
 

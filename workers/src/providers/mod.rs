@@ -9,7 +9,7 @@ use bursar_domain::agent::Message;
 use bursar_domain::outcome::{ErrorClass, StepError};
 use bursar_domain::usage::Usage;
 use futures::stream::BoxStream;
-use serde_json::{Number, Value};
+use serde_json::{Number, Value, json};
 use sha2::{Digest, Sha256};
 
 mod conversation;
@@ -37,6 +37,25 @@ pub struct ChatRequest {
     pub max_output_tokens: u64,
     /// The sampling temperature, as written in the workflow.
     pub temperature: Option<Number>,
+    /// The format that the answer must have, sent only to providers that take one ([`Provider::takes_schema`]).
+    pub format: Option<AnswerFormat>,
+}
+
+/// A JSON Schema that the provider shall hold the model to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnswerFormat {
+    /// The schema's name.
+    pub name: String,
+    /// The schema.
+    pub schema: Value,
+}
+
+impl AnswerFormat {
+    /// `response_format` as `OpenAI` defines it. Not strict: strict schemas are a small part of JSON Schema, and the
+    /// answer is checked anyway.
+    fn to_wire(&self) -> Value {
+        json!({"type": "json_schema", "json_schema": {"name": self.name, "schema": self.schema, "strict": false}})
+    }
 }
 
 impl ChatRequest {
@@ -119,6 +138,9 @@ impl From<ProviderError> for StepError {
 pub trait Provider: Send + Sync + std::fmt::Debug {
     /// The name it is configured, priced and journaled under.
     fn name(&self) -> &str;
+
+    /// Whether the provider takes a JSON Schema for its answers. Where it does not, the model is told in words.
+    fn takes_schema(&self) -> bool;
 
     /// The exact body that [`Provider::stream`] sends for this request.
     fn body(&self, request: &ChatRequest) -> Value;

@@ -18,6 +18,7 @@ use crate::tokens::Counter;
 
 mod directives;
 mod prose;
+mod sample;
 mod script;
 
 use directives::Directives;
@@ -63,14 +64,22 @@ impl Provider for Simulated {
         NAME
     }
 
+    fn takes_schema(&self) -> bool {
+        true
+    }
+
     fn body(&self, request: &ChatRequest) -> Value {
         let messages = to_wire(&request.messages);
-        json!({
+        let mut body = json!({
             "model": request.model,
             "messages": messages,
             "max_tokens": request.max_output_tokens,
             "temperature": request.temperature,
-        })
+        });
+        if let (Some(format), Some(fields)) = (&request.format, body.as_object_mut()) {
+            fields.insert("response_format".to_owned(), format.to_wire());
+        }
+        body
     }
 
     async fn stream(&self, request: &ChatRequest) -> Result<ChatStream, ProviderError> {
