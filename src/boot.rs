@@ -96,11 +96,21 @@ pub fn price_book(path: Option<&Path>) -> Result<PriceBook, BootError> {
         .map_err(|problems| broken(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
 }
 
-/// Brings the schema up to date and activates the price book.
-pub async fn migrate(engine: &Engine, prices: &PriceBook) -> Result<(), BootError> {
+/// Brings the schema up to date and stores the price book. It is activated when none is yet, and when the operator
+/// configured it and it was never seen before: a new version of the built-in book changes no live prices by itself.
+/// Whether it is active now.
+pub async fn migrate(engine: &Engine, prices: &PriceBook, is_configured: bool) -> Result<bool, BootError> {
     engine.store().migrate().await?;
-    engine.activate_prices(prices).await?;
-    Ok(())
+    let published = engine.publish_prices(prices).await?;
+    let active = engine.store().active_prices().await?;
+    if active == Some(published.id) {
+        return Ok(true);
+    }
+    let activates = active.is_none() || (is_configured && published.created);
+    if activates {
+        engine.store().activate_price_book(published.id, engine.clock().now()).await?;
+    }
+    Ok(activates)
 }
 
 /// A tenant with its wallet, made when it does not exist.

@@ -5,6 +5,7 @@ mod dashboard;
 mod engine;
 mod faults;
 mod http;
+mod money;
 mod queue;
 mod store;
 mod support;

@@ -69,6 +69,7 @@ pub struct CallRequest {
 }
 
 /// The engine's yes to a [`CallRequest`].
+#[expect(clippy::large_enum_variant, reason = "one per call, moved once")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum CallPermit {
     /// Recorded and reserved: send it now, under this id.

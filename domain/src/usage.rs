@@ -14,25 +14,35 @@ pub struct Usage {
     pub input_tokens: u64,
     /// The part of the input that the provider read from its cache.
     pub cache_read_tokens: u64,
-    /// The part of the input that the provider wrote to its cache.
+    /// The part of the input that the provider wrote to its cache, for however long.
     pub cache_write_tokens: u64,
+    /// The part of the cache writes that was made for one hour. Left out of what is stored where there is none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_write_1h_tokens: u64,
     /// All tokens produced, reasoning included.
     pub output_tokens: u64,
     /// The part of the output that the model spent on reasoning.
     pub reasoning_tokens: u64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// The same call cut into disjoint parts, each of which has exactly one price.
 ///
-/// `input + cache_read + cache_write` is the usage's `input_tokens`, `output + reasoning` its `output_tokens`.
+/// `input + cache_read + cache_write + cache_write_1h` is the usage's `input_tokens`, `output + reasoning` its `output_tokens`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Leaves {
     /// Input tokens that touched no cache.
     pub input: u64,
     /// Input tokens read from the provider's cache.
     pub cache_read: u64,
-    /// Input tokens written to the provider's cache.
+    /// Input tokens written to the provider's cache, those for one hour left out.
     pub cache_write: u64,
+    /// Input tokens written to the provider's cache for one hour.
+    pub cache_write_1h: u64,
     /// Output tokens without the reasoning.
     pub output: u64,
     /// Output tokens spent on reasoning.
@@ -54,6 +64,17 @@ pub enum UsageError {
         cache_write_tokens: u64,
         /// All input tokens.
         input_tokens: u64,
+    },
+    /// The cache writes for one hour are more than all cache writes.
+    #[error(
+        "{cache_write_1h_tokens} tokens written to the cache for an hour are more than the {cache_write_tokens} \
+         cache writes they should be part of"
+    )]
+    HourExceedsCacheWrites {
+        /// Tokens written to the cache for one hour.
+        cache_write_1h_tokens: u64,
+        /// All tokens written to the cache.
+        cache_write_tokens: u64,
     },
     /// The reasoning is more than the output.
     #[error(
@@ -84,6 +105,12 @@ impl Usage {
                 cache_write_tokens: self.cache_write_tokens,
                 input_tokens: self.input_tokens,
             })?;
+        let cache_write = self.cache_write_tokens.checked_sub(self.cache_write_1h_tokens).ok_or(
+            UsageError::HourExceedsCacheWrites {
+                cache_write_1h_tokens: self.cache_write_1h_tokens,
+                cache_write_tokens: self.cache_write_tokens,
+            },
+        )?;
         let output =
             self.output_tokens.checked_sub(self.reasoning_tokens).ok_or(UsageError::ReasoningExceedsOutput {
                 reasoning_tokens: self.reasoning_tokens,
@@ -92,7 +119,8 @@ impl Usage {
         Ok(Leaves {
             input,
             cache_read: self.cache_read_tokens,
-            cache_write: self.cache_write_tokens,
+            cache_write,
+            cache_write_1h: self.cache_write_1h_tokens,
             output,
             reasoning: self.reasoning_tokens,
         })
@@ -105,6 +133,7 @@ impl Usage {
             input_tokens: self.input_tokens.checked_add(other.input_tokens)?,
             cache_read_tokens: self.cache_read_tokens.checked_add(other.cache_read_tokens)?,
             cache_write_tokens: self.cache_write_tokens.checked_add(other.cache_write_tokens)?,
+            cache_write_1h_tokens: self.cache_write_1h_tokens.checked_add(other.cache_write_1h_tokens)?,
             output_tokens: self.output_tokens.checked_add(other.output_tokens)?,
             reasoning_tokens: self.reasoning_tokens.checked_add(other.reasoning_tokens)?,
         })
@@ -117,14 +146,25 @@ mod tests {
 
     fn usage(counts: [u64; 5]) -> Usage {
         let [input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens] = counts;
-        Usage { input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens }
+        let cache_write_1h_tokens = 0;
+        Usage {
+            input_tokens,
+            cache_read_tokens,
+            cache_write_tokens,
+            cache_write_1h_tokens,
+            output_tokens,
+            reasoning_tokens,
+        }
     }
 
     #[test]
     fn leaves_are_what_is_left_of_the_inclusive_totals() {
         let leaves = usage([12_307, 1_000, 11_304, 550, 50]).leaves();
-        let expected = Leaves { input: 3, cache_read: 1_000, cache_write: 11_304, output: 500, reasoning: 50 };
+        let expected =
+            Leaves { input: 3, cache_read: 1_000, cache_write: 11_304, cache_write_1h: 0, output: 500, reasoning: 50 };
         assert_eq!(leaves, Ok(expected));
+        let partly = Usage { cache_write_1h_tokens: 304, ..usage([12_307, 1_000, 11_304, 550, 50]) };
+        assert_eq!(partly.leaves(), Ok(Leaves { cache_write: 11_000, cache_write_1h: 304, ..expected }));
         assert_eq!(usage([7, 3, 4, 9, 9]).leaves().map(|leaves| (leaves.input, leaves.output)), Ok((0, 0)));
     }
 
@@ -137,6 +177,9 @@ mod tests {
             assert_eq!(given.check(), Err(refused), "{given:?}");
             assert_eq!(given.leaves(), Err(refused), "{given:?}");
         }
+        let hour = Usage { cache_write_1h_tokens: 5, ..usage([9, 0, 4, 1, 2]) };
+        let refused = UsageError::HourExceedsCacheWrites { cache_write_1h_tokens: 5, cache_write_tokens: 4 };
+        assert_eq!(hour.check(), Err(refused));
         let refused = UsageError::ReasoningExceedsOutput { reasoning_tokens: 22, output_tokens: 21 };
         assert_eq!(usage([9, 0, 0, 21, 22]).check(), Err(refused));
         assert_eq!(
@@ -153,5 +196,17 @@ mod tests {
             let counts = std::array::from_fn(|at| if at == field { u64::MAX } else { 0 });
             assert_eq!(usage(counts).checked_add(&usage([1; 5])), None, "field {field}");
         }
+        let hour = |cache_write_1h_tokens| Usage { cache_write_1h_tokens, ..Usage::default() };
+        assert_eq!(hour(2).checked_add(&hour(3)), Some(hour(5)));
+        assert_eq!(hour(u64::MAX).checked_add(&hour(1)), None);
+    }
+
+    #[test]
+    fn writes_for_an_hour_are_stored_where_there_are_any() {
+        let plain = serde_json::to_string(&usage([5, 0, 4, 1, 0])).unwrap_or_default();
+        assert!(!plain.contains("1h"), "{plain}");
+        let hour = Usage { cache_write_1h_tokens: 2, ..usage([5, 0, 4, 1, 0]) };
+        let stored = serde_json::to_string(&hour).unwrap_or_default();
+        assert_eq!(serde_json::from_str::<Usage>(&stored).ok(), Some(hour));
     }
 }

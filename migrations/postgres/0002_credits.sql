@@ -43,8 +43,11 @@ alter table holds
   add constraint holds_refunded check (refunded_ucr between 0 and captured_ucr + overrun_ucr);
 create index holds_expiring on holds (expires_at) where state = 'open' and expires_at is not null;
 
+-- The key first: it says nearly all, and a wallet may have millions of operations.
 alter table ops
   add column reason text,
+  drop constraint ops_key,
+  add constraint ops_key primary key (key, wallet_id),
   drop constraint ops_kind,
   add constraint ops_kind check (kind in (
     'grant', 'hold', 'top_up', 'shrink', 'settle', 'release', 'expire', 'refund', 'adjust', 'write_off')),

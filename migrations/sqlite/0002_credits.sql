@@ -84,7 +84,7 @@ create table new_ops (
   available_after_ucr integer not null,
   created_at integer not null,
   reason text,
-  constraint ops_key primary key (wallet_id, key),
+  constraint ops_key primary key (key, wallet_id),
   constraint ops_kind check (kind in (
     'grant', 'hold', 'top_up', 'shrink', 'settle', 'release', 'expire', 'refund', 'adjust', 'write_off')),
   constraint ops_reasoned check (kind not in ('adjust', 'write_off') or (actor is not null and reason is not null))

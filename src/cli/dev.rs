@@ -59,7 +59,8 @@ impl Dev {
         let embedded = Config { redis_url: None, ..config };
         let stop = CancellationToken::new();
         let engine = boot::engine(&embedded, &url, &stop).await?;
-        boot::migrate(&engine, &boot::price_book(embedded.prices.as_deref())?).await?;
+        let prices = boot::price_book(embedded.prices.as_deref())?;
+        boot::migrate(&engine, &prices, embedded.prices.is_some()).await?;
         let (tenant, wallet) = boot::ensure_tenant(&engine, "demo").await?;
         first_credits(&engine, wallet).await?;
         let keys = self.keys(&engine, tenant).await?;

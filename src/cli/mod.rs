@@ -1,7 +1,7 @@
 //! The command line: one executable for operators, scripts and people who try it out.
 //!
 //! Commands that run the system (`dev`, `server`, `worker`) and that look after its data (`migrate`, `verify`,
-//! `doctor`, `keys`) work on the store; commands for users (`mission`, `workflow`, `wallet`) are clients of the
+//! `doctor`, `keys`, `prices`) work on the store; commands for users (`mission`, `workflow`, `wallet`) are clients of the
 //! HTTP API.
 
 mod bench;
@@ -11,6 +11,7 @@ mod doctor;
 mod keys;
 mod migrate;
 mod mission;
+mod prices;
 mod server;
 mod verify;
 mod wallet;
@@ -44,7 +45,7 @@ enum Command {
     Server(server::Server),
     /// Run worker pools.
     Worker(worker::Worker),
-    /// Create or update the schema and activate the price book.
+    /// Create or update the schema, store the price book, and activate it when none is active.
     Migrate,
     /// Recompute the whole ledger from its entries and name every violation.
     Verify(verify::Verify),
@@ -59,6 +60,9 @@ enum Command {
     /// Show wallets, statements and usage; give credits; import wallets.
     #[command(subcommand)]
     Wallet(wallet::Wallet),
+    /// Price books: list, compare, import, try out, activate.
+    #[command(subcommand)]
+    Prices(prices::Prices),
     /// Create API keys.
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -109,6 +113,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Mission(mission) => mission.run().await,
         Command::Workflow(workflow) => workflow.run().await,
         Command::Wallet(wallet) => wallet.run(&config).await,
+        Command::Prices(prices) => prices.run(&config).await,
         Command::Keys(keys) => keys.run(&config).await,
         Command::Bench(bench) => bench.run(&config).await,
         Command::Healthcheck(target) => client::healthcheck(&target).await,

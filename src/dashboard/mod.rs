@@ -1,6 +1,7 @@
 //! The dashboard: what operators and tenants see of the system, served by the binary itself.
 //!
-//! Pages are drawn on the server (`shell`, `overview`, `missions`, `mission`, `wallets`), work without a build step and, but
+//! Pages are drawn on the server (`shell`, `overview`, `missions`, `mission`, `wallets`, `prices`), work without a build
+//! step and, but
 //! for their liveness, without a script. One stylesheet and one script are embedded (`assets`); the policy in
 //! `guard` lets a browser run nothing else. People sign in with an API key (`login`) and carry a signed cookie
 //! (`session`, `token`). It reads from the store and writes through the engine; it decides nothing by itself, and no
@@ -13,6 +14,7 @@ mod login;
 mod mission;
 mod missions;
 mod overview;
+mod prices;
 mod session;
 mod shell;
 mod show;
@@ -51,6 +53,9 @@ pub fn router(app: App) -> Router {
         .route("/dashboard/wallets", get(wallets::list))
         .route("/dashboard/wallets/{id}", get(wallets::wallet))
         .route("/dashboard/ledger", get(wallets::ledger))
+        .route("/dashboard/prices", get(prices::page))
+        .route("/dashboard/prices/{id}", get(prices::compare))
+        .route("/dashboard/prices/{id}/activate", post(prices::activate))
         .route("/dashboard/assets/{name}", get(assets::serve))
         .route("/dashboard/{*rest}", get(failure::no_such_page))
         .layer(middleware::from_fn_with_state(dashboard.clone(), guard::same_origin))

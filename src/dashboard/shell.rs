@@ -17,6 +17,8 @@ pub(super) enum Place {
     Wallets,
     /// The ledger of a wallet.
     Ledger,
+    /// Price books.
+    Prices,
 }
 
 /// How a page keeps up to date.
@@ -112,6 +114,7 @@ fn bar(viewer: &Viewer, place: Place) -> Markup {
         (Place::Missions, "/dashboard/missions", "Missions"),
         (Place::Wallets, "/dashboard/wallets", "Wallets"),
         (Place::Ledger, "/dashboard/ledger", "Ledger"),
+        (Place::Prices, "/dashboard/prices", "Prices"),
     ];
     html! {
         header.bar {

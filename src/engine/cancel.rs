@@ -44,7 +44,7 @@ impl Engine {
             if tasks.is_empty() {
                 return Ok(());
             }
-            let want = Want { tasks: tasks.clone(), missions: vec![mission], ..Want::default() };
+            let want = Want::tasks(mission, tasks.clone());
             let ended = self.decide(&want, &mut |turn| flow::wind_down(turn, run, &tasks)).await?;
             match ended {
                 Ok(0) => return Ok(()),
@@ -60,12 +60,8 @@ impl Engine {
         if calls.is_empty() {
             return;
         }
-        let want = Want {
-            tasks: vec![task],
-            missions: vec![mission],
-            calls: calls.iter().map(|call| call.id).collect(),
-            ..Want::default()
-        };
+        let calls_of = calls.iter().map(|call| call.id).collect();
+        let want = Want { calls: calls_of, ..Want::tasks(mission, [task]) };
         if let Err(error) = self.decide(&want, &mut |turn| flow::record_late(turn, calls)).await {
             tracing::warn!(%error, %task, "the usage of a lost attempt could not be recorded");
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bursar_domain::flow::SettleRequest;
-use bursar_domain::id::{TaskId, WorkerId};
+use bursar_domain::id::{MissionId, TaskId, WorkerId};
 use bursar_domain::outcome::Outcome;
 use bursar_domain::workflow::Definition;
 use serde_json::{Map, Value, json};
@@ -148,7 +148,7 @@ impl Pump {
             tracing::debug!(%error, "popped tasks are left to come back by themselves");
         }
         let count = claimed.len();
-        let jobs = self.engine.prepare(&self.leases, claimed, &token, asked).await;
+        let jobs = self.engine.prepare(&self.leases, claimed, &token, asked, None).await;
         let is_complete = jobs.len() == count;
         Ok((jobs, is_complete))
     }
@@ -156,13 +156,15 @@ impl Pump {
 
 impl Engine {
     /// Brings workflow, inputs and outputs for claimed tasks and takes note of their leases. What can't be brought
-    /// for a task is no reason to keep it, or to stop the others: it is given back, or its lease runs out.
+    /// for a task is no reason to keep it, or to stop the others: it is given back, or its lease runs out. `known` is
+    /// a mission's input that needs no reading.
     pub(super) async fn prepare(
         &self,
         leases: &Arc<Leases>,
         claimed: Vec<Claimed>,
         token: &str,
         asked: Instant,
+        known: Option<(MissionId, Value)>,
     ) -> Vec<ClaimedJob> {
         let mut jobs = Vec::with_capacity(claimed.len());
         let mut refused = Vec::new();
@@ -179,7 +181,7 @@ impl Engine {
                 Err(error) => refused.push((task, error.to_string())),
             }
         }
-        if let Err(error) = self.bring_context(&mut jobs).await {
+        if let Err(error) = self.bring_context(&mut jobs, known).await {
             refused.extend(jobs.drain(..).map(|job| (job.claimed.clone(), error.to_string())));
         }
         let backs = refused.iter().map(|(task, error)| self.give_back(task, token, error));
@@ -195,7 +197,11 @@ impl Engine {
     }
 
     /// Reads what the templates of the jobs see.
-    async fn bring_context(&self, jobs: &mut [ClaimedJob]) -> Result<(), StoreError> {
+    async fn bring_context(
+        &self,
+        jobs: &mut [ClaimedJob],
+        known: Option<(MissionId, Value)>,
+    ) -> Result<(), StoreError> {
         let mut nodes = Vec::new();
         let mut missions = Vec::new();
         for job in &*jobs {
@@ -203,15 +209,17 @@ impl Engine {
             nodes.extend(node.into_iter().flat_map(|node| &node.uses).map(|index| (job.claimed.run_id, *index)));
             missions.push(job.claimed.mission_id);
         }
+        if jobs.is_empty() {
+            return Ok(());
+        }
         nodes.sort_unstable();
         nodes.dedup();
         missions.sort_unstable();
         missions.dedup();
-        if missions.is_empty() {
-            return Ok(());
-        }
+        missions.retain(|id| known.as_ref().is_none_or(|(known, _)| known != id));
         let outputs = if nodes.is_empty() { Vec::new() } else { self.parts.store.outputs(&nodes).await? };
-        let inputs = self.parts.store.inputs(&missions).await?;
+        let mut inputs = if missions.is_empty() { Vec::new() } else { self.parts.store.inputs(&missions).await? };
+        inputs.extend(known);
         for job in jobs {
             let input = inputs.iter().find(|(id, _)| *id == job.claimed.mission_id).map(|(_, input)| input.clone());
             let mut upstream = Map::new();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bursar_domain::flow::Guard;
 use bursar_domain::id::{RunId, TaskId, WorkerId};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
@@ -136,17 +137,19 @@ impl Leases {
 pub(super) async fn keep(engine: Engine, leases: Arc<Leases>, mut row: WorkerRow, stop: CancellationToken) {
     let mut frames = engine.relay().hub().watch_everything();
     let mut next_beat = Instant::now();
-    let tick = leases.heartbeat.min(Duration::from_millis(500)) / 2;
-    while !stop.is_cancelled() {
-        if Instant::now() >= next_beat {
-            row.running = leases.len() as i64;
-            next_beat = Instant::now() + beat(&engine, &leases, &mut row).await;
-        }
-        let now = Instant::now();
-        leases.stop_where(StopCause::LeaseLost, |_, _, until| until <= now + SAFETY);
+    let mut ticks = tokio::time::interval(leases.heartbeat.min(Duration::from_millis(500)) / 2);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
         tokio::select! {
-            () = tokio::time::sleep(tick) => {}
-            () = stop.cancelled() => {}
+            _ = ticks.tick() => {
+                if Instant::now() >= next_beat {
+                    row.running = leases.len() as i64;
+                    next_beat = Instant::now() + beat(&engine, &leases, &mut row).await;
+                }
+                let now = Instant::now();
+                leases.stop_where(StopCause::LeaseLost, |_, _, until| until <= now + SAFETY);
+            }
+            () = stop.cancelled() => return,
             frame = frames.recv() => {
                 if let Ok(frame) = frame
                     && let FrameBody::Stop { run_id } = frame.body

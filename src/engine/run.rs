@@ -64,7 +64,9 @@ async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bo
     let settled = settle(runtime, job, &guard, outcome, handoff).await;
     runtime.leases.remove(&guard);
     let successor = settled?.successor?;
-    runtime.engine.prepare(&runtime.leases, vec![successor], &next_token?, asked).await.pop()
+    // a successor is of the same run: its mission's input is known
+    let known = job.context.get("inputs").map(|input| (job.claimed.mission_id, input.clone()));
+    runtime.engine.prepare(&runtime.leases, vec![successor], &next_token?, asked, known).await.pop()
 }
 
 /// Does the step. Whatever happens inside, panics included, becomes an outcome.

@@ -176,8 +176,8 @@ impl Engine {
 
     /// The tasks and, because a sleep that ends releases them, their dependents.
     async fn want(&self, due: &[Due]) -> Result<Want, StoreError> {
-        let mut want = Want::tasks(due.iter().map(|task| task.id));
-        want.missions = due.iter().map(|task| task.mission_id).collect();
+        let mut want = Want::default();
+        (want.tasks, want.missions) = due.iter().map(|task| (task.id, task.mission_id)).unzip();
         for task in due {
             let definition = self.parts.facts.workflow(&self.parts.store, task.workflow_id).await?;
             let index = u32::try_from(task.node_index).unwrap_or(u32::MAX);

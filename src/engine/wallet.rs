@@ -48,13 +48,29 @@ impl Engine {
     /// Gives part of a settled charge back. Returns the operation, on a repetition that of the first time.
     pub async fn refund(&self, correction: &Correction, hold: HoldId, amount: Ucr) -> Result<OpId, LedgerError> {
         let wallet = correction.wallet_id;
-        let keys = [ledger::refund_key(&correction.reference), format!("settle:{hold}")];
-        let want = Want {
+        let keys = [ledger::refund_key(&correction.reference), ledger::settle_key(hold)];
+        let mut want = Want {
             holds: vec![hold],
             op_keys: keys.into_iter().map(|key| (wallet, key)).collect(),
             ..Want::wallets([wallet])
         };
-        let op = self.post(&want, &mut |turn| ledger::refund(turn.set, correction, hold, amount, turn.now)).await?;
+        let op = loop {
+            // only the settle says from which other grants it took: they are loaded in a second round
+            let is_first = want.grants.is_empty();
+            let mut origins = Vec::new();
+            let mut decide = |turn: &mut flow::Turn<'_>| {
+                origins = ledger::origins(turn.set, wallet, hold);
+                let is_known = |grant: &GrantId| turn.set.grants.get(*grant).is_some();
+                if is_first && !origins.iter().all(is_known) {
+                    return Ok(None);
+                }
+                ledger::refund(turn.set, correction, hold, amount, turn.now).map(Some)
+            };
+            match self.post(&want, &mut decide).await? {
+                Some(op) => break op,
+                None => want.grants = origins,
+            }
+        };
         self.retry_waiters(Some(wallet)).await;
         Ok(op)
     }

@@ -91,7 +91,7 @@ impl Engine {
     /// The tokenizer that a run's price book names for a model, with its factor in parts per million.
     pub(super) fn tokenizer(&self, prices: PriceBookId, model: &str) -> (Option<String>, u32) {
         let facts = self.parts.facts.snapshot();
-        match facts.prices.get(&prices).and_then(|book| book.model(model)) {
+        match facts.prices.get(&prices).and_then(|book| book.price_of(model)) {
             Some(price) => (Some(price.tokenizer().to_owned()), price.tokenizer_factor_ppm()),
             None => (None, 1_000_000),
         }
@@ -103,7 +103,7 @@ fn unpriced(definition: &Definition, prices: &PriceBook) -> Vec<Problem> {
     let mut problems = Vec::new();
     for node in &definition.nodes {
         if let workflow::Action::Agent(step) = &node.action
-            && prices.model(&step.model).is_none()
+            && prices.price_of(&step.model).is_none()
         {
             problems.push(Problem {
                 pointer: format!("/nodes/{}", node.key),

@@ -2,6 +2,11 @@
 //!
 //! Each names its wish by a key that is kept for ever and says who did it and why. Nothing here edits the past.
 
+#![allow(
+    clippy::option_option,
+    reason = "a field that is left out, one that is null and one with a value are three wishes"
+)]
+
 use std::str::FromStr;
 
 use axum::body::Body;
@@ -160,6 +165,9 @@ pub(super) fn refused(error: LedgerError) -> Problem {
         LedgerError::Refused(LedgerRefusal::AmountNotPositive(_)) => {
             Problem::invalid("/amount", "out_of_range", "must not be zero")
         }
+        LedgerError::Refused(LedgerRefusal::ExpiredAlready) => {
+            Problem::invalid("/expires_at", "out_of_range", "must be in the future")
+        }
         LedgerError::Refused(LedgerRefusal::UnknownHold(_)) => Problem::not_found("charge"),
         LedgerError::Refused(LedgerRefusal::NotRefundable { charged, wanted }) => {
             Problem::new(Code::IllegalState, format!("{charged} credits of the charge are left, not {wanted}"))
@@ -200,12 +208,11 @@ pub(super) async fn refund(
     query.done()?;
     let correction = correction(&site, &caller, &headers, &body.reason).await?;
     let named = || Problem::invalid("/of", "invalid", "must be a settled hold, hld_…, or a task, tsk_…");
-    let hold: HoldId = match body.of.parse::<HoldId>() {
-        Ok(hold) => hold,
-        Err(_) => {
-            let task: TaskId = body.of.parse().map_err(|_| named())?;
-            site.store().hold_of(task).await?.ok_or_else(|| Problem::not_found("charge"))?
-        }
+    let hold: HoldId = if let Ok(hold) = body.of.parse() {
+        hold
+    } else {
+        let task: TaskId = body.of.parse().map_err(|_| named())?;
+        site.store().hold_of(task).await?.ok_or_else(|| Problem::not_found("charge"))?
     };
     let wanted = amount("/amount", &body.amount)?;
     let done = site.engine().refund(&correction, hold, wanted).await;

@@ -26,6 +26,10 @@ pub(super) const CSV_PAGE: i64 = 500;
 pub(super) const DEFAULT_PAGE: i64 = 20;
 /// The most rows of a page.
 pub(super) const MAX_PAGE: i64 = 100;
+/// Recorded calls that one request prices again: about a second of work.
+pub(super) const MAX_SIMULATED_CALLS: u64 = 100_000;
+/// How far back a request looks for calls to price again.
+pub(super) const MAX_SIMULATED_DAYS: i64 = 366;
 /// The longest time a request waits for a change: below the 30 s after which proxies commonly give up.
 pub(super) const MAX_WAIT_S: u64 = 25;
 /// How long a client may take for the head of a request.
@@ -44,3 +48,9 @@ pub(super) const STREAM_ROTATION: Duration = Duration::from_mins(15);
 pub(super) const STREAM_PAGE: i64 = 500;
 /// How long a stream token opens its stream.
 pub(super) const STREAM_TOKEN_MS: i64 = 15 * 60 * 1_000;
+
+/// How much is read of a body that nobody wants any more, so that its sender gets to read the answer.
+pub(super) const MOST_UNREAD_BYTES: usize = 1024 * 1024;
+
+/// How long that may take.
+pub(super) const UNREAD_PATIENCE: Duration = Duration::from_secs(2);

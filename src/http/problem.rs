@@ -79,6 +79,8 @@ codes! {
         "More was used than there was. The next grant repays `debt` first; after that new missions start again.";
     WalletFrozen 402 "wallet-frozen" false "The wallet is frozen"
         "An administrator froze the wallet: running tasks end, nothing new starts. Ask them.";
+    LimitReached 402 "limit-reached" true "A limit of the wallet leaves too little room"
+        "An administrator set what may be spent in a `period`, `day` or `month` in UTC: wait for the next, or ask them.";
     BudgetTooSmall 402 "budget-too-small" false "The mission's budget does not cover its start"
         "Raise budget.max_credits to at least `required`: the flat fee and the holds of the first tasks.";
     Forbidden 403 "forbidden" false "The credential may not do this"

@@ -8,9 +8,10 @@ use utoipa_axum::routes;
 
 use super::request::{no_method, no_route, observe, panicked};
 use super::state::{App, Site};
+use super::unread::read_on;
 use super::{
-    admin, balance, corrections, description, entries, estimates, keys, missions, ops, pages, runs, statements, stream,
-    transactions, usage, wallet, workflows,
+    admin, balance, corrections, description, entries, estimates, keys, missions, ops, pages, prices, runs, statements,
+    stream, transactions, usage, wallet, workflows,
 };
 
 /// The public API.
@@ -20,6 +21,7 @@ pub fn router(app: App) -> axum::Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(read_on))
         .layer(from_fn(observe))
         .with_state(Site::new(app))
 }
@@ -50,6 +52,11 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(workflows::list))
         .routes(routes!(workflows::put, workflows::get))
         .routes(routes!(workflows::validate))
+        // prices
+        .routes(routes!(prices::list, prices::publish))
+        .routes(routes!(prices::simulate))
+        .routes(routes!(prices::get))
+        .routes(routes!(prices::activate))
         // credits
         .routes(routes!(balance::get, corrections::change))
         .routes(routes!(corrections::refund))

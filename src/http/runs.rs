@@ -150,6 +150,8 @@ pub(super) struct TokenUsage {
     cache_read_tokens: u64,
     /// The part of the input that was written to a cache.
     cache_write_tokens: u64,
+    /// The part of `cache_write_tokens` that was written for one hour.
+    cache_write_1h_tokens: u64,
     /// All tokens produced, reasoning included.
     output_tokens: u64,
     /// The part of the output spent on reasoning.
@@ -162,6 +164,7 @@ impl From<Usage> for TokenUsage {
             input_tokens: usage.input_tokens,
             cache_read_tokens: usage.cache_read_tokens,
             cache_write_tokens: usage.cache_write_tokens,
+            cache_write_1h_tokens: usage.cache_write_1h_tokens,
             output_tokens: usage.output_tokens,
             reasoning_tokens: usage.reasoning_tokens,
         }

@@ -248,9 +248,6 @@ async fn request(site: &Site, caller: &Caller, body: GiveCredits, reference: Str
     let priority = priority.ok_or_else(|| Problem::invalid("/priority", "out_of_range", "must be from 0 to 100"))?;
     let not_a_time = || Problem::invalid("/expires_at", "invalid", "must be a time in RFC 3339");
     let expires_at = body.expires_at.map(|text| parse_rfc3339(&text).ok_or_else(not_a_time)).transpose()?;
-    if expires_at.is_some_and(|time| time <= site.engine().clock().now()) {
-        return Err(Problem::invalid("/expires_at", "out_of_range", "must be in the future"));
-    }
     if body.reason.as_ref().is_some_and(|reason| reason.len() > MAX_WORDS_BYTES) {
         return Err(Problem::invalid("/reason", "too_long", &format!("must have at most {MAX_WORDS_BYTES} bytes")));
     }

@@ -180,6 +180,36 @@ impl dyn Store {
         self.execute(sql, &args).await.map(drop)
     }
 
+    /// Adds a price book that nothing uses yet. The same content again adds nothing.
+    pub async fn add_prices(
+        &self,
+        id: PriceBookId,
+        name: &str,
+        content_hash: &str,
+        content: &Value,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let sql = "
+            insert into price_books (id, name, content_hash, content, created_at)
+            values ($1, $2, $3, {json:4}, $5)
+            on conflict (content_hash) do nothing";
+        let args = [id.into(), name.into(), content_hash.into(), content.clone().into(), now.into()];
+        Ok(self.execute(sql, &args).await? > 0)
+    }
+
+    /// Makes a stored price book the one that new runs pin; whether it exists. It becomes the latest even if the
+    /// clock did not move since another was activated.
+    pub async fn activate_price_book(&self, id: PriceBookId, now: Timestamp) -> Result<bool, StoreError> {
+        let sql = "
+            update price_books
+            set activated_at = case
+              when $2 > coalesce((select max(b.activated_at) from price_books b), 0) then $2
+              else (select max(b.activated_at) from price_books b) + 1
+            end
+            where id = $1";
+        Ok(self.execute(sql, &[id.into(), now.into()]).await? > 0)
+    }
+
     /// Adds a worker or renews its entry.
     pub async fn note_worker(&self, worker: &WorkerRow) -> Result<(), StoreError> {
         let sql = "

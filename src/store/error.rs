@@ -1,5 +1,7 @@
 //! What can go wrong with a store, by what the caller can do about it.
 
+use bursar_domain::id::{MissionId, TaskId};
+
 /// A unique constraint that was hit, by what it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conflict {
@@ -35,6 +37,14 @@ pub enum StoreError {
     /// A row is not what the program expects.
     #[error("a stored row can't be read: {0}")]
     Corrupt(String),
+    /// A decision wants a task whose mission it does not name, so that nobody locked it: a defect of the caller.
+    #[error("task {task} is wanted without its mission {mission}")]
+    Unlocked {
+        /// The task.
+        task: TaskId,
+        /// The mission to name as well.
+        mission: MissionId,
+    },
     /// The transaction met others too often.
     #[error("the transaction met others {0} times in a row and gave up; try again")]
     Contention(u32),
@@ -55,7 +65,7 @@ fn meaning(constraint: &str) -> Conflict {
         {
             Conflict::MissionKey
         }
-        text if text.contains("ops_key") || text.contains("ops.wallet_id, ops.key") => Conflict::LedgerKey,
+        text if text.contains("ops_key") || text.contains("ops.key, ops.wallet_id") => Conflict::LedgerKey,
         text if text.contains("workflows_version") || text.contains("workflows.tenant_id") => Conflict::WorkflowVersion,
         _ => Conflict::Other,
     }

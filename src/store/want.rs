@@ -1,7 +1,12 @@
 //! What a decision wants to see: the ids from which a store loads a working set.
 
+use std::collections::HashSet;
+
 use bursar_domain::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, WalletId};
 use bursar_domain::time::Timestamp;
+use bursar_domain::working_set::WorkingSet;
+
+use super::StoreError;
 
 /// Whether finished calls are loaded with their journaled answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,9 +24,9 @@ pub enum Journals {
 /// Missions are locked first, in the order of their ids; whoever changes a task, a hold or a run holds its mission.
 #[derive(Debug, Clone, Default)]
 pub struct Want {
-    /// Tasks, with the missions they belong to where known.
+    /// Tasks. Their missions must be among `missions`, to be locked before anything is read.
     pub tasks: Vec<TaskId>,
-    /// Tasks by run and node index (dependents).
+    /// Tasks by run and node index (dependents); their missions as well.
     pub nodes: Vec<(RunId, i32)>,
     /// Missions.
     pub missions: Vec<MissionId>,
@@ -50,9 +55,18 @@ impl Want {
         Self { wallets, ..Self::default() }
     }
 
-    /// Only tasks.
-    pub fn tasks(ids: impl IntoIterator<Item = TaskId>) -> Self {
-        Self { tasks: ids.into_iter().collect(), ..Self::default() }
+    /// Tasks of a mission.
+    pub fn tasks(mission: MissionId, ids: impl IntoIterator<Item = TaskId>) -> Self {
+        Self { tasks: ids.into_iter().collect(), missions: vec![mission], ..Self::default() }
+    }
+
+    /// Whether the missions of all loaded tasks were named, and so locked.
+    pub(super) fn covers(&self, set: &WorkingSet) -> Result<(), StoreError> {
+        let locked: HashSet<MissionId> = self.missions.iter().copied().collect();
+        match set.tasks.iter().find(|task| !locked.contains(&task.mission_id)) {
+            Some(task) => Err(StoreError::Unlocked { task: task.id, mission: task.mission_id }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -5,12 +5,37 @@
 
 use super::{Family, Part, Unit, check, figure};
 
+/// 1 where an operation of that kind has no such leg: who adjusts does not issue, who gives debt up does not repay it.
+/// The most frequent kinds come first.
+macro_rules! leads_astray {
+    () => {
+        "case
+           when kind in ('hold', 'top_up') and source like 'grant:%' and destination like 'hold:%' then 0
+           when kind in ('settle', 'shrink', 'release', 'expire') and source like 'hold:%'
+             and (destination like 'grant:%' or destination = 'breakage') then 0
+           when kind = 'settle' and destination in ('usage', 'fee')
+             and (source like 'hold:%' or source like 'grant:%' or source = 'debt') then 0
+           when kind = 'grant' and source = 'issue' and destination like 'grant:%' then 0
+           when kind in ('grant', 'refund', 'adjust') and source like 'grant:%' and destination = 'debt' then 0
+           when kind = 'expire' and source like 'grant:%' and destination = 'breakage' then 0
+           when kind = 'refund' and source in ('usage', 'fee') and (destination like 'grant:%' or destination = 'debt')
+             then 0
+           when kind = 'adjust' and source = 'adjust' and destination like 'grant:%' then 0
+           when kind = 'adjust' and source like 'grant:%' and destination = 'adjust' then 0
+           when kind = 'write_off' and source = 'writeoff' and destination = 'debt' then 0
+           else 1
+         end"
+    };
+}
+
 /// One row per wallet and account: `inflow`, `outflow`, the part of the outflow that was charged (`captured`), the
 /// part that came out of holds when they closed (`returned`), how many entries begin there (`begun`), and the
-/// smallest amount that one moved (`smallest`; 0 for one that leads back to where it begins).
+/// smallest amount that one moved (`smallest`; 0 for one that leads back to where it begins, or where no operation of
+/// its kind leads).
 ///
 /// The limit is no limit: it keeps engines from taking each leg apart again for every mention of its parts.
-const BALANCES: &str = "
+const BALANCES: &str = concat!(
+    "
     with balances as materialized (
       select wallet_id, account, sum(inflow) as inflow, sum(outflow) as outflow, sum(captured) as captured,
         sum(returned) as returned, sum(begun) as begun, min(moved) as smallest
@@ -20,18 +45,23 @@ const BALANCES: &str = "
           case when side.n = 1 then e.amount_ucr else 0 end as inflow,
           case when side.n = 2 then e.amount_ucr else 0 end as outflow,
           case when side.n = 2 and e.destination in ('usage', 'fee') then e.amount_ucr else 0 end as captured,
-          case when side.n = 2 and e.kind in ('settle', 'release') and e.destination not in ('usage', 'fee')
+          case when side.n = 2 and e.kind in ('settle', 'release', 'expire') and e.destination not in ('usage', 'fee')
             then e.amount_ucr else 0 end as returned,
           side.n - 1 as begun,
-          case when e.source = e.destination then 0 else coalesce(e.amount_ucr, 0) end as moved
+          case when e.source = e.destination or e.leads_astray = 1 then 0 else coalesce(e.amount_ucr, 0) end as moved
         from (
-          select wallet_id, kind, source, destination, amount_ucr from entries limit 9223372036854775807
+          select wallet_id, kind, source, destination, amount_ucr, ",
+    leads_astray!(),
+    " as leads_astray
+          from entries
+          limit 9223372036854775807
         ) e
         cross join (select 1 as n union all select 2) side
       ) legs
       group by wallet_id, account
     )
-    ";
+    "
+);
 
 /// Everything that needs the balances.
 pub(super) fn family() -> Family {
@@ -112,10 +142,11 @@ const WALLETS: &str = "
       or w.held_ucr <> coalesce(h.held, 0)
       or w.debt_ucr <> coalesce(d.owed, 0)";
 
-/// I4: every leg moves a positive amount between two different, known accounts. The balances tell at once whether
+/// I4: every leg moves a positive amount between two different, known accounts, as operations of its kind do. The balances tell at once whether
 /// there is such a leg at all; only then are the legs looked at one by one.
-const LEGS: &str = "
-    select 'operation ' || e.op_id || ' (' || e.key || ') has the leg ' || coalesce(e.source, 'nothing') || ' to '
+const LEGS: &str = concat!(
+    "
+    select 'operation ' || e.op_id || ' (' || e.key || ') of kind ' || e.kind || ' has the leg ' || coalesce(e.source, 'nothing') || ' to '
       || coalesce(e.destination, 'nothing') || ' of ' || coalesce(cast(e.amount_ucr as text), 'nothing') as what
     from entries e
     where exists (
@@ -127,12 +158,16 @@ const LEGS: &str = "
       and (
         coalesce(e.amount_ucr, 0) <= 0
         or coalesce(e.source, '') = coalesce(e.destination, '')
+        or ",
+    leads_astray!(),
+    " = 1
         or not (
           coalesce(e.source, '') in ('issue', 'debt', 'usage', 'fee', 'breakage', 'writeoff', 'adjust')
           or coalesce(e.source, '') like 'grant:%' or coalesce(e.source, '') like 'hold:%')
         or not (
           coalesce(e.destination, '') in ('issue', 'debt', 'usage', 'fee', 'breakage', 'writeoff', 'adjust')
-          or coalesce(e.destination, '') like 'grant:%' or coalesce(e.destination, '') like 'hold:%'))";
+          or coalesce(e.destination, '') like 'grant:%' or coalesce(e.destination, '') like 'hold:%'))"
+);
 
 /// I5: what was issued is somewhere.
 const ISSUED: &str = "

@@ -64,7 +64,8 @@ const RESERVED: &str = "
     ) c on c.hold_id = h.id
     where h.reserved_ucr <> coalesce(c.reserved, 0)";
 
-/// I12: who holds credits is alive and knows it.
+/// I12: who holds credits is alive and knows it; a call from outside any mission has nobody who could, so its hold ends
+/// by itself.
 const HOLDS_WITHOUT_OWNER: &str = "
     select 'hold ' || h.id || ' is open with amount_ucr ' || h.amount_ucr || ', but its owner, ' || h.owner_kind || ' '
       || h.owner_id || ', is ' || coalesce(t.state, r.state, 'missing') || ' and has the hold '

@@ -3,5 +3,6 @@
 mod access;
 mod live;
 mod pages;
+mod prices;
 mod site;
 mod wallets;

@@ -4,6 +4,7 @@ mod agents;
 mod estimates;
 mod money;
 mod outages;
+mod prices;
 mod runs;
 mod share;
 mod writes;

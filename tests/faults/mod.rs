@@ -1,5 +1,7 @@
 //! Faults: real processes, real servers, broken on purpose. Each test's name says what broke and what held.
 
+mod clients;
+mod money;
 mod processes;
 
 use std::time::Duration;

@@ -30,7 +30,8 @@ pub(super) struct Installation {
     http: reqwest::Client,
 }
 
-fn bursar() -> Command {
+/// The program itself.
+pub(super) fn bursar() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bursar"));
     command.stdin(Stdio::null()).env("RUST_LOG", "warn");
     command

@@ -1,11 +1,14 @@
 //! The public API, spoken to over TCP: a whole server in this process, on an embedded store.
 
+mod budgets;
+mod corrections;
 mod estimates;
 mod isolation;
 mod keys;
 mod listener;
 mod missions;
 mod ops;
+mod prices;
 mod refusals;
 pub(crate) mod server;
 mod statements;

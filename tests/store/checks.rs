@@ -35,7 +35,7 @@ async fn one_row_of_each(storage: Storage) -> Hand {
         max_output_tokens: 50,
         finished: Vec::new(),
     };
-    let want = Want::tasks([claimed[0].id]);
+    let want = Want::tasks(claimed[0].mission_id, [claimed[0].id]);
     hand.decide(&want, |turn| flow::reserve_call(turn, &guard, &request)).await.unwrap().unwrap();
     let (again, token) = hand.claim(&ready[1..]).await;
     let error = StepError::new(ErrorClass::Retryable, "flaky", "again");

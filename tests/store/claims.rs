@@ -23,7 +23,7 @@ async fn a_claim_raises_fence_and_attempt_and_starts_the_run(mut hand: Hand) {
     hand.grant(10).await;
     let workflow = hand.put(DIAMOND).await;
     let (mission, first) = hand.start(workflow).await;
-    let set = hand.decide(&Want::tasks(first.clone()), |turn| turn.set.clone()).await.unwrap();
+    let set = hand.decide(&Want::tasks(mission, first.clone()), |turn| turn.set.clone()).await.unwrap();
     assert_eq!(set.runs.iter().next().unwrap().state, RunState::Queued);
     let ready_at = set.tasks.get(first[0]).unwrap().ready_at;
 
@@ -37,7 +37,7 @@ async fn a_claim_raises_fence_and_attempt_and_starts_the_run(mut hand: Hand) {
     assert_eq!((task.lease_until, task.ready_at), (hand.now.plus_ms(15_000), ready_at));
     assert_eq!(task.pool, "default");
 
-    let set = hand.decide(&Want::tasks(first.clone()), |turn| turn.set.clone()).await.unwrap();
+    let set = hand.decide(&Want::tasks(mission, first.clone()), |turn| turn.set.clone()).await.unwrap();
     let run = set.runs.iter().next().unwrap();
     assert_eq!((run.state, run.started_at, run.status_reason.as_deref()), (RunState::Running, Some(hand.now), None));
     let row = set.tasks.get(first[0]).unwrap();
@@ -124,7 +124,8 @@ async fn a_heartbeat_extends_what_is_held_and_names_the_rest(mut hand: Hand) {
     let ids: Vec<_> = claimed.iter().map(|task| task.id).collect();
     let expected = [LeaseFate::Lost(ids[1]), LeaseFate::Lost(ids[2]), LeaseFate::Lost(ids[3]), LeaseFate::Stop(ids[4])];
     assert_eq!(fates, expected);
-    let set = hand.decide(&Want::tasks(ids.clone()), |turn| turn.set.clone()).await.unwrap();
+    let set =
+        hand.decide(&Want { tasks: ids.clone(), missions, ..Want::default() }, |turn| turn.set.clone()).await.unwrap();
     let until = |id| set.tasks.get(id).unwrap().lease_until;
     assert_eq!((until(ids[0]), until(ids[4])), (Some(lease_until), Some(lease_until)));
     assert_eq!((until(ids[1]), until(ids[2])), (Some(hand.now.plus_ms(15_000)), Some(hand.now.plus_ms(15_000))));
@@ -134,10 +135,13 @@ async fn a_heartbeat_extends_what_is_held_and_names_the_rest(mut hand: Hand) {
 
 async fn a_task_that_came_back_is_claimed_under_a_new_fence(mut hand: Hand) {
     let workflow = hand.put(SINGLE).await;
-    let (_, ready) = hand.start(workflow).await;
+    let (mission, ready) = hand.start(workflow).await;
     let (first, old_token) = hand.claim(&ready).await;
     hand.now = hand.now.plus_ms(15_000);
-    hand.decide(&Want::tasks(ready.clone()), |turn| flow::recover_lease(turn, ready[0])).await.unwrap().unwrap();
+    hand.decide(&Want::tasks(mission, ready.clone()), |turn| flow::recover_lease(turn, ready[0]))
+        .await
+        .unwrap()
+        .unwrap();
     let (second, token) = hand.claim(&ready).await;
     assert_eq!((second[0].attempt, second[0].fence), (2, 2));
 

@@ -116,14 +116,17 @@ async fn what_is_due_is_found_when_it_is_due(mut hand: Hand) {
 
 async fn leases_are_found_lost_when_they_end(mut hand: Hand) {
     let workflow = hand.put(SINGLE).await;
-    let (_, ready) = hand.start(workflow).await;
+    let (mission, ready) = hand.start(workflow).await;
     let (claimed, _) = hand.claim(&ready).await;
     let end = claimed[0].lease_until;
     assert!(hand.store.lost_leases(end.plus_ms(-1), 10).await.unwrap().is_empty());
     let lost = hand.store.lost_leases(end, 10).await.unwrap();
     assert_eq!((lost.len(), lost[0].id, lost[0].mission_id), (1, ready[0], claimed[0].mission_id));
     hand.now = end;
-    hand.decide(&Want::tasks(ready.clone()), |turn| flow::recover_lease(turn, ready[0])).await.unwrap().unwrap();
+    hand.decide(&Want::tasks(mission, ready.clone()), |turn| flow::recover_lease(turn, ready[0]))
+        .await
+        .unwrap()
+        .unwrap();
     assert!(hand.store.lost_leases(end.plus_ms(1_000), 10).await.unwrap().is_empty(), "found once");
 }
 

@@ -10,6 +10,7 @@ mod ledger;
 mod lists;
 mod lookouts;
 mod postgres;
+mod prices;
 mod random;
 mod schema;
 mod statements;

@@ -168,7 +168,7 @@ impl Player {
             max_output_tokens: 4_000,
             finished: Vec::new(),
         };
-        let want = Want { journals: Journals::Open, ..Want::tasks([task.id]) };
+        let want = Want { journals: Journals::Open, ..Want::tasks(task.mission_id, [task.id]) };
         let permit = self.decide("reserve", &want, |turn| flow::reserve_call(turn, &guard, &request)).await;
         let Some(Ok(permit)) = permit else { return };
         if self.dice.below(4) == 0 {
@@ -233,7 +233,7 @@ impl Player {
         let definition = &self.hand.facts.workflows[&mission.workflow_id];
         let dependents = &definition.node(u32::try_from(row.node_index).unwrap()).unwrap().dependents;
         let nodes = dependents.iter().map(|index| (row.run_id, i32::try_from(*index).unwrap())).collect();
-        let want = Want { missions: vec![row.mission_id], nodes, ..Want::tasks([task]) };
+        let want = Want { nodes, ..Want::tasks(row.mission_id, [task]) };
         self.decide("wake", &want, |turn| flow::wake_task(turn, task)).await;
     }
 
@@ -249,7 +249,7 @@ impl Player {
         let mut lost = store.lost_leases(now, 100).await.unwrap();
         lost.sort_by_key(|due| due.id);
         for due in lost {
-            let want = Want { missions: vec![due.mission_id], ..Want::tasks([due.id]) };
+            let want = Want::tasks(due.mission_id, [due.id]);
             self.decide("recover", &want, |turn| flow::recover_lease(turn, due.id)).await;
         }
         let mut overdue = store.overdue_runs(now, 100).await.unwrap();
@@ -261,7 +261,7 @@ impl Player {
         for (run, mission) in store.ending_runs(100).await.unwrap() {
             let mut tasks = store.tasks_to_end(run, now, 100).await.unwrap();
             tasks.sort_unstable();
-            let want = Want { missions: vec![mission], ..Want::tasks(tasks.clone()) };
+            let want = Want::tasks(mission, tasks.clone());
             self.decide("wind down", &want, |turn| flow::wind_down(turn, run, &tasks)).await;
         }
         let mut grants = store.overdue_grants(now, 100).await.unwrap();

@@ -42,9 +42,9 @@ async fn a_transaction_loads_what_it_wants_and_no_more(mut hand: Hand) {
     hand.grant(10).await;
     let workflow = hand.put(DIAMOND).await;
     let (mission, first) = hand.start(workflow).await;
-    hand.start(workflow).await;
+    let (other, _) = hand.start(workflow).await;
 
-    let set = loaded(&mut hand, &Want::tasks([first[0]])).await;
+    let set = loaded(&mut hand, &Want::tasks(mission, [first[0]])).await;
     assert_eq!(set.tasks.iter().map(|task| (task.id, task.node.as_str())).collect::<Vec<_>>(), [(first[0], "a")]);
     assert_eq!(set.missions.iter().map(|row| row.id).collect::<Vec<_>>(), [mission]);
     assert_eq!(set.runs.iter().map(|row| row.mission_id).collect::<Vec<_>>(), [mission]);
@@ -55,9 +55,14 @@ async fn a_transaction_loads_what_it_wants_and_no_more(mut hand: Hand) {
     assert!(set.is_unchanged());
 
     let run = set.runs.iter().next().unwrap().id;
-    let set = loaded(&mut hand, &Want { nodes: vec![(run, 1), (run, 3), (run, 99)], ..Want::default() }).await;
+    let nodes = Want { nodes: vec![(run, 1), (run, 3), (run, 99)], ..Want::default() };
+    let set = loaded(&mut hand, &Want { missions: vec![mission], ..nodes.clone() }).await;
     assert_eq!(set.tasks.iter().map(|task| task.node.as_str()).collect::<Vec<_>>(), ["b", "d"]);
-    assert_eq!(set.missions.len(), 1, "their mission comes along");
+    let tasks = Want { tasks: vec![first[0]], missions: vec![other], ..Want::default() };
+    for want in [nodes, tasks] {
+        let error = hand.decide(&want, |_| panic!("decided on what nobody locked")).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unlocked { mission: named, .. } if named == mission), "{error}");
+    }
 
     let purse = Want::wallets([hand.wallet]);
     let set = loaded(&mut hand, &purse).await;
@@ -113,7 +118,7 @@ async fn answers_are_loaded_only_for_those_who_ask(mut hand: Hand) {
         finished: Vec::new(),
     };
     let guard = claimed[0].guard(&token);
-    let want = Want { journals: Journals::Open, ..Want::tasks([claimed[0].id]) };
+    let want = Want { journals: Journals::Open, ..Want::tasks(claimed[0].mission_id, [claimed[0].id]) };
     let permit = hand.decide(&want, |turn| flow::reserve_call(turn, &guard, &request)).await.unwrap();
     let Ok(CallPermit::Send(call)) = permit else { panic!("{permit:?}") };
     let finished = FinishedCall {
@@ -131,9 +136,9 @@ async fn answers_are_loaded_only_for_those_who_ask(mut hand: Hand) {
     let request = flow::SettleRequest { guard, outcome, handoff: None };
     hand.decide(&want, |turn| flow::settle(turn, &request)).await.unwrap().unwrap();
 
-    let closed = loaded(&mut hand, &Want::tasks([claimed[0].id])).await;
+    let closed = loaded(&mut hand, &Want::tasks(claimed[0].mission_id, [claimed[0].id])).await;
     assert_eq!(closed.calls.get(call).unwrap().response, None);
-    let want = Want { journals: Journals::Open, ..Want::tasks([claimed[0].id]) };
+    let want = Want { journals: Journals::Open, ..Want::tasks(claimed[0].mission_id, [claimed[0].id]) };
     let open = loaded(&mut hand, &want).await;
     let row = open.calls.get(call).unwrap();
     assert_eq!(row.response, Some(json!({"text": "hi", "finish_reason": "stop"})));
@@ -171,7 +176,7 @@ async fn an_unchanged_set_writes_nothing(mut hand: Hand) {
     let workflow = hand.put(DIAMOND).await;
     let (mission, first) = hand.start(workflow).await;
     let before = (everything(&hand).await, hand.store.counters().commits);
-    let want = Want { missions: vec![mission], ..Want::tasks(first) };
+    let want = Want::tasks(mission, first);
     hand.decide(&want, |turn| assert!(turn.set.tasks.len() == 1)).await.unwrap();
     assert_eq!((everything(&hand).await, hand.store.counters().commits), before);
 }
@@ -358,7 +363,7 @@ async fn siblings_that_settle_at_once_ready_their_dependent_once(mut hand: Hand)
         let readied: Vec<_> = settled.into_iter().flat_map(|answer| answer.unwrap().unwrap().unwrap().ready).collect();
         assert_eq!(readied.iter().collect::<BTreeSet<_>>().len(), 1);
         assert_eq!(readied.len(), 1, "one of the two readies `d`");
-        let set = loaded(&mut hand, &Want { missions: vec![mission], ..Want::tasks(readied) }).await;
+        let set = loaded(&mut hand, &Want::tasks(mission, readied)).await;
         let last = set.tasks.iter().next().unwrap();
         assert_eq!((last.node.as_str(), last.remaining_needs), ("d", 0));
         assert_eq!(set.missions.get(mission).unwrap().tasks_done, 3);

@@ -187,14 +187,14 @@ async fn a_wallets_holds_and_grants_say_what_they_are_for(mut scene: Scene) {
 
     let now = hand.now;
     let mut order = Vec::new();
-    for (priority, deadline) in [(60, None), (50, Some(200)), (50, Some(100)), (10, None), (50, Some(0))] {
+    for (priority, deadline) in [(60, None), (50, Some(200)), (50, Some(100)), (10, None), (50, Some(1))] {
         let mut request = hand.grant_request(Ucr::new(9), deadline.map(|ms| now.plus_ms(ms)));
         request.priority = priority;
         let want = bursar::store::Want::wallets([hand.wallet]);
         hand.decide(&want, |turn| bursar_domain::ledger::grant(turn.set, &request, turn.now)).await.unwrap().unwrap();
         order.push(request.id);
     }
-    let grants = hand.store.grants_in_draw_order(hand.wallet, now, 10).await.unwrap();
+    let grants = hand.store.grants_in_draw_order(hand.wallet, now.plus_ms(1), 10).await.unwrap();
     let ids: Vec<_> = grants.iter().map(|grant| grant.id).filter(|id| order.contains(id)).collect();
     assert_eq!(ids, [order[3], order[2], order[1], order[0]], "the one that is over is left out");
     let listed = hand.store.wallets(None, None, now, 10).await.unwrap();

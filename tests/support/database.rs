@@ -82,8 +82,11 @@ async fn run(server: &mut PgConnection, sql: &str) {
 
 /// The name of the template, which exists when this returns.
 async fn template() -> String {
-    let migrations = include_str!("../../migrations/postgres/0001_trunk.sql");
-    let hash = Sha256::digest(migrations.as_bytes());
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    let migrations: Vec<u8> = files.iter().flat_map(|file| std::fs::read(file).unwrap()).collect();
+    let hash = Sha256::digest(&migrations);
     let name = format!("template_{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3]);
     let mut server = connect().await;
     run(&mut server, &format!("select pg_advisory_lock({TEMPLATE_LOCK})")).await;

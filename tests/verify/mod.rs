@@ -1,5 +1,6 @@
 //! The auditor finds what it is there for: one row is tampered with per invariant, on both engines, and is named.
 
+mod corrections;
 mod live;
 mod site;
 mod twice;

@@ -48,7 +48,7 @@ async fn a_call_that_a_cancelled_attempt_reports_twice_is_charged_once() {
         let claim = Claim { tasks: vec![task], worker_id: new_id(), token: token.clone(), lease_ms: 60_000, now };
         let claimed = site.store().claim(&claim).await.unwrap().pop().unwrap();
         let guard: Guard = claimed.guard(&token);
-        let want = Want { missions: vec![claimed.mission_id], ..Want::tasks([task]) };
+        let want = Want::tasks(claimed.mission_id, [task]);
         let request = CallRequest {
             number: 1,
             request_hash: "x".to_owned(),

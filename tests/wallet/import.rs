@@ -1,8 +1,12 @@
 //! Wallets come in from a file: all of it or nothing, once however often it is given.
 
+use bursar::clock::new_id;
 use bursar::import::{Fault, Plan, Written, plan, read};
+use bursar::store::Want;
 use bursar_domain::credits::Ucr;
+use bursar_domain::ledger::{GrantRequest, grant};
 use bursar_domain::time::Timestamp;
+use bursar_domain::working_set::WorkingSet;
 
 use crate::support::stores::{Storage, on_both_stores};
 use crate::support::world::{Queues, World};
@@ -128,11 +132,29 @@ async fn a_file_that_was_cut_off_is_finished_by_the_same_file(world: World) {
 }
 
 async fn a_line_that_expired_since_it_was_imported_is_still_known(world: World) {
-    // its deadline is in the past of the store that is asked again, and was in the future of the one that wrote it
     let past = "tenant,id,kind,amount,created_at,expires_at\nacme,tx-1,promo,5,2024-01-01,2025-01-01\n";
-    let rows = read(past.as_bytes(), Timestamp::from_ms(1_720_000_000_000)).unwrap();
-    let plan = Plan { new: rows, known: 0, new_tenants: std::collections::BTreeSet::new(), tenants: 1 };
-    plan.write(world.engine(), || ()).await.unwrap();
+    let then = Timestamp::from_ms(1_720_000_000_000);
+    let rows = read(past.as_bytes(), then).unwrap();
+    let row = rows.first().unwrap();
+    let (_, wallet_id) = bursar::boot::ensure_tenant(world.engine(), "acme").await.unwrap();
+    // as it was written then, when its deadline was in the future
+    let request = GrantRequest {
+        id: new_id(),
+        op_id: new_id(),
+        wallet_id,
+        kind: row.kind,
+        priority: 50,
+        amount: row.amount,
+        expires_at: row.expires_at,
+        reason: None,
+        cost_basis_uusd: None,
+        actor: None,
+        reference: row.id.clone(),
+    };
+    let mut give = |set: &mut WorkingSet| {
+        grant(set, &request, then).unwrap();
+    };
+    world.store().transact(&Want::wallets([wallet_id]), &mut give).await.unwrap();
     let again = planned(&world, past).await.unwrap();
     assert_eq!((again.new.len(), again.known), (0, 1));
 }

@@ -4,13 +4,14 @@
 
 use serde_json::json;
 
+use crate::credits::Ucr;
 use crate::id::{MissionId, RunId, TaskId};
 use crate::state::{RunState, TaskState};
 
 use super::advance::{count_done, release_hold};
 use super::budget::leave_line;
 use super::recover::lease_ran_out;
-use super::settle::end_with_run;
+use super::settle::{charge_journal, end_with_run};
 use super::{Refusal, Turn};
 
 /// A user cancels a mission. Cancelling twice is the same as once; a mission that is over refuses.
@@ -64,10 +65,14 @@ fn skip(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
     count_done(turn, mission, run)
 }
 
-/// Ends a task that nobody works on. Nothing is in flight, so nothing new is charged.
+/// Ends a task that nobody works on. Nothing is in flight; a user who cancels pays for what was answered before.
 fn end_idle(turn: &mut Turn<'_>, id: TaskId, run_state: RunState) -> Result<(), Refusal> {
-    release_hold(turn, id)?;
     let idle = turn.task(id)?.clone();
+    let by_user = run_state == RunState::Cancelling;
+    let (charged, usage) = if by_user { charge_journal(turn, &idle, Ucr::ZERO, None)? } else { (Ucr::ZERO, None) };
+    if charged.is_zero() {
+        release_hold(turn, id)?;
+    }
     let wallet = turn.mission(idle.mission_id)?.wallet_id;
     leave_line(turn, wallet, &idle);
     let now = turn.now;
@@ -76,9 +81,11 @@ fn end_idle(turn: &mut Turn<'_>, id: TaskId, run_state: RunState) -> Result<(), 
     task.wait = None;
     task.due_at = None;
     task.ended_at = Some(now);
-    let by_user = run_state == RunState::Cancelling;
+    task.hold_id = None;
+    task.cost_ucr = charged;
+    task.usage = usage;
     task.status_reason = Some(if by_user { "cancelled by a user" } else { "cancelled: its run failed" }.to_owned());
     let (mission, run) = (task.mission_id, task.run_id);
-    turn.emit(mission, "task.cancelled", Some(id), json!({"credits": "0.000000"}));
+    turn.emit(mission, "task.cancelled", Some(id), json!({"credits": charged.to_string(), "usage": usage}));
     count_done(turn, mission, run)
 }

@@ -155,7 +155,10 @@ fn make_room(turn: &mut Turn<'_>, task: &Task, ceiling: Ucr) -> Result<(), CallR
         return Ok(());
     }
     let short = |refusal: Refusal| match refusal {
-        Refusal::OverBudget { room, required, .. } => CallRefusal::InsufficientCredits { required, available: room },
+        Refusal::OverBudget { room, required, .. }
+        | Refusal::Ledger(LedgerRefusal::OverLimit { room, required, .. }) => {
+            CallRefusal::InsufficientCredits { required, available: room }
+        }
         Refusal::Ledger(LedgerRefusal::Insufficient { required, available }) => {
             CallRefusal::InsufficientCredits { required, available }
         }

@@ -411,7 +411,7 @@ pub(super) fn end_with_run(
         }
     }
     close_open_calls(turn, task.id, CallState::Lost);
-    let charged = if cost.is_positive() { charge(turn, task, cost)? } else { Ucr::ZERO };
+    let (charged, usage) = if by_user { charge_journal(turn, task, cost, usage)? } else { (Ucr::ZERO, None) };
     if charged.is_zero() {
         advance::release_hold(turn, task.id)?;
     }
@@ -435,6 +435,29 @@ pub(super) fn end_with_run(
         json!({"credits": charged.to_string(), "usage": usage}),
     );
     count_done(turn, task.mission_id, task.run_id)
+}
+
+/// Charges a task that its user cancelled: `cost` and `usage` of the calls that end with it, and the journaled calls of
+/// earlier attempts, which an attempt that succeeded would have consumed. What was charged, and all of the usage.
+pub(super) fn charge_journal(
+    turn: &mut Turn<'_>,
+    task: &Task,
+    cost: Ucr,
+    usage: Option<Usage>,
+) -> Result<(Ucr, Option<Usage>), Refusal> {
+    let is_open = |call: &&UsageCall| call.state == CallState::Done && !call.billable;
+    let journaled: Vec<_> =
+        turn.set.calls_of(task.id).filter(is_open).map(|call| (call.id, call.cost_ucr, call.usage)).collect();
+    let (mut cost, mut usage) = (cost, usage);
+    for (call, price, used) in journaled {
+        cost = cost.saturating_add(price);
+        usage = used.map(|used| sum(usage, &used)).or(usage);
+        if let Some(call) = turn.set.calls.change(call) {
+            call.billable = true;
+        }
+    }
+    let charged = if cost.is_positive() { charge(turn, task, cost)? } else { Ucr::ZERO };
+    Ok((charged, usage))
 }
 
 /// Keeps a row about an attempt that ended without success.

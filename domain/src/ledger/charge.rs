@@ -2,14 +2,14 @@
 
 use crate::credits::Ucr;
 use crate::id::{HoldId, OpId};
-use crate::record::{Account, HoldState, Leg, OpKind, Overrun, Slice};
+use crate::record::{Account, HoldState, Leg, Op, OpKind, Overrun, Slice};
 use crate::time::Timestamp;
 use crate::working_set::WorkingSet;
 
 use super::draw::{plan_draw, take, total};
 use super::hold::send_home;
 use super::limit::count_spent;
-use super::{LedgerRefusal, Posting, Subject, post};
+use super::{LedgerRefusal, Posting, Subject, post, posted};
 
 /// What is charged when a hold settles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,24 @@ impl Settled {
     pub fn charged(self) -> Ucr {
         [self.captured, self.overrun, self.debt].into_iter().sum()
     }
+
+    /// What a posted settle did, by its legs.
+    fn of(op: &Op) -> Self {
+        let sum = |is_part: fn(Account, Account) -> bool| {
+            op.legs.iter().filter(|leg| is_part(leg.0, leg.1)).map(|leg| leg.2).sum()
+        };
+        Self {
+            captured: sum(|from, to| matches!((from, to), (Account::Hold(_), Account::Usage | Account::Fee))),
+            returned: sum(|from, to| matches!((from, to), (Account::Hold(_), Account::Grant(_) | Account::Breakage))),
+            overrun: sum(|from, _| matches!(from, Account::Grant(_))),
+            debt: sum(|from, _| from == Account::Debt),
+        }
+    }
+}
+
+/// The ledger key under which a hold is closed, whichever way.
+pub fn settle_key(hold: HoldId) -> String {
+    format!("settle:{hold}")
 }
 
 /// Splits a hold's slices, in draw order, into what is captured and what goes home.
@@ -61,7 +79,8 @@ pub(super) fn split(slices: &[Slice], capture: Ucr) -> (Vec<Slice>, Vec<Slice>) 
 
 /// Closes a hold with a charge. What comes after a hold's own deadline is charged once, all of it beyond the hold.
 ///
-/// Never fails for lack of credits: what the hold does not cover is an overrun.
+/// Never fails for lack of credits: what the hold does not cover is an overrun. The same again, where the first time's
+/// operation was loaded, changes nothing and returns what the first time did.
 pub fn settle(
     set: &mut WorkingSet,
     id: HoldId,
@@ -72,14 +91,17 @@ pub fn settle(
 ) -> Result<Settled, LedgerRefusal> {
     let row = set.holds.get(id).ok_or(LedgerRefusal::UnknownHold(id))?;
     let is_late = row.state == HoldState::Expired;
+    let (Charge::Usage(amount) | Charge::Failure(amount) | Charge::Fee(amount)) = charge;
+    let (wallet_id, request_hash) = (row.wallet_id, amount.get().to_string());
+    if row.state != HoldState::Open
+        && let Some(op) = posted(set, wallet_id, &settle_key(id), &request_hash)?
+    {
+        return Ok(Settled::of(op));
+    }
     if row.state != HoldState::Open && !(is_late && row.overrun_ucr.is_zero()) {
         return Err(LedgerRefusal::HoldClosed(id));
     }
-    let (amount, sink) = match charge {
-        Charge::Usage(amount) | Charge::Failure(amount) => (amount, Account::Usage),
-        Charge::Fee(amount) => (amount, Account::Fee),
-    };
-    let wallet_id = row.wallet_id;
+    let sink = if matches!(charge, Charge::Fee(_)) { Account::Fee } else { Account::Usage };
     let (captured, home) = if is_late { (Vec::new(), Vec::new()) } else { split(&row.slices, amount) };
     let (captured_ucr, returned_ucr) = (total(&captured), total(&home));
 
@@ -104,8 +126,8 @@ pub fn settle(
         id: op_id,
         wallet_id,
         kind: OpKind::Settle,
-        key: format!("settle:{id}"),
-        request_hash: amount.get().to_string(),
+        key: settle_key(id),
+        request_hash,
         legs,
         subject,
         actor: None,
@@ -153,7 +175,11 @@ fn charge_beyond(
     (overrun, debt)
 }
 
-/// Closes a hold without a charge: all of it goes home.
+/// What the key of a hold was used for when it closed without a charge.
+const RELEASED: &str = "release";
+
+/// Closes a hold without a charge: all of it goes home. Returns what went, also when it did before and that operation
+/// was loaded.
 pub fn release(
     set: &mut WorkingSet,
     id: HoldId,
@@ -163,7 +189,8 @@ pub fn release(
 ) -> Result<Ucr, LedgerRefusal> {
     let row = set.holds.get(id).ok_or(LedgerRefusal::UnknownHold(id))?;
     if row.state != HoldState::Open {
-        return Err(LedgerRefusal::HoldClosed(id));
+        let known = posted(set, row.wallet_id, &settle_key(id), RELEASED)?;
+        return known.map(|_| row.returned_ucr).ok_or(LedgerRefusal::HoldClosed(id));
     }
     let (wallet_id, slices) = (row.wallet_id, row.slices.clone());
     let returned = total(&slices);
@@ -173,8 +200,8 @@ pub fn release(
         id: op_id,
         wallet_id,
         kind: OpKind::Release,
-        key: format!("settle:{id}"),
-        request_hash: "release".to_owned(),
+        key: settle_key(id),
+        request_hash: RELEASED.to_owned(),
         legs,
         subject,
         actor: None,

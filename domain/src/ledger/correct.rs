@@ -10,7 +10,7 @@ use crate::working_set::WorkingSet;
 use super::charge::split;
 use super::draw::{plan_draw, spendable, take, total};
 use super::grant::{repay_debt, revive};
-use super::{LedgerRefusal, Posting, Subject, post};
+use super::{LedgerRefusal, Posting, Subject, check_total, post, posted, settle_key};
 
 /// Who corrects, why, and under which key.
 #[derive(Debug, Clone)]
@@ -27,16 +27,6 @@ pub struct Correction {
     pub actor: String,
     /// Why.
     pub reason: String,
-}
-
-/// The operation that was posted under the key before: `None` when there is none, a refusal when it says otherwise.
-fn posted<'a>(set: &'a WorkingSet, wallet: WalletId, key: &str, hash: &str) -> Result<Option<&'a Op>, LedgerRefusal> {
-    let same_key = |op: &&Op| op.wallet_id == wallet && op.key == key;
-    let known = set.known_ops.get(&(wallet, key.to_owned())).or_else(|| set.ops.iter().find(same_key));
-    match known {
-        Some(op) if op.request_hash != hash => Err(LedgerRefusal::KeyReused(key.to_owned())),
-        known => Ok(known),
-    }
 }
 
 impl Correction {
@@ -81,7 +71,8 @@ pub fn refund_key(reference: &str) -> String {
 /// came from other grants, then what the hold held, its last slice first. What came from a grant that expired
 /// meanwhile becomes a new grant of kind `refund`. Returns the operation's id, on a replay that of the first time.
 ///
-/// The settle's own operation (`settle:<hold>`) must be loaded: its legs say what really happened.
+/// The settle's own operation (`settle:<hold>`) must be loaded, its legs say what really happened; and so must the
+/// grants of [`origins`], or what came from them would not go home.
 pub fn refund(
     set: &mut WorkingSet,
     correction: &Correction,
@@ -104,9 +95,10 @@ pub fn refund(
     if row.state == HoldState::Open || left < amount {
         return Err(LedgerRefusal::NotRefundable { charged: left, wanted: amount });
     }
+    check_total(set, correction.wallet_id, amount)?;
     let settle = set
         .known_ops
-        .get(&(correction.wallet_id, format!("settle:{hold}")))
+        .get(&(correction.wallet_id, settle_key(hold)))
         .cloned()
         .ok_or(LedgerRefusal::UnknownHold(hold))?;
     let (captured, _) = split(&row.slices, row.captured_ucr);
@@ -120,6 +112,16 @@ pub fn refund(
     }
     post(set, correction.posting(OpKind::Refund, key, hash, legs, subject, now));
     Ok(correction.op_id)
+}
+
+/// The grants that a hold's charge took from beyond the hold, as far as its settle is loaded: a refund needs them.
+pub fn origins(set: &WorkingSet, wallet: WalletId, hold: HoldId) -> Vec<GrantId> {
+    let settle = set.known_ops.get(&(wallet, settle_key(hold)));
+    let beyond = |leg: &Leg| match (leg.0, leg.1) {
+        (Account::Grant(grant), Account::Usage | Account::Fee) => Some(grant),
+        _ => None,
+    };
+    settle.iter().flat_map(|op| op.legs.iter().filter_map(beyond)).collect()
 }
 
 /// What a settle took, last first, and into which account it went.
@@ -243,8 +245,7 @@ pub fn adjust(
         return Ok(op.id);
     }
     let legs = if amount.is_positive() {
-        let available = set.wallets.get(correction.wallet_id).map(|wallet| wallet.available_ucr).unwrap_or_default();
-        available.checked_add(amount).ok_or(LedgerRefusal::AmountOverflow)?;
+        check_total(set, correction.wallet_id, amount)?;
         add_grant(set, correction, GrantKind::Adjust, amount, now);
         let mut legs = vec![Leg(Account::Adjust, Account::Grant(correction.grant_id), amount)];
         legs.extend(repay_debt(set, correction.wallet_id, correction.grant_id));
@@ -284,13 +285,13 @@ pub fn write_off(
     if let Some(op) = posted(set, correction.wallet_id, &key, &hash)? {
         return Ok(op.id);
     }
-    let Some(wallet) = set.wallets.change(correction.wallet_id) else {
-        return Err(LedgerRefusal::UnknownWallet(correction.wallet_id));
-    };
-    if wallet.debt_ucr < amount {
-        return Err(LedgerRefusal::NotOwed { debt: wallet.debt_ucr, wanted: amount });
+    let debt = set.wallets.get(correction.wallet_id).map(|wallet| wallet.debt_ucr).unwrap_or_default();
+    if debt < amount {
+        return Err(LedgerRefusal::NotOwed { debt, wanted: amount });
     }
-    wallet.debt_ucr = wallet.debt_ucr.minus_or_zero(amount);
+    if let Some(wallet) = set.wallets.change(correction.wallet_id) {
+        wallet.debt_ucr = debt.minus_or_zero(amount);
+    }
     let legs = vec![Leg(Account::Writeoff, Account::Debt, amount)];
     post(set, correction.posting(OpKind::WriteOff, key, hash, legs, Subject::default(), now));
     Ok(correction.op_id)

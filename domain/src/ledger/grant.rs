@@ -2,11 +2,11 @@
 
 use crate::credits::Ucr;
 use crate::id::{GrantId, OpId, TenantId, WalletId};
-use crate::record::{Account, ChargeFailed, Grant, GrantKind, Leg, Op, OpKind, Overrun, Wallet};
+use crate::record::{Account, ChargeFailed, Grant, GrantKind, Leg, OpKind, Overrun, Wallet};
 use crate::time::Timestamp;
 use crate::working_set::WorkingSet;
 
-use super::{LedgerRefusal, Posting, Subject, post};
+use super::{LedgerRefusal, Posting, Subject, check_total, post, posted};
 
 /// What a grant needs.
 #[derive(Debug, Clone)]
@@ -78,18 +78,19 @@ pub fn grant(set: &mut WorkingSet, request: &GrantRequest, now: Timestamp) -> Re
     if !request.amount.is_positive() {
         return Err(LedgerRefusal::AmountNotPositive(request.amount));
     }
+    let tenant_id = wallet.tenant_id;
     let key = request.key();
-    let same_key = |op: &&Op| op.wallet_id == request.wallet_id && op.key == key;
-    let posted = set.known_ops.get(&(request.wallet_id, key.clone())).or_else(|| set.ops.iter().find(same_key));
-    if let Some(op) = posted {
-        let first = op.legs.first().map(|leg| leg.1);
-        return match first {
-            Some(Account::Grant(id)) if op.request_hash == request.hash() => Ok(id),
+    if let Some(op) = posted(set, request.wallet_id, &key, &request.hash())? {
+        return match op.legs.first() {
+            Some(Leg(_, Account::Grant(id), _)) => Ok(*id),
             _ => Err(LedgerRefusal::KeyReused(key)),
         };
     }
-    let available = wallet.available_ucr.checked_add(request.amount).ok_or(LedgerRefusal::AmountOverflow)?;
-    let tenant_id = wallet.tenant_id;
+    // asked after the replay: who repeats a grant whose answer got lost may come after its deadline
+    if request.expires_at.is_some_and(|deadline| deadline <= now) {
+        return Err(LedgerRefusal::ExpiredAlready);
+    }
+    check_total(set, request.wallet_id, request.amount)?;
 
     set.add_grant(Grant {
         id: request.id,
@@ -106,7 +107,7 @@ pub fn grant(set: &mut WorkingSet, request: &GrantRequest, now: Timestamp) -> Re
         cost_basis_uusd: request.cost_basis_uusd,
     });
     if let Some(wallet) = set.wallets.change(request.wallet_id) {
-        wallet.available_ucr = available;
+        wallet.available_ucr = wallet.available_ucr.saturating_add(request.amount);
     }
     let mut legs = vec![Leg(Account::Issue, Account::Grant(request.id), request.amount)];
     legs.extend(repay_debt(set, request.wallet_id, request.id));

@@ -34,6 +34,17 @@ pub struct HoldRequest {
     pub expires_at: Option<Timestamp>,
 }
 
+impl HoldRequest {
+    /// The ledger key of the operation.
+    pub fn key(&self) -> String {
+        format!("hold:{}:{}", self.owner_id, self.number)
+    }
+
+    fn hash(&self) -> String {
+        self.amount.get().to_string()
+    }
+}
+
 /// Whether `amount` could be held now; refuses by name otherwise. Changes nothing.
 pub fn check_room(set: &WorkingSet, wallet: WalletId, amount: Ucr, now: Timestamp) -> Result<(), LedgerRefusal> {
     let row = set.wallets.get(wallet).ok_or(LedgerRefusal::UnknownWallet(wallet))?;
@@ -71,8 +82,15 @@ fn reserve(
     (slices, legs)
 }
 
-/// Reserves credits in draw order.
+/// Reserves credits in draw order. Returns the hold's id: on a replay whose operation was loaded that of the first time.
 pub fn hold(set: &mut WorkingSet, request: &HoldRequest, now: Timestamp) -> Result<HoldId, LedgerRefusal> {
+    if let Some(op) = set.known_ops.get(&(request.wallet_id, request.key())) {
+        let first = op.legs.first().map(|leg| leg.1);
+        return match first {
+            Some(Account::Hold(id)) if op.request_hash == request.hash() => Ok(id),
+            _ => Err(LedgerRefusal::KeyReused(request.key())),
+        };
+    }
     check_room(set, request.wallet_id, request.amount, now)?;
     let tenant_id = match set.wallets.get(request.wallet_id) {
         Some(wallet) => wallet.tenant_id,
@@ -105,8 +123,8 @@ pub fn hold(set: &mut WorkingSet, request: &HoldRequest, now: Timestamp) -> Resu
         id: request.op_id,
         wallet_id: request.wallet_id,
         kind: OpKind::Hold,
-        key: format!("hold:{}:{}", request.owner_id, request.number),
-        request_hash: request.amount.get().to_string(),
+        key: request.key(),
+        request_hash: request.hash(),
         legs,
         subject: request.subject,
         actor: None,

@@ -15,8 +15,8 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-pub use charge::{Charge, Settled, expire_hold, release, settle};
-pub use correct::{Correction, adjust, adjust_key, refund, refund_key, write_off, write_off_key};
+pub use charge::{Charge, Settled, expire_hold, release, settle, settle_key};
+pub use correct::{Correction, adjust, adjust_key, origins, refund, refund_key, write_off, write_off_key};
 pub use draw::{draw_order, spendable};
 pub use grant::{GrantRequest, expire, grant, open_wallet};
 pub use hold::{HoldRequest, check_room, hold, shrink, top_up};
@@ -47,6 +47,9 @@ pub enum LedgerRefusal {
     /// The same key was used for something else.
     #[error("`{0}` was posted before with another content")]
     KeyReused(String),
+    /// A grant that would be over before it is given.
+    #[error("the grant would have expired already")]
+    ExpiredAlready,
     /// The hold is closed.
     #[error("hold {0} is closed")]
     HoldClosed(HoldId),
@@ -118,6 +121,23 @@ struct Posting {
     actor: Option<String>,
     reason: Option<String>,
     now: Timestamp,
+}
+
+/// The operation that was posted under the key before: `None` when there is none, a refusal when it says otherwise.
+fn posted<'a>(set: &'a WorkingSet, wallet: WalletId, key: &str, hash: &str) -> Result<Option<&'a Op>, LedgerRefusal> {
+    let same_key = |op: &&Op| op.wallet_id == wallet && op.key == key;
+    let known = set.known_ops.get(&(wallet, key.to_owned())).or_else(|| set.ops.iter().find(same_key));
+    match known {
+        Some(op) if op.request_hash != hash => Err(LedgerRefusal::KeyReused(key.to_owned())),
+        known => Ok(known),
+    }
+}
+
+/// Refuses credits that would not fit: what is held comes back some day, so it counts.
+fn check_total(set: &WorkingSet, id: WalletId, amount: Ucr) -> Result<(), LedgerRefusal> {
+    let wallet = set.wallets.get(id).ok_or(LedgerRefusal::UnknownWallet(id))?;
+    let total = wallet.available_ucr.checked_add(wallet.held_ucr).and_then(|sum| sum.checked_add(amount));
+    total.map(drop).ok_or(LedgerRefusal::AmountOverflow)
 }
 
 /// Appends the operation. Called last, after the balances moved.

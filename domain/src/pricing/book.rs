@@ -26,6 +26,8 @@ pub struct PriceBook {
     /// Alias → name of the model.
     aliases: BTreeMap<String, String>,
     units: BTreeMap<String, UnitPrice>,
+    /// The price of models that the book does not list, where the operator wants one.
+    fallback: Option<ModelPrice>,
 }
 
 impl PriceBook {
@@ -47,11 +49,12 @@ impl PriceBook {
         let sell = table.table("sell").and_then(|sell| sell.map_or_else(|| Ok(Sell::default()), Sell::read));
         let models = read_all(table.tables("model"), ModelPrice::read);
         let units = read_all(table.tables("unit"), UnitPrice::read);
+        let fallback = table.table("fallback").and_then(|fallback| fallback.map(pointed_fallback).transpose());
         table.close();
         check_model_names(&models, problems);
         check_unit_names(&units, problems);
-        let sell = sell?;
-        check_sell_tiers(&models, &sell, problems);
+        let (sell, fallback) = (sell?, fallback?);
+        check_sell_tiers(models.iter().chain(&fallback), &sell, problems);
         let aliases = models
             .iter()
             .flat_map(|(_, model)| model.aliases().iter().map(|alias| (alias.clone(), model.name().to_owned())));
@@ -61,6 +64,7 @@ impl PriceBook {
             aliases: aliases.collect(),
             models: models.into_iter().map(|(_, model)| (model.name().to_owned(), model)).collect(),
             units: units.into_iter().map(|(_, unit)| (unit.name().to_owned(), unit)).collect(),
+            fallback: fallback.map(|(_, fallback)| fallback),
         })
     }
 
@@ -72,6 +76,9 @@ impl PriceBook {
         table.insert("sell".to_owned(), self.sell.to_value());
         table.insert("model".to_owned(), self.models.values().map(ModelPrice::to_value).collect());
         table.insert("unit".to_owned(), self.units.values().map(UnitPrice::to_value).collect());
+        if let Some(fallback) = &self.fallback {
+            table.insert("fallback".to_owned(), fallback.to_fallback_value());
+        }
         let mut value = Value::Object(table);
         value.sort_all_objects();
         value
@@ -90,6 +97,22 @@ impl PriceBook {
     /// The model of this name or alias; case matters.
     pub fn model(&self, name: &str) -> Option<&ModelPrice> {
         self.models.get(name).or_else(|| self.models.get(self.aliases.get(name)?))
+    }
+
+    /// What prices calls of a model: its own entry, else the fallback where the book has one.
+    pub fn price_of(&self, name: &str) -> Option<&ModelPrice> {
+        self.model(name).or(self.fallback.as_ref())
+    }
+
+    /// The price of models that the book does not list; without one they are refused.
+    pub const fn fallback(&self) -> Option<&ModelPrice> {
+        self.fallback.as_ref()
+    }
+
+    /// The models whose prices hold only from a day after `today` (`YYYY-MM-DD`).
+    pub fn not_yet_valid(&self, today: &str) -> impl Iterator<Item = &ModelPrice> {
+        // dates of this form are ordered as text
+        self.models().filter(move |model| model.valid_from().is_some_and(|from| from > today))
     }
 
     /// All models, by name.
@@ -137,7 +160,11 @@ fn read_all<'v, T>(
     pointed.filter_map(|(pointer, table)| Some((pointer, read(table).ok()?))).collect()
 }
 
-fn check_sell_tiers(models: &[(String, ModelPrice)], sell: &Sell, problems: &Problems) {
+fn pointed_fallback(table: Table<'_>) -> Result<(String, ModelPrice), Refused> {
+    Ok((table.pointer(), ModelPrice::read_fallback(table)?))
+}
+
+fn check_sell_tiers<'m>(models: impl Iterator<Item = &'m (String, ModelPrice)>, sell: &Sell, problems: &Problems) {
     for (pointer, model) in models {
         if let Some(tier) = model.sell_tier().filter(|tier| !sell.has_tier(tier)) {
             let message = format!("`{tier}` has no markup in `sell.tier_markup_ppm`");

@@ -6,7 +6,11 @@
 //! per call, rows add up to their totals. No floats, no defaults for what has no price.
 
 mod book;
+mod card;
+mod diff;
+pub mod import;
 mod model;
+mod quote;
 mod rates;
 mod read;
 mod sell;
@@ -18,7 +22,10 @@ mod usd;
 use std::collections::BTreeMap;
 
 pub use book::PriceBook;
-pub use model::{ContextTier, ModelPrice, TOKENIZERS};
+pub use card::{ContextTier, RateCard};
+pub use diff::Change;
+pub use model::{ModelPrice, TOKENIZERS, Variant};
+pub use quote::{Line, Quote};
 pub use rates::{Dimension, Rates};
 pub use read::PriceProblem;
 pub use unit::UnitPrice;
@@ -32,6 +39,9 @@ pub enum PricingError {
     /// The book has no model of this name or alias.
     #[error("model `{0}` has no price in this price book")]
     ModelNotPriced(String),
+    /// The model has no rates under this service tier; names both.
+    #[error("{0} has no price in this price book")]
+    VariantNotPriced(String),
     /// The book has no unit of this name.
     #[error("unit `{0}` has no price in this price book")]
     UnitNotPriced(String),
@@ -48,6 +58,7 @@ impl PricingError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::ModelNotPriced(_) => "model_not_priced",
+            Self::VariantNotPriced(_) => "variant_not_priced",
             Self::UnitNotPriced(_) => "unit_not_priced",
             Self::Usage(_) => "usage_invalid",
             Self::Overflow => "cost_overflow",
@@ -56,7 +67,7 @@ impl PricingError {
 }
 
 impl PriceBook {
-    /// What one finished call costs. Checks in order: the model's price, the usage, the amount.
+    /// What one finished call costs at the standard rates. Checks in order: the model's price, the usage, the amount.
     ///
     /// The context tier that the input reaches prices the whole call. One ceil, on the sum.
     pub fn call_cost(&self, model: &str, usage: &Usage) -> Result<Ucr, PricingError> {
@@ -86,6 +97,6 @@ impl PriceBook {
     }
 
     fn priced(&self, model: &str) -> Result<&ModelPrice, PricingError> {
-        self.model(model).ok_or_else(|| PricingError::ModelNotPriced(model.to_owned()))
+        self.price_of(model).ok_or_else(|| PricingError::ModelNotPriced(model.to_owned()))
     }
 }

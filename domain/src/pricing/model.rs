@@ -4,11 +4,15 @@
 
 use serde_json::{Map, Value, json};
 
+use super::card::{ContextTier, RateCard};
 use super::rates::Rates;
 use super::read::{self, Refused, Table};
 
 /// The tokenizers that Bursar can count with (all compiled in); other models use one of them and a factor.
 pub const TOKENIZERS: [&str; 3] = ["o200k_base", "o200k_harmony", "cl100k_base"];
+
+/// What the fallback price is called where a model's name stands.
+const FALLBACK: &str = "fallback";
 
 /// The factor's bounds in ppm: an estimate ten times off is a slip of the pen.
 const FACTOR_PPM: std::ops::RangeInclusive<u64> = 100_000..=10_000_000;
@@ -26,34 +30,42 @@ pub struct ModelPrice {
     sell_tier: Option<String>,
     source: String,
     checked: Option<String>,
+    valid_from: Option<String>,
     note: Option<String>,
-    rates: Rates,
-    tiers: Vec<ContextTier>,
+    card: RateCard,
+    variants: Vec<Variant>,
 }
 
-/// The rates of calls whose input is longer than a threshold. They price the whole call, not the excess.
+/// A model's rates under another service tier than the standard one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContextTier {
-    above_input_tokens: u64,
-    rates: Rates,
+pub struct Variant {
+    name: String,
+    card: RateCard,
 }
 
-impl ContextTier {
-    /// The tier holds for calls with more input tokens than this, cached ones included.
-    pub const fn above_input_tokens(&self) -> u64 {
-        self.above_input_tokens
+impl Variant {
+    /// Its name, e.g. `batch`, `flex` or `priority`.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
-    /// The tier's rates.
-    pub const fn rates(&self) -> &Rates {
-        &self.rates
+    /// Its rates. They stand for themselves: what is not stated is not taken from the standard ones.
+    pub const fn card(&self) -> &RateCard {
+        &self.card
     }
 
     fn read(mut table: Table<'_>) -> Result<Self, Refused> {
-        let above_input_tokens = table.required("above_input_tokens", positive);
-        let rates = table.required_table("rates").and_then(Rates::read);
+        let name = table.required("name", read::name);
+        let card = RateCard::take(&mut table);
         table.close();
-        Ok(Self { above_input_tokens: above_input_tokens?, rates: rates? })
+        Ok(Self { name: name?, card: card? })
+    }
+
+    fn to_value(&self) -> Value {
+        let mut table = Map::new();
+        table.insert("name".to_owned(), json!(self.name));
+        self.card.put(&mut table);
+        Value::Object(table)
     }
 }
 
@@ -63,16 +75,34 @@ impl ModelPrice {
         let provider = table.required("provider", read::name);
         let name = table.required("name", read::name);
         let aliases = table.optional("aliases", read::names);
+        let variants = read_variants(&mut table);
+        let terms = Self::read_terms(table);
+        Ok(Self {
+            provider: provider?,
+            name: name?,
+            aliases: aliases?.unwrap_or_default(),
+            variants: variants?,
+            ..terms?
+        })
+    }
+
+    /// Reads `[fallback]`: a model without a name of its own.
+    pub(super) fn read_fallback(table: Table<'_>) -> Result<Self, Refused> {
+        Self::read_terms(table)
+    }
+
+    /// Everything that does not say which model it is; takes the rest of the table.
+    fn read_terms(mut table: Table<'_>) -> Result<Self, Refused> {
         let tokenizer = table.required("tokenizer", tokenizer);
         let tokenizer_factor_ppm = table.optional("tokenizer_factor_ppm", factor_ppm);
-        let context_tokens = table.required("context_tokens", positive);
-        let max_output_tokens = table.required("max_output_tokens", positive);
+        let context_tokens = table.required("context_tokens", read::positive);
+        let max_output_tokens = table.required("max_output_tokens", read::positive);
         let sell_tier = table.optional("sell_tier", read::name);
         let source = table.required("source", read::text);
         let checked = table.optional("checked", read::date);
+        let valid_from = table.optional("valid_from", read::date);
         let note = table.optional("note", read::text);
-        let rates = table.required_table("rates").and_then(Rates::read);
-        let tiers = read_tiers(&mut table, rates.as_ref().ok());
+        let card = RateCard::take(&mut table);
         if let (Ok(context), Ok(output)) = (context_tokens, max_output_tokens)
             && output > context
         {
@@ -80,9 +110,9 @@ impl ModelPrice {
         }
         table.close();
         Ok(Self {
-            provider: provider?,
-            name: name?,
-            aliases: aliases?.unwrap_or_default(),
+            provider: FALLBACK.to_owned(),
+            name: FALLBACK.to_owned(),
+            aliases: Vec::new(),
             tokenizer: tokenizer?,
             tokenizer_factor_ppm: tokenizer_factor_ppm?.unwrap_or(1_000_000),
             context_tokens: context_tokens?,
@@ -90,42 +120,53 @@ impl ModelPrice {
             sell_tier: sell_tier?,
             source: source?,
             checked: checked?,
+            valid_from: valid_from?,
             note: note?,
-            rates: rates?,
-            tiers: tiers?,
+            card: card?,
+            variants: Vec::new(),
         })
     }
 
     /// The table that [`ModelPrice::read`] reads back as the same model.
     pub(super) fn to_value(&self) -> Value {
+        let mut table = self.terms();
+        table.insert("provider".to_owned(), json!(self.provider));
+        table.insert("name".to_owned(), json!(self.name));
+        if !self.aliases.is_empty() {
+            table.insert("aliases".to_owned(), json!(self.aliases));
+        }
+        if !self.variants.is_empty() {
+            table.insert("variant".to_owned(), self.variants.iter().map(Variant::to_value).collect());
+        }
+        Value::Object(table)
+    }
+
+    /// The table that [`ModelPrice::read_fallback`] reads back as the same fallback.
+    pub(super) fn to_fallback_value(&self) -> Value {
+        Value::Object(self.terms())
+    }
+
+    fn terms(&self) -> Map<String, Value> {
         let mut table = Map::new();
         let mut put = |key: &str, value: Value| drop(table.insert(key.to_owned(), value));
-        put("provider", json!(self.provider));
-        put("name", json!(self.name));
         put("tokenizer", json!(self.tokenizer));
         put("tokenizer_factor_ppm", json!(self.tokenizer_factor_ppm.to_string()));
         put("context_tokens", json!(self.context_tokens.to_string()));
         put("max_output_tokens", json!(self.max_output_tokens.to_string()));
         put("source", json!(self.source));
-        put("rates", self.rates.to_value());
-        for (key, text) in [("sell_tier", &self.sell_tier), ("checked", &self.checked), ("note", &self.note)] {
+        let optional = [
+            ("sell_tier", &self.sell_tier),
+            ("checked", &self.checked),
+            ("valid_from", &self.valid_from),
+            ("note", &self.note),
+        ];
+        for (key, text) in optional {
             if let Some(text) = text {
                 put(key, json!(text));
             }
         }
-        if !self.aliases.is_empty() {
-            put("aliases", json!(self.aliases));
-        }
-        if !self.tiers.is_empty() {
-            let tier = |tier: &ContextTier| {
-                json!({
-                    "above_input_tokens": tier.above_input_tokens.to_string(),
-                    "rates": tier.rates.to_value(),
-                })
-            };
-            put("tier", self.tiers.iter().map(tier).collect());
-        }
-        Value::Object(table)
+        self.card.put(&mut table);
+        table
     }
 
     /// Who serves the model, e.g. `openai`.
@@ -178,51 +219,57 @@ impl ModelPrice {
         self.checked.as_deref()
     }
 
+    /// The day (`YYYY-MM-DD`) from which the provider asks this price; none where it always did.
+    pub fn valid_from(&self) -> Option<&str> {
+        self.valid_from.as_deref()
+    }
+
     /// A remark for people, e.g. when the provider stops serving the model.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
 
-    /// The rates of calls below every threshold.
+    /// The standard rates of calls below every threshold.
     pub const fn rates(&self) -> &Rates {
-        &self.rates
+        self.card.rates()
     }
 
-    /// Dearer rates for long inputs, by ascending threshold.
+    /// Dearer standard rates for long inputs, by ascending threshold.
     pub fn tiers(&self) -> &[ContextTier] {
-        &self.tiers
+        self.card.tiers()
     }
 
-    /// The rates of a whole call with so many input tokens, cached ones included.
+    /// The standard rates of a whole call with so many input tokens, cached ones included.
     pub fn rates_at(&self, input_tokens: u64) -> &Rates {
-        let crossed = self.tiers.iter().rev().find(|tier| input_tokens > tier.above_input_tokens);
-        crossed.map_or(&self.rates, |tier| &tier.rates)
+        self.card.rates_at(input_tokens)
+    }
+
+    /// Rates under other service tiers, in the order of the book.
+    pub fn variants(&self) -> &[Variant] {
+        &self.variants
+    }
+
+    /// The standard rates, or those of a variant; `None` when there is no such variant.
+    pub fn card(&self, variant: Option<&str>) -> Option<&RateCard> {
+        let Some(name) = variant else { return Some(&self.card) };
+        self.variants.iter().find(|variant| variant.name == name).map(Variant::card)
     }
 }
 
-/// Reads the tiers. Each must begin later and be at least as dear as what is below it: a reservation for an
-/// estimate is priced at the tier the estimate reaches and must cover every shorter call too.
-fn read_tiers(table: &mut Table<'_>, base: Option<&Rates>) -> Result<Vec<ContextTier>, Refused> {
-    let items = table.tables("tier");
+/// Reads the variants; a name stands once.
+fn read_variants(table: &mut Table<'_>) -> Result<Vec<Variant>, Refused> {
+    let items = table.tables("variant");
     let expected = items.len();
-    let mut tiers: Vec<ContextTier> = Vec::with_capacity(expected);
+    let mut variants: Vec<Variant> = Vec::with_capacity(expected);
     for table in items.into_iter().flatten() {
         let (pointer, problems) = (table.pointer(), table.problems());
-        let Ok(tier) = ContextTier::read(table) else { continue };
-        let before = tiers.last();
-        let threshold = before.map_or(0, ContextTier::above_input_tokens);
-        if tier.above_input_tokens <= threshold {
-            let message = format!("must be larger than {threshold}, the threshold before it");
-            problems.add(&read::child(&pointer, "above_input_tokens"), message);
+        let Ok(variant) = Variant::read(table) else { continue };
+        if variants.iter().any(|known| known.name == variant.name) {
+            problems.add(&read::child(&pointer, "name"), format!("the model has a variant `{}` already", variant.name));
         }
-        let below = before.map(ContextTier::rates).or(base);
-        for dimension in below.map(|below| tier.rates.cheaper_than(below)).unwrap_or_default() {
-            let message = "is cheaper than below the threshold: a longer input must not cost less";
-            problems.add(&read::child(&pointer, "rates"), format!("`{}` {message}", dimension.key()));
-        }
-        tiers.push(tier);
+        variants.push(variant);
     }
-    if tiers.len() == expected { Ok(tiers) } else { Err(Refused) }
+    if variants.len() == expected { Ok(variants) } else { Err(Refused) }
 }
 
 fn tokenizer(value: &Value) -> Result<String, String> {
@@ -240,11 +287,4 @@ fn factor_ppm(value: &Value) -> Result<u32, String> {
         return Err(refused());
     }
     u32::try_from(factor).map_err(|_| refused())
-}
-
-fn positive(value: &Value) -> Result<u64, String> {
-    match read::count(value)? {
-        0 => Err("must be at least 1".to_owned()),
-        count => Ok(count),
-    }
 }

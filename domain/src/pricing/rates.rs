@@ -18,8 +18,10 @@ pub enum Dimension {
     Input,
     /// Input tokens read from the provider's cache.
     CacheRead,
-    /// Input tokens written to the provider's cache.
+    /// Input tokens written to the provider's cache (for five minutes, where the provider tells them apart).
     CacheWrite,
+    /// Input tokens written to the provider's cache for one hour.
+    CacheWrite1h,
     /// Output tokens without the reasoning.
     Output,
     /// Output tokens spent on reasoning.
@@ -30,8 +32,15 @@ pub enum Dimension {
 
 impl Dimension {
     /// Every dimension, in the order in which a price file lists them.
-    pub const ALL: [Self; 6] =
-        [Self::Input, Self::CacheRead, Self::CacheWrite, Self::Output, Self::Reasoning, Self::Request];
+    pub const ALL: [Self; 7] = [
+        Self::Input,
+        Self::CacheRead,
+        Self::CacheWrite,
+        Self::CacheWrite1h,
+        Self::Output,
+        Self::Reasoning,
+        Self::Request,
+    ];
 
     /// The key in a price book.
     pub const fn key(self) -> &'static str {
@@ -39,6 +48,7 @@ impl Dimension {
             Self::Input => "input",
             Self::CacheRead => "input.cache_read",
             Self::CacheWrite => "input.cache_write",
+            Self::CacheWrite1h => "input.cache_write_1h",
             Self::Output => "output",
             Self::Reasoning => "output.reasoning",
             Self::Request => "request",
@@ -49,6 +59,7 @@ impl Dimension {
     pub const fn parent(self) -> Option<Self> {
         match self {
             Self::CacheRead | Self::CacheWrite => Some(Self::Input),
+            Self::CacheWrite1h => Some(Self::CacheWrite),
             Self::Reasoning => Some(Self::Output),
             Self::Input | Self::Output | Self::Request => None,
         }
@@ -104,10 +115,43 @@ impl Rates {
         self.per
     }
 
-    /// The price in pico-USD, the parent's where the dimension has none; zero for an unpriced request.
+    /// The price in pico-USD, the nearest parent's where the dimension has none; zero for an unpriced request.
     pub fn pico_usd(&self, dimension: Dimension) -> u64 {
-        let parents = || dimension.parent().and_then(|parent| self.stated.get(&parent));
-        self.stated.get(&dimension).or_else(parents).copied().unwrap_or_default()
+        let line = std::iter::successors(Some(dimension), |dimension| dimension.parent());
+        line.into_iter().find_map(|dimension| self.stated.get(&dimension)).copied().unwrap_or_default()
+    }
+
+    /// The prices that the book states, in pico-USD, in the order of [`Dimension::ALL`].
+    pub fn stated(&self) -> impl Iterator<Item = (Dimension, u64)> {
+        self.stated.iter().map(|(dimension, price)| (*dimension, *price))
+    }
+
+    /// What a million tokens cost in USD, exact decimal text; one request where it is the request's. None for a
+    /// dimension that costs nothing.
+    pub fn usd_per_million(&self, dimension: Dimension) -> Option<String> {
+        let pico_usd = i128::from(self.pico_usd(dimension));
+        if pico_usd == 0 {
+            return None;
+        }
+        if dimension == Dimension::Request {
+            return Some(usd::exact_text(pico_usd, 0));
+        }
+        // at most 1e18 · 1e6: never saturates
+        let places = usize::try_from(self.per.checked_ilog10().unwrap_or_default()).unwrap_or_default();
+        Some(usd::exact_text(pico_usd.saturating_mul(1_000_000), places))
+    }
+
+    /// The parts of a call with their quantities, the request included, in the order of [`Dimension::ALL`].
+    pub(super) fn quantities(leaves: &Leaves) -> [(Dimension, u64); 7] {
+        [
+            (Dimension::Input, leaves.input),
+            (Dimension::CacheRead, leaves.cache_read),
+            (Dimension::CacheWrite, leaves.cache_write),
+            (Dimension::CacheWrite1h, leaves.cache_write_1h),
+            (Dimension::Output, leaves.output),
+            (Dimension::Reasoning, leaves.reasoning),
+            (Dimension::Request, 1),
+        ]
     }
 
     /// What one call with these tokens costs, exactly; `None` on overflow.
@@ -116,6 +160,7 @@ impl Rates {
             (leaves.input, self.pico_usd(Dimension::Input)),
             (leaves.cache_read, self.pico_usd(Dimension::CacheRead)),
             (leaves.cache_write, self.pico_usd(Dimension::CacheWrite)),
+            (leaves.cache_write_1h, self.pico_usd(Dimension::CacheWrite1h)),
             (leaves.output, self.pico_usd(Dimension::Output)),
             (leaves.reasoning, self.pico_usd(Dimension::Reasoning)),
         ])
@@ -124,10 +169,9 @@ impl Rates {
     /// The most that a call with these totals can cost however it splits into leaves; `None` on overflow.
     pub(super) fn ceiling(&self, input_tokens: u64, output_tokens: u64) -> Option<Exact> {
         let dearest = |side: &[Dimension]| side.iter().map(|leaf| self.pico_usd(*leaf)).max().unwrap_or_default();
-        self.sum([
-            (input_tokens, dearest(&[Dimension::Input, Dimension::CacheRead, Dimension::CacheWrite])),
-            (output_tokens, dearest(&[Dimension::Output, Dimension::Reasoning])),
-        ])
+        let input = [Dimension::Input, Dimension::CacheRead, Dimension::CacheWrite, Dimension::CacheWrite1h];
+        let output = [Dimension::Output, Dimension::Reasoning];
+        self.sum([(input_tokens, dearest(&input)), (output_tokens, dearest(&output))])
     }
 
     /// The dimensions that are cheaper here than in `lower`.

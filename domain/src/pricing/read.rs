@@ -245,10 +245,20 @@ pub(super) fn count(value: &Value) -> Result<u64, String> {
     })
 }
 
+/// A whole number of at least one.
+pub(super) fn positive(value: &Value) -> Result<u64, String> {
+    match count(value)? {
+        0 => Err("must be at least 1".to_owned()),
+        count => Ok(count),
+    }
+}
+
 /// A date as `YYYY-MM-DD`.
 pub(super) fn date(value: &Value) -> Result<String, String> {
     let text = text(value)?;
-    let parts = text.split('-').map(|part| (part.len(), part.parse::<u32>().ok())).collect::<Vec<_>>();
+    let digits =
+        |part: &str| part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse::<u32>().ok()).flatten();
+    let parts = text.split('-').map(|part| (part.len(), digits(part))).collect::<Vec<_>>();
     match parts.as_slice() {
         [(4, Some(_)), (2, Some(1..=12)), (2, Some(1..=31))] => Ok(text),
         _ => Err(format!("`{}` is not a date such as \"2026-11-23\"", cut(&text))),

@@ -15,6 +15,7 @@ pub struct UnitPrice {
     pico_usd: u64,
     per: u64,
     source: String,
+    checked: Option<String>,
 }
 
 impl UnitPrice {
@@ -24,18 +25,23 @@ impl UnitPrice {
         let pico_usd = table.required("price", read::price);
         let per = table.optional("per", read::per);
         let source = table.required("source", read::text);
+        let checked = table.optional("checked", read::date);
         table.close();
-        Ok(Self { name: name?, pico_usd: pico_usd?, per: per?.unwrap_or(1), source: source? })
+        Ok(Self { name: name?, pico_usd: pico_usd?, per: per?.unwrap_or(1), source: source?, checked: checked? })
     }
 
     /// The table that [`UnitPrice::read`] reads back as the same unit.
     pub(super) fn to_value(&self) -> Value {
-        json!({
+        let mut table = json!({
             "name": self.name,
             "price": usd::text(self.pico_usd),
             "per": self.per.to_string(),
             "source": self.source,
-        })
+        });
+        if let (Some(table), Some(checked)) = (table.as_object_mut(), &self.checked) {
+            table.insert("checked".to_owned(), json!(checked));
+        }
+        table
     }
 
     /// The unit's name, e.g. `tool_call`.
@@ -48,6 +54,11 @@ impl UnitPrice {
         self.pico_usd
     }
 
+    /// The price in USD of [`UnitPrice::per`] units, exact decimal text.
+    pub fn price_usd(&self) -> String {
+        usd::text(self.pico_usd)
+    }
+
     /// For how many units the price is.
     pub const fn per(&self) -> u64 {
         self.per
@@ -56,6 +67,11 @@ impl UnitPrice {
     /// Where the price comes from: a public page, or the words that it is made up.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// The day (`YYYY-MM-DD`) for which the price was verified; none for made-up prices.
+    pub fn checked(&self) -> Option<&str> {
+        self.checked.as_deref()
     }
 
     /// What so many units cost, exactly; `None` on overflow.

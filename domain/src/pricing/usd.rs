@@ -41,6 +41,14 @@ pub(super) fn text(pico_usd: u64) -> String {
     padded.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// Writes `pico_usd / 10^places` pico-USD as the shortest decimal text, exactly. Negative amounts do not occur.
+pub(super) fn exact_text(pico_usd: i128, places: usize) -> String {
+    let width = places.saturating_add(PLACES);
+    let digits = format!("{pico_usd:0>digits$}", digits = width.saturating_add(1));
+    let (whole, fraction) = digits.split_at(digits.len().saturating_sub(width));
+    format!("{whole}.{fraction}").trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +76,20 @@ mod tests {
         assert!(parse("0.0000000000001").is_err_and(|message| message.contains("not exact at 1e-12")));
         for given in ["1000000.000000000001", "99999999999999999999999999"] {
             assert!(parse(given).is_err_and(|message| message.contains("more than 1000000 USD")), "{given}");
+        }
+    }
+
+    #[test]
+    fn an_exact_amount_keeps_every_place() {
+        for (pico, places, text) in [
+            (0, 6, "0"),
+            (1, 0, "0.000000000001"),
+            (54_399_000_000_000_000, 6, "0.054399"),
+            (1, 9, "0.000000000000000000001"),
+            (12_500_000_000_000, 0, "12.5"),
+            (i128::MAX, 0, "170141183460469231731687303.715884105727"),
+        ] {
+            assert_eq!(exact_text(pico, places), text);
         }
     }
 

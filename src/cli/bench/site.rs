@@ -51,7 +51,7 @@ impl Site {
             (format!("sqlite://{}", folder.join("bursar.db").display()), Err(folder), config)
         };
         let engine = boot::engine(&config, &url, &stop).await?;
-        boot::migrate(&engine, &boot::price_book(None)?).await?;
+        boot::migrate(&engine, &boot::price_book(None)?, false).await?;
         let (tenant, wallet) = boot::ensure_tenant(&engine, "bench").await?;
         let grant = GrantRequest {
             id: new_id(),

@@ -1,5 +1,10 @@
 //! A user changes what a mission may spend while it runs.
 
+#![allow(
+    clippy::option_option,
+    reason = "a field that is left out, one that is null and one with a value are three wishes"
+)]
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode, header};

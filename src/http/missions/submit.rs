@@ -283,6 +283,16 @@ fn refused_by_rule(site: &Site, refusal: Refusal) -> Problem {
             Problem::new(Code::WalletFrozen, "the wallet makes no new holds")
         }
         Refusal::Ledger(LedgerRefusal::UnknownWallet(_)) => no_wallet(),
+        Refusal::Ledger(LedgerRefusal::OverLimit { period, limit, room, required }) => {
+            let words =
+                format!("{required} credits are needed to start and this {}'s limit leaves {room}", period.as_str());
+            Problem::new(Code::LimitReached, words)
+                .figure("period", json!(period.as_str()))
+                .credits("limit", limit)
+                .credits("required", required)
+                .credits("available", room)
+                .credits("shortfall", required.minus_or_zero(room))
+        }
         Refusal::OverBudget { of: _, budget, room, required } => {
             let words = format!("{required} credits are needed to start and the budget is {budget}");
             Problem::new(Code::BudgetTooSmall, words)

@@ -238,6 +238,9 @@ carried! {
         cache_read_tokens: u64,
         /// The part of the input that was written to a cache.
         cache_write_tokens: u64,
+        /// The part of the cache writes made for one hour; left out where there is none.
+        #[serde(default)]
+        cache_write_1h_tokens: Option<u64>,
         /// All tokens produced, reasoning included.
         output_tokens: u64,
         /// The part of the output spent on reasoning.

@@ -6,10 +6,11 @@ use super::PostgresStore;
 use crate::store::{Beat, Claim, Claimed, LeaseFate, StoreError};
 
 /// Queued runs are locked before tasks (the order of all transactions); tasks that somebody else has locked are
-/// left out, they are being settled, ended or claimed.
+/// left out, they are being settled, ended or claimed. States are compared as expressions, so that the search begins
+/// at the ids and not at all that is ready.
 const CLAIM: &str = "
 with asked as materialized (
-  select id, run_id from tasks where id = any($1) and state = 'ready'
+  select id, run_id from tasks where id = any($1) and state || '' = 'ready'
 ),
 waking as materialized (
   select id from runs where id in (select run_id from asked) and state = 'queued' order by id for update
@@ -20,7 +21,7 @@ picked as materialized (
   join runs r on r.id = t.run_id
   where (select count(*) from waking) >= 0
     and t.id in (select id from asked)
-    and t.state = 'ready'
+    and t.state || '' = 'ready'
     and r.state in ('queued', 'running')
   order by t.id
   for update of t skip locked

@@ -105,7 +105,10 @@ fn money_sql() -> String {
          ),
          o as (
            select {ops} from ops
-           where (wallet_id, key) in (select k.wallet_id, k.key from unnest($3::text[], $4::text[]) as k (wallet_id, key))
+           -- the wallet as an expression, so that the search begins at the key and not at all of the wallet
+           where (wallet_id || '', key) in (
+             select k.wallet_id, k.key from unnest($3::text[], $4::text[]) as k (wallet_id, key)
+           )
          )
          select 'wallets', row_to_json(w)::text from w
          union all select 'grants', row_to_json(g)::text from g
@@ -120,19 +123,12 @@ static MONEY: LazyLock<String> = LazyLock::new(money_sql);
 
 /// `begin`, with the locks on the missions in the same message. Ids are base32 and need no quoting.
 fn begin_sql(want: &Want) -> String {
-    let quoted = |texts: BTreeSet<String>| texts.into_iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(",");
-    let missions = quoted(want.missions.iter().map(ToString::to_string).collect());
-    let tasks = quoted(want.tasks.iter().map(ToString::to_string).collect());
-    // an `or` of the two ways would read every mission there is
-    let ids = match (missions.is_empty(), tasks.is_empty()) {
-        (true, true) => return "begin".to_owned(),
-        (false, true) => missions,
-        (true, false) => format!("select mission_id from tasks where id in ({tasks})"),
-        (false, false) => {
-            format!("select unnest(array[{missions}]) union select mission_id from tasks where id in ({tasks})")
-        }
-    };
-    format!("begin; select 1 from missions where id in ({ids}) order by id for update")
+    let missions: BTreeSet<String> = want.missions.iter().map(|id| format!("'{id}'")).collect();
+    if missions.is_empty() {
+        return "begin".to_owned();
+    }
+    let missions = Vec::from_iter(missions).join(",");
+    format!("begin; select 1 from missions where id in ({missions}) order by id for update")
 }
 
 fn texts<T: ToString>(ids: &[T]) -> Vec<String> {
@@ -214,7 +210,8 @@ async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut Wo
         .bind(indexes)
         .bind(texts(&want.missions))
         .bind(texts(&want.calls));
-    load(tx, query, set).await
+    load(tx, query, set).await?;
+    Ok(want.covers(set)?)
 }
 
 /// The wallets that are wanted and those of the loaded missions, with every grant that has something left or that a

@@ -112,11 +112,8 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     let nodes: Vec<_> = want.nodes.iter().map(|(run, index)| serde_json::json!([run, index])).collect();
     fetch(connection, set, "tasks", &sql.nodes, &[&serde_json::Value::from(nodes).to_string()]).await?;
 
-    let mut missions = want.missions.clone();
-    missions.extend(set.tasks.iter().map(|task| task.mission_id));
-    missions.sort_unstable();
-    missions.dedup();
-    fetch(connection, set, "missions", &sql.missions, &[&json_list(&missions)]).await?;
+    want.covers(set)?;
+    fetch(connection, set, "missions", &sql.missions, &[&json_list(&want.missions)]).await?;
     let runs: Vec<_> = set.missions.iter().map(|mission| mission.run_id).collect();
     fetch(connection, set, "runs", &sql.runs, &[&json_list(&runs)]).await?;
 

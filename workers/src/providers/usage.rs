@@ -29,10 +29,18 @@ pub fn normalise(report: &Value) -> Option<Usage> {
             report,
             &["/prompt_tokens_details/cache_write_tokens", "/prompt_tokens_details/cache_creation_tokens"],
         )?,
+        // Anthropic's two lifetimes, as LiteLLM passes them on; nobody else tells them apart.
+        cache_write_1h_tokens: part(
+            report,
+            &["/prompt_tokens_details/cache_creation_token_details/ephemeral_1h_input_tokens"],
+        )?,
         reasoning_tokens: part(report, &["/completion_tokens_details/reasoning_tokens"])?,
     };
     let cached = usage.cache_read_tokens.checked_add(usage.cache_write_tokens)?;
-    let sane = usage.input_tokens > 0 && cached <= usage.input_tokens && usage.reasoning_tokens <= usage.output_tokens;
+    let sane = usage.input_tokens > 0
+        && cached <= usage.input_tokens
+        && usage.cache_write_1h_tokens <= usage.cache_write_tokens
+        && usage.reasoning_tokens <= usage.output_tokens;
     sane.then_some(usage)
 }
 
@@ -58,13 +66,18 @@ mod tests {
     fn parts_are_kept_inside_their_totals() {
         let report = json!({
             "prompt_tokens": 12_857, "completion_tokens": 550, "total_tokens": 13_407,
-            "prompt_tokens_details": {"cached_tokens": 550, "cache_write_tokens": 12_304},
+            "prompt_tokens_details": {
+                "cached_tokens": 550,
+                "cache_write_tokens": 12_304,
+                "cache_creation_token_details": {"ephemeral_5m_input_tokens": 300, "ephemeral_1h_input_tokens": 12_004},
+            },
             "completion_tokens_details": {"reasoning_tokens": 21, "audio_tokens": null},
         });
         let usage = Usage {
             input_tokens: 12_857,
             cache_read_tokens: 550,
             cache_write_tokens: 12_304,
+            cache_write_1h_tokens: 12_004,
             output_tokens: 550,
             reasoning_tokens: 21,
         };
@@ -92,6 +105,11 @@ mod tests {
             (
                 "cached above input",
                 json!({"prompt_tokens": 10, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 11}}),
+            ),
+            (
+                "written for an hour above written",
+                json!({"prompt_tokens": 10, "completion_tokens": 2, "prompt_tokens_details":
+                    {"cache_creation_token_details": {"ephemeral_1h_input_tokens": 1}}}),
             ),
             (
                 "reasoning above output",

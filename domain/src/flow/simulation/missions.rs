@@ -28,7 +28,7 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
             6..=7 => "transform: 1".to_owned(),
             _ => format!("sleep: {}s", 1 + dice.below(20)),
         };
-        let units = if dice.percent(10) { ", units: { step: 1 }" } else { "" };
+        let units = if dice.percent(20) { ", units: { step: 1 }" } else { "" };
         let retry = format!("retry: {{ max_attempts: {} }}", 1 + dice.below(4));
         let _ = writeln!(text, "  n{index}: {{ needs: [{}], {action}, {retry}{units} }}", needs.join(", "));
     }

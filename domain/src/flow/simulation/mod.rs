@@ -1,7 +1,8 @@
 //! A seeded world of missions, workers, a queue, a provider and a clock in which everything goes wrong.
 //!
 //! Workers die at any point or freeze and come back, queue messages are lost, doubled and late, acknowledgements
-//! get lost, the clock jumps, the provider answers with every class of error, users cancel, credits come and go.
+//! get lost, the clock jumps, the provider answers with every class of error, users cancel, credits come and go, operators
+//! correct, limit and freeze, calls from outside hold and are charged late.
 //! After every step the invariants hold; when the storm is over, every run ends or waits for credits by name,
 //! and every task was charged exactly what the calls of its settle cost. A failure prints its seed.
 
@@ -9,6 +10,7 @@
 
 mod actors;
 mod missions;
+mod operators;
 mod storm;
 
 use proptest::prelude::*;
@@ -18,6 +20,8 @@ use storm::Storm;
 const STEPS: u32 = 2_000;
 /// Seeds that always run.
 const SEEDS: [u64; 9] = [1, 2, 3, 5, 8, 13, 0xbad_5eed, 0xdead_beef, u64::MAX];
+/// Storms that are looked through for rare sights.
+const MOST_STORMS: u64 = 150;
 /// Steps of each seed that proptest chooses.
 const SHORT_STEPS: u32 = 200;
 
@@ -65,11 +69,17 @@ proptest! {
 #[test]
 fn the_storms_reach_every_corner() {
     let mut seen = std::collections::BTreeSet::new();
-    for seed in SEEDS {
+    let missing = |seen: &std::collections::BTreeSet<String>| {
+        storm::CORNERS.into_iter().filter(|corner| !seen.contains(*corner)).collect::<Vec<_>>()
+    };
+    // some corners are rare: one storm in ten sees a line for credits
+    for seed in SEEDS.into_iter().chain(100..100 + MOST_STORMS) {
         let mut storm = Storm::new(seed);
         storm.run(STEPS / 3);
         seen.extend(storm.sights());
+        if missing(&seen).is_empty() {
+            return;
+        }
     }
-    let missing: Vec<_> = storm::CORNERS.iter().filter(|corner| !seen.contains(**corner)).collect();
-    assert!(missing.is_empty(), "no storm saw {missing:?}, only {seen:?}");
+    panic!("no storm saw {:?}, only {seen:?}", missing(&seen));
 }

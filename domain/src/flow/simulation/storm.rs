@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::credits::Ucr;
 use crate::flow::testbed::{Dice, INPUT_UCR, Lease, OUTPUT_UCR, World, verify};
 use crate::flow::{Refusal, SettleRequest};
-use crate::id::{TaskId, WorkerId};
+use crate::id::{CallId, HoldId, TaskId, WorkerId};
 use crate::outcome::{FinishedCall, Outcome};
-use crate::record::{Account, CallState, Op, OpKind};
+use crate::record::{Account, CallState, Hold, HoldState, Op, OpKind, Overrun};
 use crate::state::{RunState, TaskState, WaitCause};
 
 use super::actors::{Job, Unanswered};
@@ -16,20 +16,31 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 25] = [
+pub(super) const CORNERS: [&str; 37] = [
+    "adjustment",
     "attempt cancelled",
     "attempt failed",
     "attempt handed_back",
     "attempt lost",
     "batch",
+    "budget alert",
     "call Done",
     "call Failed",
     "call Lost",
     "call Rejected",
     "debt",
+    "debt refunded",
+    "failure charged",
     "fee taken",
     "grant expired",
+    "hold expired",
+    "in line",
+    "late charge",
+    "never fits",
+    "over a limit",
+    "overrun absorbed",
     "poison",
+    "refund",
     "replay",
     "run cancelled",
     "run expired",
@@ -40,27 +51,33 @@ pub(super) const CORNERS: [&str; 25] = [
     "submit refused",
     "successor",
     "top up",
-    "waits for credits",
     "waits for a rate limit",
+    "waits for credits",
+    "write-off",
 ];
 
 /// A world in which things go wrong.
 pub(super) struct Storm {
-    world: World,
-    dice: Dice,
+    pub(super) world: World,
+    pub(super) dice: Dice,
     workers: Vec<WorkerId>,
     /// Ids on their way to workers; taken in any order.
     messages: Vec<TaskId>,
     jobs: Vec<Job>,
     unanswered: Vec<Unanswered>,
-    /// What each task must have been charged, by the settle that ended it and arithmetic of our own.
-    owed: BTreeMap<TaskId, i64>,
+    /// What each task must have been charged, by the settle that ended it and arithmetic of our own; `None` where it
+    /// failed.
+    owed: BTreeMap<TaskId, Option<i64>>,
     seen: BTreeSet<String>,
     submitted: usize,
     /// While it lasts, most workers die with what they just claimed.
     is_plague: bool,
     /// The largest grant.
     most_granted_ucr: u64,
+    /// Holds of calls from outside any mission.
+    pub(super) outside: Vec<HoldId>,
+    /// How many of them there were.
+    pub(super) calls_outside: u64,
 }
 
 impl Storm {
@@ -69,9 +86,9 @@ impl Storm {
         let mut world = World::new(seed);
         let workers = (0..3).map(|_| dice.id()).collect();
         // some storms blow over the poor, some over the rich
-        let most_granted_ucr = 100_000 << dice.below(6);
+        let most_granted_ucr = 20_000 << dice.below(8);
         world.grant_ucr(Ucr::from_credits(1), None).unwrap();
-        Self {
+        let mut storm = Self {
             world,
             dice,
             workers,
@@ -83,7 +100,11 @@ impl Storm {
             submitted: 0,
             is_plague: false,
             most_granted_ucr,
-        }
+            outside: Vec::new(),
+            calls_outside: 0,
+        };
+        storm.choose_policies();
+        storm
     }
 
     /// So many steps of storm, then calm, then the reckoning.
@@ -122,7 +143,11 @@ impl Storm {
             70..=73 => self.lose_a_worker(),
             74..=79 => self.repeat_a_settle(),
             80..=88 => self.pass_time(),
-            89..=95 => self.world.sweep(),
+            89..=92 => self.world.sweep(),
+            93 => self.correct(),
+            94 => self.call_from_outside(),
+            95 if self.dice.percent(50) => self.change_terms(),
+            95 => self.change_budget(),
             96 => self.cancel(),
             97..=98 => self.grant(),
             _ if self.dice.percent(50) => self.freeze(),
@@ -152,7 +177,7 @@ impl Storm {
         }
     }
 
-    fn pick(&mut self, count: usize) -> Option<usize> {
+    pub(super) fn pick(&mut self, count: usize) -> Option<usize> {
         let at = self.dice.below(u64::try_from(count).unwrap());
         (count > 0).then(|| usize::try_from(at).unwrap())
     }
@@ -207,6 +232,8 @@ impl Storm {
                 if settled.repeated {
                     self.saw("settle repeated");
                 } else if settled.state.is_final() {
+                    // what a failure costs is the wallet's policy, reckoned in the end
+                    let owed = if settled.state == TaskState::Failed { None } else { Some(owed) };
                     let first = self.owed.insert(task, owed);
                     assert_eq!(first, None, "{task} was settled twice");
                 }
@@ -253,7 +280,10 @@ impl Storm {
             i64::try_from(usage.input_tokens).unwrap() * INPUT_UCR
                 + i64::try_from(usage.output_tokens).unwrap() * OUTPUT_UCR
         };
-        match run.state {
+        let wallet = &self.world.tables.wallets[&self.world.wallet];
+        let hold = task.hold_id.map(|hold| self.world.tables.holds[&hold].amount_ucr.get());
+        let most = if wallet.overrun == Overrun::Absorb { hold.unwrap_or(0) } else { i64::MAX };
+        let full = match run.state {
             RunState::Cancelling => {
                 let capped = |call: &FinishedCall| {
                     let row = &self.world.tables.calls[&call.id];
@@ -262,7 +292,8 @@ impl Storm {
                         _ => row.cost_ucr.get(),
                     }
                 };
-                distinct.into_values().map(capped).sum()
+                let listed: i64 = distinct.values().map(|call| capped(call)).sum();
+                listed + self.journaled(task.id, |id| !distinct.contains_key(&id))
             }
             RunState::Queued | RunState::Running if succeeded => {
                 let node = self.world.facts.workflows[&task.workflow_id].node_by_key(&task.node).unwrap();
@@ -271,7 +302,23 @@ impl Storm {
                 tokens + i64::try_from(units).unwrap() * 1_000_000
             }
             _ => 0,
-        }
+        };
+        full.min(most)
+    }
+
+    /// What the answered calls of a task cost that nobody was charged for yet, as far as they are counted.
+    fn journaled(&self, task: TaskId, counts: impl Fn(CallId) -> bool) -> i64 {
+        let calls =
+            self.world.tables.calls.values().filter(|call| call.task_id == task && call.state == CallState::Done);
+        calls.filter(|call| counts(call.id)).map(|call| call.cost_ucr.get()).sum()
+    }
+
+    /// So much, or what the task's settled hold had where the platform absorbs the rest.
+    fn most_absorbed(&self, task: TaskId, owed: i64) -> i64 {
+        let absorbs = self.world.tables.wallets[&self.world.wallet].overrun == Overrun::Absorb;
+        let is_settled = |hold: &&Hold| hold.owner_id == task.to_string() && hold.state == HoldState::Settled;
+        let hold = self.world.tables.holds.values().find(is_settled).filter(|_| absorbs);
+        hold.map_or(owed, |hold| owed.min(hold.amount_ucr.get()))
     }
 
     /// Several settles in one transaction do exactly what they would do one after another. Tried out in two copies
@@ -289,6 +336,7 @@ impl Storm {
         if let Some(again) = self.pick(batch.len()) {
             batch.push(batch[again].clone());
         }
+        self.world.give_back_overdue();
         let (mut together, mut apart) = (self.world.clone(), self.world.clone());
         let answers = together.settle_batch(&batch);
         let expected: Vec<_> = batch.iter().map(|(lease, request)| apart.settle(lease, request)).collect();
@@ -369,7 +417,7 @@ impl Storm {
 
     /// The wind is gone: workers work, the clock ticks, credits come, until nothing moves any more.
     fn calm(&mut self) {
-        self.world.freeze(false);
+        self.lift_terms();
         self.world.grant_ucr(Ucr::from_credits(10_000), None).unwrap();
         for round in 0.. {
             for sent in std::mem::take(&mut self.unanswered) {
@@ -437,7 +485,8 @@ impl Storm {
         let mut notice = |is_seen: bool, what: &str| seen.extend(is_seen.then(|| what.to_owned()));
         let has = |kind: OpKind| tables.ops.values().any(|op| op.kind == kind);
         notice(has(OpKind::TopUp), "top up");
-        notice(has(OpKind::Expire), "grant expired");
+        let is_spoilt = |op: &Op| op.kind == OpKind::Expire && op.legs.iter().any(|leg| leg.1 == Account::Breakage);
+        notice(tables.ops.values().any(is_spoilt), "grant expired");
         let on_credit = |op: &Op| op.legs.iter().any(|leg| leg.0 == Account::Debt);
         notice(tables.ops.values().any(on_credit), "debt");
         let waits = |cause| tables.tasks.values().any(|task| task.wait == Some(cause));
@@ -447,6 +496,7 @@ impl Storm {
         notice(tables.tasks.values().any(|task| task.error.as_ref().is_some_and(poison)), "poison");
         let paid = tables.runs.values().any(|run| run.fee_ucr.is_positive() && run.state == RunState::Succeeded);
         notice(paid, "fee taken");
+        seen.extend(self.look_at_money());
         for what in seen {
             self.saw(&what);
         }
@@ -456,9 +506,15 @@ impl Storm {
     fn reckon(&self) {
         let tables = &self.world.tables;
         for (id, task) in &tables.tasks {
-            let units: i64 =
-                if task.kind == "sleep" && task.state == TaskState::Succeeded { task.units_ucr.get() } else { 0 };
-            let owed = self.owed.get(id).copied().unwrap_or(units);
+            let by_user = tables.runs[&task.run_id].state == RunState::Cancelled;
+            let unsettled = match task.state {
+                TaskState::Succeeded if task.kind == "sleep" => task.units_ucr.get(),
+                // no worker had it in its hands when its user cancelled: what was answered before is charged
+                TaskState::Cancelled if by_user => self.most_absorbed(*id, self.journaled(*id, |_| true)),
+                TaskState::Failed => self.owed_for_failure(*id, task),
+                _ => 0,
+            };
+            let owed = self.owed.get(id).copied().flatten().unwrap_or(unsettled);
             assert_eq!(task.cost_ucr.get(), owed, "{task:?}");
             let settles = tables.ops.values().filter(|op| op.task_id == Some(*id) && op.kind == OpKind::Settle);
             assert!(settles.count() <= 1, "{id} was charged twice");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::record::{CallState, Grant, Hold, HoldState, Mission, Run, Task, UsageCall, Wallet};
+use crate::record::{CallState, Grant, Hold, HoldOwner, HoldState, Mission, Run, Task, UsageCall, Wallet};
 use crate::state::{RunState, TaskState};
 use crate::working_set::WorkingSet;
 
@@ -137,7 +137,9 @@ fn call(tables: &Tables, row: &UsageCall, refuse: &mut impl FnMut(bool, &str, St
         let may_change = match old.state {
             CallState::Sent => true,
             CallState::Done => matches!(row.state, CallState::Done | CallState::Rejected),
-            CallState::Lost | CallState::Failed | CallState::Rejected => row.state == old.state && !row.billable,
+            // a failure that the wallet pays for
+            CallState::Failed | CallState::Rejected => row.state == old.state,
+            CallState::Lost => row.state == old.state && !row.billable,
         };
         let billed_once = !old.billable || row.billable && row.cost_ucr == old.cost_ucr;
         refuse(may_change && billed_once, "a call that is over was changed", format!("{old:?} → {row:?}"));
@@ -153,8 +155,15 @@ fn hold(tables: &Tables, row: &Hold, refuse: &mut impl FnMut(bool, &str, String)
         row.closed_at.is_some() && row.captured_ucr.get() + row.returned_ucr.get() == row.amount_ucr.get()
     };
     refuse(sound, "holds_closed", format!("{row:?}"));
-    let old = tables.holds.get(&row.id);
-    let rests = old.is_none_or(|old| old.state == HoldState::Open || old == row);
+    let charged = row.captured_ucr.get() + row.overrun_ucr.get();
+    refuse((0..=charged).contains(&row.refunded_ucr.get()), "holds_refunded", format!("{row:?}"));
+    refuse(row.expires_at.is_none() || row.owner_kind == HoldOwner::Call, "holds_expiring", format!("{row:?}"));
+    let Some(old) = tables.holds.get(&row.id).filter(|old| old.state != HoldState::Open) else { return };
+    // a closed hold is refunded and, once, charged late; nothing else ever happens to it
+    let may_be_late = old.state == HoldState::Expired && old.overrun_ucr.is_zero();
+    let overrun_ucr = if may_be_late { row.overrun_ucr } else { old.overrun_ucr };
+    let expected = Hold { refunded_ucr: row.refunded_ucr, overrun_ucr, ..old.clone() };
+    let rests = expected == *row && old.refunded_ucr <= row.refunded_ucr;
     refuse(rests, "a closed hold was changed", format!("{old:?} → {row:?}"));
 }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod checks;
+mod corrections;
 mod steps;
 pub(crate) mod tables;
 pub(crate) mod verify;
@@ -129,8 +130,13 @@ impl World {
         world
     }
 
-    /// One transaction: loads what is wanted, decides, writes everything.
+    /// One transaction: loads what is wanted, decides, writes everything. What is overdue by then is given back first.
     pub(crate) fn decide<T>(&mut self, want: &Want, decide: impl FnOnce(&mut Turn<'_>) -> T) -> T {
+        self.give_back_overdue();
+        self.decide_now(want, decide)
+    }
+
+    fn decide_now<T>(&mut self, want: &Want, decide: impl FnOnce(&mut Turn<'_>) -> T) -> T {
         let mut set = self.tables.load(want);
         let mut turn = Turn { set: &mut set, facts: &self.facts, now: self.now, chance: &mut self.dice };
         let answer = decide(&mut turn);

@@ -128,7 +128,7 @@ impl World {
         let over: Vec<_> = over.map(|grant| (grant.id, grant.wallet_id)).collect();
         for (grant, wallet) in over {
             let op = self.dice.id();
-            let want = Want { wallets: vec![wallet], ..Want::default() };
+            let want = Want { wallets: vec![wallet], grants: vec![grant], ..Want::default() };
             self.decide(&want, |turn| ledger::expire(turn.set, grant, op, turn.now));
         }
     }
@@ -202,19 +202,17 @@ impl World {
         self.tables.events.range((mission, 0)..=(mission, i64::MAX)).map(|(_, event)| event.kind.as_str()).collect()
     }
 
-    /// Freezes or thaws the wallet, as an operator would.
-    pub(crate) fn freeze(&mut self, frozen: bool) {
-        let wallet = self.wallet;
-        let want = Want { wallets: vec![wallet], ..Want::default() };
-        self.decide(&want, |turn| turn.set.wallets.change(wallet).unwrap().frozen = frozen);
+    /// Changes a mission's budget, as its user would, and tries whoever waits.
+    pub(crate) fn change_budget(&mut self, mission: MissionId, budget: Option<Ucr>) -> Result<(), Refusal> {
+        let want = Want { missions: vec![mission], ..Want::default() };
+        let changed = self.decide_or_nothing(&want, |turn| flow::set_budget(turn, mission, Some(budget), None));
+        self.retry_waiters();
+        changed
     }
 
-    /// Raises a mission's budget, as an operator would.
+    /// Raises the budget of a mission that lives.
     pub(crate) fn set_budget(&mut self, mission: MissionId, credits: i64) {
-        let want = Want { missions: vec![mission], ..Want::default() };
-        let budget = Some(Ucr::from_credits(credits));
-        self.decide(&want, |turn| turn.set.missions.change(mission).unwrap().budget_ucr = budget);
-        self.retry_waiters();
+        self.change_budget(mission, Some(Ucr::from_credits(credits))).unwrap();
     }
 
     /// A new id of any kind.

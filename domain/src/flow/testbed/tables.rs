@@ -24,7 +24,9 @@ pub(crate) struct Want {
     pub calls: Vec<CallId>,
     /// Whether calls are loaded with their journaled answers.
     pub journals: bool,
-    /// Holds without a task or run: the ledger's own tests have such.
+    /// Grants, those with nothing left included.
+    pub grants: Vec<GrantId>,
+    /// Holds without a task or run.
     pub holds: Vec<HoldId>,
 }
 
@@ -82,7 +84,7 @@ impl Tables {
             set.holds.iter().flat_map(|hold| hold.slices.iter().map(|slice| slice.grant)).collect();
         for grant in self.grants.values() {
             let has_rest = wallets.contains(&grant.wallet_id) && grant.remaining_ucr.is_positive();
-            if has_rest || sliced.contains(&grant.id) {
+            if has_rest || sliced.contains(&grant.id) || want.grants.contains(&grant.id) {
                 set.load_grant(grant.clone());
             }
         }
@@ -91,8 +93,8 @@ impl Tables {
         }
         let agents: BTreeSet<_> = set.tasks.iter().filter(|task| task.kind == "agent").map(|task| task.id).collect();
         for call in self.calls.values() {
-            let is_live = matches!(call.state, CallState::Sent | CallState::Done);
-            if agents.contains(&call.task_id) && is_live || want.calls.contains(&call.id) {
+            let is_lost = call.state == CallState::Lost;
+            if agents.contains(&call.task_id) && !is_lost || want.calls.contains(&call.id) {
                 let response = if want.journals { call.response.clone() } else { None };
                 set.load_call(UsageCall { response, ..call.clone() });
             }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::credits::Ucr;
 use crate::flow::Facts;
 use crate::id::{HoldId, MissionId, RunId, TaskId, WalletId};
-use crate::record::{Account, CallState, Hold, HoldOwner, HoldState, Leg, Mission, Op, Run, Task};
+use crate::record::{Account, CallState, Hold, HoldOwner, HoldState, Leg, Mission, Op, OpKind, Run, Task};
 use crate::state::{RunState, TaskState, WaitCause};
 
 use super::tables::Tables;
@@ -18,11 +18,23 @@ pub(crate) struct Balances {
     accounts: BTreeMap<(WalletId, Account), i64>,
     charges: BTreeMap<TaskId, i64>,
     spent: BTreeMap<MissionId, i64>,
+    /// By task: whether its settle says that it was charged for a failure, and that the platform absorbed a part.
+    odd: BTreeMap<TaskId, (bool, bool)>,
+    /// What came out of usage and fees again, by the hold that the refund names.
+    refunded: BTreeMap<String, i64>,
 }
 
 impl Balances {
     /// Adds the entries of an operation.
     pub(crate) fn add(&mut self, op: &Op) {
+        if let (OpKind::Settle, Some(task), Some(reason)) = (op.kind, op.task_id, &op.reason) {
+            self.odd.insert(task, (reason.starts_with("failed"), reason.ends_with("absorbed")));
+        }
+        if op.kind == OpKind::Refund {
+            let back = op.legs.iter().filter(|leg| matches!(leg.0, Account::Usage | Account::Fee));
+            let hold = op.request_hash.split('/').next().unwrap_or_default().to_owned();
+            *self.refunded.entry(hold).or_default() += back.map(|leg| leg.2.get()).sum::<i64>();
+        }
         for Leg(from, to, amount) in &op.legs {
             *self.accounts.entry((op.wallet_id, *from)).or_default() -= amount.get();
             *self.accounts.entry((op.wallet_id, *to)).or_default() += amount.get();
@@ -82,8 +94,10 @@ pub(crate) fn ledger(tables: &Tables) -> Broken {
         expect(known == (left, held, debt), &mut broken, || {
             format!("I3: left {left}, held {held}, debt {debt} of {wallet:?}")
         });
-        let sinks: i64 =
-            [Account::Usage, Account::Fee, Account::Breakage].iter().map(|account| at(wallet.id, *account)).sum();
+        let sinks: i64 = [Account::Usage, Account::Fee, Account::Breakage, Account::Writeoff, Account::Adjust]
+            .iter()
+            .map(|account| at(wallet.id, *account))
+            .sum();
         let issued = -at(wallet.id, Account::Issue);
         expect(issued == left + held - debt + sinks, &mut broken, || {
             format!("I5: issued {issued}, left {left}, held {held}, debt {debt}, taken {sinks} of {wallet:?}")
@@ -91,6 +105,7 @@ pub(crate) fn ledger(tables: &Tables) -> Broken {
         for account in [Account::Usage, Account::Fee, Account::Breakage] {
             expect(at(wallet.id, account) >= 0, &mut broken, || format!("I8: {account} of {wallet:?}"));
         }
+        expect(at(wallet.id, Account::Writeoff) <= 0, &mut broken, || format!("I8: written off of {wallet:?}"));
     }
     let total: i64 = tables.balances.accounts.values().sum();
     expect(total == 0, &mut broken, || format!("I4: all balances add up to {total}"));
@@ -116,6 +131,10 @@ fn hold_is_sound(tables: &Tables, hold: &Hold, reserved: i64, broken: &mut Broke
         let parts = hold.captured_ucr.get() + hold.returned_ucr.get();
         expect(parts == hold.amount_ucr.get(), broken, || format!("I6: parts {parts} of {hold:?}"));
     }
+    let refunded = tables.balances.refunded.get(&hold.id.to_string()).copied().unwrap_or_default();
+    let charged = hold.captured_ucr.get() + hold.overrun_ucr.get();
+    let is_sound = refunded == hold.refunded_ucr.get() && refunded <= charged;
+    expect(is_sound, broken, || format!("I6: {refunded} was refunded of {hold:?}"));
     expect(reserved == hold.reserved_ucr.get(), broken, || format!("I10: {reserved} in flight of {hold:?}"));
     let promised = hold.reserved_ucr.get() + hold.used_ucr.get();
     let covered = hold.state != HoldState::Open || promised <= hold.amount_ucr.get() || reserved == 0;
@@ -209,10 +228,17 @@ fn task_costs(tables: &Tables, task: &Task, billable: i64, broken: &mut Broken) 
     let captured = tables.balances.charges.get(&task.id).copied().unwrap_or_default();
     let expected = billable + task.units_ucr.get();
     let cost = task.cost_ucr.get();
-    expect(cost == captured && cost == expected, broken, || {
+    let (was_failure, was_absorbed) = tables.balances.odd.get(&task.id).copied().unwrap_or_default();
+    let is_billed = cost == expected || was_absorbed && cost < expected;
+    expect(cost == captured && is_billed, broken, || {
         format!("I9: charged {captured}, billable {expected}, cost {cost} of {task:?}")
     });
-    let charges = matches!(task.state, TaskState::Succeeded | TaskState::Cancelled) || cost == 0;
+    let may_cost = match task.state {
+        TaskState::Succeeded | TaskState::Cancelled => true,
+        TaskState::Failed => was_failure,
+        _ => false,
+    };
+    let charges = may_cost || cost == 0;
     expect(charges, broken, || format!("{task:?} was charged without success"));
 }
 

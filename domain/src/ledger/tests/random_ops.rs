@@ -8,9 +8,8 @@ use super::Gift;
 use crate::credits::Ucr;
 use crate::flow::testbed::{World, verify};
 use crate::id::HoldId;
-use crate::ledger::{Charge, LedgerRefusal};
-use crate::record::Overrun;
-use crate::record::{Account, GrantKind, HoldState};
+use crate::ledger::{Charge, LedgerRefusal, Settled, Terms};
+use crate::record::{Account, GrantKind, HoldState, Overrun};
 use crate::time::Timestamp;
 
 #[derive(Debug, Clone)]
@@ -24,7 +23,14 @@ enum Step {
     Pass(i64),
     Sweep,
     Freeze(bool),
+    HoldForCall { amount: i64, lasts_ms: i64 },
+    Refund { hold: usize, amount: i64, reference: u8 },
+    Adjust { amount: i64, reference: u8 },
+    WriteOff { amount: i64, reference: u8 },
+    Limit { day: Option<i64>, month: Option<i64> },
 }
+
+const DAY_MS: i64 = 86_400_000;
 
 fn step() -> impl Strategy<Value = Step> {
     let amount = || prop_oneof![4 => 1_i64..100, 1 => Just(0_i64), 1 => 100_i64..100_000];
@@ -41,9 +47,20 @@ fn step() -> impl Strategy<Value = Step> {
             |(hold, amount, is_fee, absorbs)| Step::Charge { hold, amount, is_fee, absorbs }
         ),
         2 => any::<usize>().prop_map(Step::Release),
-        3 => (0_i64..20).prop_map(Step::Pass),
+        3 => prop_oneof![9 => 0_i64..20, 1 => Just(DAY_MS)].prop_map(Step::Pass),
         1 => Just(Step::Sweep),
         1 => any::<bool>().prop_map(Step::Freeze),
+        2 => (amount(), 0_i64..20).prop_map(|(amount, lasts_ms)| Step::HoldForCall { amount, lasts_ms }),
+        4 => (any::<usize>(), amount(), 0_u8..20).prop_map(
+            |(hold, amount, reference)| Step::Refund { hold, amount, reference }
+        ),
+        2 => (amount(), any::<bool>(), 0_u8..10).prop_map(|(amount, is_up, reference)| {
+            Step::Adjust { amount: if is_up { amount } else { -amount }, reference }
+        }),
+        2 => (amount(), 0_u8..10).prop_map(|(amount, reference)| Step::WriteOff { amount, reference }),
+        1 => (proptest::option::of(0_i64..200_000), proptest::option::of(0_i64..300_000)).prop_map(
+            |(day, month)| Step::Limit { day, month }
+        ),
     ]
 }
 
@@ -51,9 +68,29 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Model {
     issued: i64,
+    /// Charges less refunds.
     charged: i64,
+    adjusted: i64,
+    written_off: i64,
     given: BTreeMap<String, (i64, i16, bool, Option<i64>)>,
     holds: Vec<HoldId>,
+    /// What each settle was asked and did.
+    settled: BTreeMap<HoldId, (i64, Settled)>,
+    /// What was refunded of each hold's charge.
+    refunded: BTreeMap<HoldId, i64>,
+    /// What was asked under each key of a correction.
+    asked: BTreeMap<String, (Option<HoldId>, i64)>,
+    /// What was charged by day and by month, both since 1970.
+    spent: BTreeMap<(bool, i32), i64>,
+    limits: [Option<i64>; 2],
+}
+
+/// A world before and after a correction, with what is expected of it.
+enum Expected {
+    Posted,
+    Replayed,
+    Reused,
+    Refused,
 }
 
 /// What can be drawn, by the definition.
@@ -72,9 +109,55 @@ impl Model {
     }
 
     /// Whether so much may be held now.
-    fn may_hold(world: &World, amount: i64) -> bool {
+    fn may_hold(&self, world: &World, amount: i64) -> bool {
         let wallet = &world.tables.wallets[&world.wallet];
-        amount > 0 && !wallet.frozen && wallet.debt_ucr.is_zero() && amount <= spendable(world)
+        let [day, month] = [(true, world.now.day()), (false, world.now.month())];
+        let spent = |period| self.spent.get(&period).copied().unwrap_or_default();
+        let fits = |limit: Option<i64>, period| {
+            limit.is_none_or(|limit| spent(period) + wallet.held_ucr.get() + amount <= limit)
+        };
+        let within = fits(self.limits[0], day) && fits(self.limits[1], month);
+        amount > 0 && !wallet.frozen && wallet.debt_ucr.is_zero() && amount <= spendable(world) && within
+    }
+
+    /// Whether a correction is posted, which is refused otherwise; `may` says whether the ledger allows it.
+    fn expect(&mut self, key: &str, asked: (Option<HoldId>, i64), is_sound: bool, may: bool) -> Expected {
+        match self.asked.get(key) {
+            _ if !is_sound => Expected::Refused,
+            Some(known) if *known == asked => Expected::Replayed,
+            Some(_) => Expected::Reused,
+            None if may => {
+                self.asked.insert(key.to_owned(), asked);
+                Expected::Posted
+            }
+            None => Expected::Refused,
+        }
+    }
+
+    fn refund(&mut self, world: &mut World, hold: HoldId, amount: i64, reference: &str) {
+        let row = &world.tables.holds[&hold];
+        let charged = self.settled.get(&hold).map(|(_, settled)| settled.charged().get()).unwrap_or_default();
+        let refunded = self.refunded.get(&hold).copied().unwrap_or_default();
+        let may = row.state != HoldState::Open && amount <= charged - refunded;
+        let expected = self.expect(&format!("refund:{reference}"), (Some(hold), amount), amount > 0, may);
+        if matches!(expected, Expected::Posted) {
+            *self.refunded.entry(hold).or_default() += amount;
+            self.charged -= amount;
+        }
+        Self::correct(world, &expected, |world| world.refund(reference, hold, amount).map(drop));
+    }
+
+    /// Posts a correction and checks that it did what is expected; all but a new one change nothing.
+    fn correct(world: &mut World, expected: &Expected, post: impl FnOnce(&mut World) -> Result<(), LedgerRefusal>) {
+        let before = world.tables.clone();
+        let posted = post(world);
+        let is_met = match expected {
+            Expected::Posted | Expected::Replayed => posted.is_ok(),
+            Expected::Reused => matches!(posted, Err(LedgerRefusal::KeyReused(_))),
+            Expected::Refused => posted.is_err(),
+        };
+        assert!(is_met, "{posted:?}");
+        assert!(matches!(expected, Expected::Posted) || world.tables == before, "{posted:?} changed something");
     }
 
     fn grant(&mut self, world: &mut World, gift: Gift, reference: String) {
@@ -99,19 +182,31 @@ impl Model {
         let (Charge::Usage(amount) | Charge::Fee(amount) | Charge::Failure(amount)) = charge;
         let (amount, row) = (amount.get(), world.tables.holds[&hold].clone());
         let room = spendable(world);
-        let settled = world.charge(hold, charge, policy);
-        if row.state != HoldState::Open {
-            assert_eq!(settled, Err(LedgerRefusal::HoldClosed(hold)));
+        let terms = Terms { overrun: Some(policy), ..Terms::default() };
+        world.set_terms(&terms);
+        let settled = world.charge_call(hold, charge);
+        if let Some((asked, first)) = self.settled.get(&hold) {
+            let again = if *asked == amount { Ok(*first) } else { Err(reused(hold)) };
+            assert_eq!(settled, again, "the same again is the first time's result, another is refused");
             return;
         }
-        // an open hold always settles, whatever it is charged
+        if row.state == HoldState::Released {
+            assert_eq!(settled, Err(reused(hold)));
+            return;
+        }
+        // an open hold always settles, whatever it is charged; one that expired is charged beyond itself
         let settled = settled.unwrap();
-        let captured = amount.min(row.amount_ucr.get());
+        let held = if row.state == HoldState::Expired { 0 } else { row.amount_ucr.get() };
+        let captured = amount.min(held);
         let beyond = if policy == Overrun::Debt { amount - captured } else { 0 };
         let overrun = beyond.min(room);
         let parts = [settled.captured, settled.returned, settled.overrun, settled.debt].map(Ucr::get);
-        assert_eq!(parts, [captured, row.amount_ucr.get() - captured, overrun, beyond - overrun]);
+        assert_eq!(parts, [captured, held - captured, overrun, beyond - overrun]);
         self.charged += settled.charged().get();
+        self.settled.insert(hold, (amount, settled));
+        for period in [(true, world.now.day()), (false, world.now.month())] {
+            *self.spent.entry(period).or_default() += settled.charged().get();
+        }
     }
 
     fn apply(&mut self, world: &mut World, step: &Step) {
@@ -122,14 +217,14 @@ impl Model {
                 self.grant(world, Gift { kind, priority, amount_ucr: amount, expires_at }, reference.to_string());
             }
             Step::Hold(amount) => {
-                let may = Self::may_hold(world, amount);
+                let may = self.may_hold(world, amount);
                 let held = world.hold(amount);
                 assert_eq!(held.is_ok(), may, "{held:?}");
                 self.holds.extend(held);
             }
             Step::TopUp(at, amount) => {
                 let Some(hold) = self.pick(at) else { return };
-                let may = Self::is_open(world, hold) && Self::may_hold(world, amount);
+                let may = Self::is_open(world, hold) && self.may_hold(world, amount);
                 assert_eq!(world.top_up(hold, amount).is_ok(), may);
             }
             Step::Shrink(at, keep) => {
@@ -156,6 +251,45 @@ impl Model {
                 assert_eq!(kept, 0, "an expired grant keeps something");
             }
             Step::Freeze(frozen) => world.freeze(frozen),
+            step => self.correction(world, &step),
+        }
+    }
+
+    fn correction(&mut self, world: &mut World, step: &Step) {
+        let wallet = world.tables.wallets[&world.wallet].clone();
+        match *step {
+            Step::HoldForCall { amount, lasts_ms } => {
+                let (may, owner) = (self.may_hold(world, amount), format!("call-{}", self.holds.len()));
+                let held = world.hold_for_call(&owner, amount, lasts_ms);
+                assert_eq!(held.is_ok(), may, "{held:?}");
+                self.holds.extend(held);
+            }
+            Step::Refund { hold, amount, reference } => {
+                let Some(hold) = self.pick(hold) else { return };
+                self.refund(world, hold, amount, &reference.to_string());
+            }
+            Step::Adjust { amount, reference } => {
+                let may = -amount <= spendable(world);
+                let expected = self.expect(&format!("adjust:{reference}"), (None, amount), amount != 0, may);
+                if matches!(expected, Expected::Posted) {
+                    self.adjusted += amount;
+                }
+                Self::correct(world, &expected, |world| world.adjust(&reference.to_string(), amount).map(drop));
+            }
+            Step::WriteOff { amount, reference } => {
+                let may = amount <= wallet.debt_ucr.get();
+                let expected = self.expect(&format!("writeoff:{reference}"), (None, amount), amount > 0, may);
+                if matches!(expected, Expected::Posted) {
+                    self.written_off += amount;
+                }
+                Self::correct(world, &expected, |world| world.write_off(&reference.to_string(), amount).map(drop));
+            }
+            Step::Limit { day, month } => {
+                self.limits = [day, month];
+                let [day, month] = self.limits.map(|limit| Some(limit.map(Ucr::new)));
+                world.set_terms(&Terms { day_limit: day, month_limit: month, ..Terms::default() });
+            }
+            _ => {}
         }
     }
 
@@ -164,7 +298,12 @@ impl Model {
         let at = |account| world.tables.balances.of(world.wallet, account);
         assert_eq!(-at(Account::Issue), self.issued);
         assert_eq!(at(Account::Usage) + at(Account::Fee), self.charged);
+        assert_eq!((-at(Account::Adjust), -at(Account::Writeoff)), (self.adjusted, self.written_off));
     }
+}
+
+fn reused(hold: HoldId) -> LedgerRefusal {
+    LedgerRefusal::KeyReused(format!("settle:{hold}"))
 }
 
 proptest! {
@@ -174,6 +313,7 @@ proptest! {
     fn every_invariant_holds_after_every_operation(steps in proptest::collection::vec(step(), 1..60)) {
         let (mut world, mut model) = (World::new(1), Model::default());
         for step in &steps {
+            world.give_back_overdue();
             let before = world.tables.grants.clone();
             model.apply(&mut world, step);
             model.check(&world);
@@ -184,6 +324,7 @@ proptest! {
         }
         // in the end everything that was given is accounted for: open holds go home, and what expires is breakage
         world.freeze(false);
+        world.give_back_overdue();
         for hold in model.holds.clone() {
             if Model::is_open(&world, hold) {
                 world.release(hold).unwrap();
@@ -195,6 +336,7 @@ proptest! {
         let (available, held, debt) = world.purse();
         prop_assert_eq!(held, 0);
         let breakage = world.tables.balances.of(world.wallet, Account::Breakage);
-        prop_assert_eq!(model.issued, available - debt + model.charged + breakage);
+        let given = model.issued + model.adjusted + model.written_off;
+        prop_assert_eq!(given, available - debt + model.charged + breakage);
     }
 }

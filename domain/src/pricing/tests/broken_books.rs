@@ -75,14 +75,15 @@ fn numbers_of_units_other_than_powers_of_ten_are_refused() {
 
 #[test]
 fn unknown_keys_are_refused_wherever_they_stand() {
-    let rates = "unknown key; known here: `per`, `input`, `input.cache_read`, `input.cache_write`, `output`, \
-                 `output.reasoning`, `request`";
+    let rates = "unknown key; known here: `per`, `input`, `input.cache_read`, `input.cache_write`, `input.cache_write_1h`, \
+                 `output`, `output.reasoning`, `request`";
     let sell = "unknown key; known here: `usd_per_credit`, `markup_ppm`, `tier_markup_ppm`, `flat_fee`, `flat_fees`";
-    let root = "unknown key; known here: `name`, `sell`, `model`, `unit`";
-    let unit = "unknown key; known here: `name`, `price`, `per`, `source`";
+    let root = "unknown key; known here: `name`, `sell`, `model`, `unit`, `fallback`";
+    let unit = "unknown key; known here: `name`, `price`, `per`, `source`, `checked`";
     let tier = "unknown key; known here: `above_input_tokens`, `rates`";
-    let model = "unknown key; known here: `provider`, `name`, `aliases`, `tokenizer`, `tokenizer_factor_ppm`, \
-                 `context_tokens`, `max_output_tokens`, `sell_tier`, `source`, `checked`, `note`, `rates`, `tier`";
+    let model = "unknown key; known here: `provider`, `name`, `aliases`, `variant`, `tokenizer`, \
+                 `tokenizer_factor_ppm`, `context_tokens`, `max_output_tokens`, `sell_tier`, `source`, `checked`, \
+                 `valid_from`, `note`, `rates`, `tier`";
     check(&[
         ("/models", Some(json!([])), "/models", root),
         ("/sell/markup", Some(json!("5")), "/sell/markup", sell),
@@ -90,7 +91,7 @@ fn unknown_keys_are_refused_wherever_they_stand() {
         ("/model/1/rates/input.cached", Some(json!("5")), "/model/1/rates/input.cached", rates),
         ("/model/1/rates/a~1b~0c", Some(json!("5")), "/model/1/rates/a~1b~0c", rates),
         ("/model/0/tier/0/above", Some(json!("5")), "/model/0/tier/0/above", tier),
-        ("/unit/1/checked", Some(json!("5")), "/unit/1/checked", unit),
+        ("/unit/1/note", Some(json!("5")), "/unit/1/note", unit),
     ]);
 }
 

@@ -87,6 +87,6 @@ fn a_model_tells_what_the_file_says() {
 fn a_broken_book_is_not_deserialised() {
     let error = serde_json::from_value::<PriceBook>(json!({ "name": "n", "x": 1, "unit": [1] })).unwrap_err();
     let expected = "not a price book: /unit/0: expected a table, found a number; \
-                    /x: unknown key; known here: `name`, `sell`, `model`, `unit`";
+                    /x: unknown key; known here: `name`, `sell`, `model`, `unit`, `fallback`";
     assert_eq!(error.to_string(), expected);
 }

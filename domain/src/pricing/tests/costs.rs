@@ -12,7 +12,7 @@ fn units(lines: &[(&str, u64)]) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn cache_writes_are_priced_once_and_inside_the_input() {
+fn golden_cache_writes_are_priced_once_and_inside_the_input() {
     // claude-3-7-sonnet: 3 · $3/M + 12,304 · $3.75/M + 550 · $15/M = $0.054399 (litellm #9812)
     let book =
         model_with("input = \"3\"\n\"input.cache_read\" = \"0.3\"\n\"input.cache_write\" = \"3.75\"\noutput = \"15\"");
@@ -21,7 +21,7 @@ fn cache_writes_are_priced_once_and_inside_the_input() {
 }
 
 #[test]
-fn reasoning_is_part_of_the_output_and_not_counted_twice() {
+fn golden_reasoning_is_part_of_the_output_and_not_counted_twice() {
     // 9 · $0.30/M + 22 · $2.50/M = $0.0000577 (PostHog #71065)
     let book = model_with("input = \"0.30\"\noutput = \"2.50\"");
     let usage = Usage { input_tokens: 9, output_tokens: 22, reasoning_tokens: 21, ..Usage::default() };

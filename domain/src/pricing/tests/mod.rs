@@ -5,7 +5,9 @@ mod broken_books;
 mod canonical;
 mod costs;
 mod default_book;
+mod differences;
 mod oracle;
+mod terms;
 
 use serde_json::Value;
 

@@ -14,15 +14,16 @@ use crate::credits::Ucr;
 use crate::usage::Usage;
 
 /// The names under which a book lists its rates, in the order of [`Case::rates`].
-const KEYS: [&str; 6] = ["input", "input.cache_read", "input.cache_write", "output", "output.reasoning", "request"];
+const KEYS: [&str; 7] =
+    ["input", "input.cache_read", "input.cache_write", "output", "output.reasoning", "request", "input.cache_write_1h"];
 
 /// One random book with one model `m` and one unit `u`.
 #[derive(Debug, Clone)]
 struct Case {
     /// The base rates and those above each threshold, all dimensions in pico-USD, ascending.
-    levels: Vec<(u64, [u64; 6])>,
+    levels: Vec<(u64, [u64; 7])>,
     /// Which of the base rates the file states.
-    stated: [bool; 6],
+    stated: [bool; 7],
     /// The power of ten of `per`.
     per_power: u32,
     markup_ppm: u32,
@@ -34,13 +35,13 @@ impl Case {
     /// The book as a file would say it.
     fn book(&self) -> PriceBook {
         let per = 10_u64.pow(self.per_power).to_string();
-        let rates = |rates: &[u64; 6], stated: [bool; 6]| {
+        let rates = |rates: &[u64; 7], stated: [bool; 7]| {
             let kept = KEYS.iter().zip(rates).zip(stated).filter(|(_, stated)| *stated);
             let mut table = kept.map(|((key, pico), _)| ((*key).to_owned(), json!(usd(*pico)))).collect::<Map<_, _>>();
             table.insert("per".to_owned(), json!(per));
             Value::Object(table)
         };
-        let tier = |(above, prices): &(u64, [u64; 6])| json!({ "above_input_tokens": above, "rates": rates(prices, [true; 6]) });
+        let tier = |(above, prices): &(u64, [u64; 7])| json!({ "above_input_tokens": above, "rates": rates(prices, [true; 7]) });
         let mut book = json!({
             "name": "random",
             "sell": { "usd_per_credit": usd(self.usd_per_credit_pico), "markup_ppm": self.markup_ppm },
@@ -67,7 +68,11 @@ impl Case {
             let parents = if level > 0 || self.stated[parent] { self.levels[level].1[parent] } else { 0 };
             ratio(if given { self.levels[level].1[dimension] } else { parents })
         };
-        let cached = ratio(usage.cache_read_tokens) * price(1, 0) + ratio(usage.cache_write_tokens) * price(2, 0);
+        let hour = if level > 0 || self.stated[6] { ratio(self.levels[level].1[6]) } else { price(2, 0) };
+        let short_writes = usage.cache_write_tokens - usage.cache_write_1h_tokens;
+        let cached = ratio(usage.cache_read_tokens) * price(1, 0)
+            + ratio(short_writes) * price(2, 0)
+            + ratio(usage.cache_write_1h_tokens) * hour;
         let plain_input = ratio(usage.input_tokens) - ratio(usage.cache_read_tokens) - ratio(usage.cache_write_tokens);
         let plain_output = ratio(usage.output_tokens) - ratio(usage.reasoning_tokens);
         let output = plain_output * price(3, 3) + ratio(usage.reasoning_tokens) * price(4, 3);
@@ -98,20 +103,22 @@ fn answer(ucr: &BigInt) -> Result<Ucr, PricingError> {
 
 prop_compose! {
     fn cases()(
-        base in prop::array::uniform6(prop_oneof![1..1_000_u64, 1..100_000_000_000_000_u64]),
-        optional in prop::array::uniform6(any::<bool>()),
-        steps in prop::collection::vec((1..1_000_000_u64, prop::array::uniform6(0..10_000_000_000_000_u64)), 0..3),
+        base in prop::array::uniform7(prop_oneof![1..1_000_u64, 1..100_000_000_000_000_u64]),
+        optional in prop::array::uniform7(any::<bool>()),
+        steps in prop::collection::vec((1..1_000_000_u64, prop::array::uniform7(0..10_000_000_000_000_u64)), 0..3),
         per_power in 0..10_u32,
         markup_ppm in prop_oneof![Just(0), 0..2_000_000_u32, any::<u32>()],
         tier_markup_ppm in prop::option::of(0..2_000_000_u32),
         usd_per_credit_pico in prop_oneof![Just(10_000_000_000), 1..10_000_000_000_000_u64],
     ) -> Case {
-        let stated = [true, optional[1], optional[2], true, optional[4], optional[5]];
+        let stated = [true, optional[1], optional[2], true, optional[4], optional[5], optional[6]];
         // each level is at least as dear as what the one below it comes to
         let effective =
             |dimension: usize, parent: usize| if stated[dimension] { base[dimension] } else { base[parent] };
         let request = if stated[5] { base[5] } else { 1 };
-        let mut above = (0, [base[0], effective(1, 0), effective(2, 0), base[3], effective(4, 3), request]);
+        let write = effective(2, 0);
+        let hour = if stated[6] { base[6] } else { write };
+        let mut above = (0, [base[0], effective(1, 0), write, base[3], effective(4, 3), request, hour]);
         let mut levels = vec![(0, base)];
         for (gap, more) in steps {
             above.0 += gap;
@@ -123,26 +130,29 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// Five leaves, put together to inclusive totals.
-    fn usages()(leaves in prop::array::uniform5(prop_oneof![0..3_u64, 0..800_000_u64])) -> Usage {
+    /// Six leaves, put together to inclusive totals.
+    fn usages()(leaves in prop::array::uniform6(prop_oneof![0..3_u64, 0..800_000_u64])) -> Usage {
         together(leaves)
     }
 }
 
-fn together([plain, read, write, visible, reasoning]: [u64; 5]) -> Usage {
+fn together([plain, read, write, visible, reasoning, hour]: [u64; 6]) -> Usage {
     Usage {
-        input_tokens: plain + read + write,
+        input_tokens: plain + read + write + hour,
         cache_read_tokens: read,
-        cache_write_tokens: write,
+        cache_write_tokens: write + hour,
+        cache_write_1h_tokens: hour,
         output_tokens: visible + reasoning,
         reasoning_tokens: reasoning,
     }
 }
 
-fn apart(usage: &Usage) -> [u64; 5] {
+fn apart(usage: &Usage) -> [u64; 6] {
     let plain = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens;
     let visible = usage.output_tokens - usage.reasoning_tokens;
-    [plain, usage.cache_read_tokens, usage.cache_write_tokens, visible, usage.reasoning_tokens]
+    let short_writes = usage.cache_write_tokens - usage.cache_write_1h_tokens;
+    let hour = usage.cache_write_1h_tokens;
+    [plain, usage.cache_read_tokens, short_writes, visible, usage.reasoning_tokens, hour]
 }
 
 proptest! {
@@ -152,6 +162,9 @@ proptest! {
     fn a_call_costs_what_the_oracle_says(case in cases(), usage in usages()) {
         let cost = case.book().call_cost("m", &usage);
         prop_assert_eq!(&cost, &answer(&case.expected_call(&usage)));
+        if let Ok(quote) = case.book().quote("m", None, &usage) {
+            prop_assert_eq!(Ok(quote.cost), cost.clone());
+        }
         if usage != Usage::default() {
             prop_assert!(cost.is_err() || cost.is_ok_and(Ucr::is_positive), "used tokens are never free");
         }
@@ -161,7 +174,7 @@ proptest! {
     fn more_of_any_leaf_never_costs_less(
         case in cases(),
         usage in usages(),
-        leaf in 0..5_usize,
+        leaf in 0..6_usize,
         more in 0..1_000_000_u64,
     ) {
         let mut leaves = apart(&usage);
