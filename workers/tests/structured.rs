@@ -16,7 +16,7 @@ nodes: {{ plan: {{ agent: engineer, prompt: x, output: {{ schema: Plan, repair: 
     );
     let definition: Definition = parse(&text, Syntax::Yaml).unwrap();
     let Action::Agent(mut step) = definition.nodes[0].action.clone() else { panic!("an agent") };
-    step.prompt = prompt.to_owned();
+    prompt.clone_into(&mut step.prompt);
     Job { action: Action::Agent(step), ..agent_job(model, "") }
 }
 
