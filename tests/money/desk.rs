@@ -79,6 +79,11 @@ pub(super) fn answered(id: CallId, usage: Usage) -> FinishedCall {
     }
 }
 
+/// A call that was answered, and whose answer is why its attempt failed.
+pub(super) fn rejected(id: CallId, usage: Usage) -> FinishedCall {
+    FinishedCall { rejected: true, ..answered(id, usage) }
+}
+
 /// An attempt that failed.
 pub(super) fn failed(class: ErrorClass, code: &str, calls: Vec<FinishedCall>) -> Outcome {
     Outcome::Failed { error: StepError::new(class, code, "the test says so"), calls }
