@@ -26,6 +26,7 @@ on_both_stores!(Desk::open:
     a_nodes_budget_is_enough_or_fails_at_once,
     a_call_beyond_its_nodes_budget_ends_the_task,
     a_hold_that_never_fits_fails_at_once_and_says_why,
+    what_waits_fails_when_it_comes_to_wait_in_vain,
     who_spent_four_fifths_is_told_once,
     the_fee_is_taken_once,
     a_budget_is_never_below_what_is_spent_and_held,
@@ -263,6 +264,27 @@ async fn a_hold_that_never_fits_fails_at_once_and_says_why(mut desk: Desk) {
         desk.set_terms(lifted).await;
     }
     assert_eq!(desk.purse().await, (97 * CREDIT, 0, 0));
+    desk.clean().await;
+}
+
+async fn what_waits_fails_when_it_comes_to_wait_in_vain(mut desk: Desk) {
+    desk.set_terms(limit(Some(6), None, None)).await;
+    let limited = desk.start(&priced("flat_fee: 1,", &[100, 500])).await;
+    desk.do_node(limited, "n0").await;
+    assert_eq!(desk.task(limited, "n1").await.state, TaskState::Waiting, "tomorrow it has room");
+    desk.set_terms(limit(Some(4), None, None)).await;
+    assert_eq!(desk.end(limited).await, (RunState::Failed, CREDIT));
+    let error = desk.task(limited, "n1").await.error.unwrap();
+    let expected = "5.000000 credits are needed at once and the limit for one day is 4.000000";
+    assert_eq!((error.code.as_str(), error.message.as_str()), ("hold_never_fits", expected));
+
+    desk.set_terms(limit(Some(1_000), None, None)).await;
+    let budgeted = desk.start(&priced("flat_fee: 0, budget: {credits: 6, on_exhausted: pause},", &[300, 400])).await;
+    desk.do_node(budgeted, "n0").await;
+    assert_eq!(desk.task(budgeted, "n1").await.state, TaskState::Waiting, "somebody may raise the budget");
+    raise(&mut desk, budgeted, Some(6), Some(OnExhausted::Fail)).await.unwrap();
+    assert_eq!(desk.end(budgeted).await, (RunState::Failed, 3 * CREDIT));
+    assert_eq!(desk.task(budgeted, "n1").await.error.unwrap().code, "budget_exhausted");
     desk.clean().await;
 }
 

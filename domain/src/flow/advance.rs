@@ -63,17 +63,26 @@ pub(super) fn wait_for_credits(turn: &mut Turn<'_>, id: TaskId, reason: &str) ->
     cut_hold(turn, id)?;
     let task = turn.task(id)?;
     let missing = missing_hold(turn, task, true)?;
+    match in_vain(turn, task, missing)? {
+        Some(error) => fail(turn, id, error)?,
+        None => park(turn, id, WaitCause::Credits, None, reason),
+    }
+    Ok(())
+}
+
+/// Why a task should not wait for `missing` more credits: it can never hold them, or a budget that says `fail` is
+/// what it lacks.
+pub(super) fn in_vain(turn: &Turn<'_>, task: &Task, missing: Ucr) -> Result<Option<StepError>, Refusal> {
     let held = task.hold_id.and_then(|hold| turn.set.holds.get(hold)).map(|hold| hold.amount_ucr);
     if let Some(reason) = never_fits(turn, task, held.unwrap_or_default().saturating_add(missing))? {
-        return fail(turn, id, StepError::new(ErrorClass::Budget, "hold_never_fits", reason));
+        return Ok(Some(StepError::new(ErrorClass::Budget, "hold_never_fits", reason)));
     }
-    if let Err(refusal) = check_budgets(turn, task, missing)
-        && on_exhausted(turn, task, &refusal)? == OnExhausted::Fail
-    {
-        return fail(turn, id, StepError::new(ErrorClass::Budget, "budget_exhausted", refusal.to_string()));
+    match check_budgets(turn, task, missing) {
+        Err(refusal) if on_exhausted(turn, task, &refusal)? == OnExhausted::Fail => {
+            Ok(Some(StepError::new(ErrorClass::Budget, "budget_exhausted", refusal.to_string())))
+        }
+        _ => Ok(None),
     }
-    park(turn, id, WaitCause::Credits, None, reason);
-    Ok(())
 }
 
 /// Gives back what a task's hold has beyond what its journaled calls used.

@@ -9,7 +9,7 @@ use crate::record::{Hold, HoldState};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::workflow::Action;
 
-use super::advance::{count_done, make_ready, missing_hold, release_dependents};
+use super::advance::{count_done, fail, in_vain, make_ready, missing_hold, release_dependents};
 use super::budget::{has_room_for, keep_place};
 use super::settle::{charge, check_dependents};
 use super::{Refusal, Turn, node_of};
@@ -34,6 +34,9 @@ pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal
             let missing = missing_hold(turn, &task, true)?;
             if has_room_for(turn, &task, missing)? {
                 make_ready(turn, id)?;
+            } else if let Some(error) = in_vain(turn, &task, missing)? {
+                // limits and policies may have changed since it was parked
+                fail(turn, id, error)?;
             } else {
                 let wallet = turn.mission(task.mission_id)?.wallet_id;
                 keep_place(turn, wallet, &task, missing);
