@@ -77,6 +77,7 @@ pub fn providers(config: &Config) -> Result<Providers, BootError> {
         if !provider.models.is_empty() {
             openai.models = Models::Listed(provider.models.clone());
         }
+        openai.json_schema = provider.json_schema;
         builder = builder.openai(openai);
     }
     builder.build().map_err(|error| BootError::Providers(error.to_string()))

@@ -56,6 +56,8 @@ pub struct ProviderConfig {
     pub api_key_file: Option<PathBuf>,
     /// The models it serves; empty is any.
     pub models: Vec<String>,
+    /// Whether it takes a JSON Schema as `response_format`; by default only `OpenAI`'s own hosts do.
+    pub json_schema: Option<bool>,
 }
 
 /// Text that is never printed.

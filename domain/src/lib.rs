@@ -3,6 +3,7 @@
 //! State machines, graph logic, pricing and ledger arithmetic: `(state, event, now) -> Result<change, refusal>`.
 //! Nothing in here waits, reads a clock, draws a random number or touches I/O; time, ids and chance are arguments.
 
+pub mod agent;
 pub mod credits;
 pub mod estimate;
 pub mod flow;

@@ -75,6 +75,21 @@ pub const MAX_PATTERN_COMPILED_BYTES: usize = 256 * 1024;
 /// Output tokens that one model call may ask for. Above what any model offers; keeps estimates inside of an i64.
 pub const MAX_OUTPUT_TOKENS: i64 = 1_000_000;
 
+/// Named schemas of one definition.
+pub const MAX_SCHEMAS: usize = 64;
+
+/// Times that a model may mend its answer. Each is a paid call; who needs more needs another schema.
+pub const MAX_REPAIRS: i64 = 10;
+
+/// Characters of the words about a wrong answer that go back to the model and into the step's error.
+pub const MAX_VIOLATION_CHARS: usize = 1_000;
+
+/// Turns of one agent step. Each is a paid call whose input holds all turns before it, so cost grows with the square.
+pub const MAX_TURNS: i64 = 100;
+
+/// Tool calls of one agent step. Each is a row in the journal and an answer that all later turns carry.
+pub const MAX_TOOL_CALLS: i64 = 256;
+
 /// Attempts at one node, the first included. With the longest pause this is most of a day.
 pub const MAX_ATTEMPTS: i64 = 20;
 

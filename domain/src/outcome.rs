@@ -48,7 +48,7 @@ impl StepError {
 }
 
 /// A call that a step wants to make. It must be granted before anything is sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CallRequest {
     /// The number of the call within the attempt: 1, 2, 3…, fixed before parallel calls start.
     pub number: i32,
@@ -62,6 +62,10 @@ pub struct CallRequest {
     pub input_tokens: u64,
     /// The output cap that is sent with the call.
     pub max_output_tokens: u64,
+    /// Calls of this attempt that ended since the last request: they are journaled in the same transaction, so that
+    /// a crash from here on does not buy them again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub finished: Vec<FinishedCall>,
 }
 
 /// The engine's yes to a [`CallRequest`].
@@ -107,7 +111,10 @@ pub struct FinishedCall {
     pub counted: Usage,
     /// Whether the call answered completely (a finish reason arrived). A failed call is never replayed.
     pub succeeded: bool,
-    /// What a replay needs: `{"text": …, "finish_reason": …}`. Null for failed calls.
+    /// Whether its answer is what makes the step fail. Such a call is never replayed either.
+    #[serde(default)]
+    pub rejected: bool,
+    /// What a replay needs, see [`crate::agent::Answer::to_journal`]. Null for failed calls.
     pub response: Value,
     /// Milliseconds from sending to the end.
     pub duration_ms: i64,
@@ -130,7 +137,7 @@ pub enum Outcome {
     Failed {
         /// Why.
         error: StepError,
-        /// Calls that end with this outcome and are not recorded yet.
+        /// The calls that the attempt made or replayed, those that failed included.
         calls: Vec<FinishedCall>,
     },
     /// The worker gives the task back untouched (drain): no attempt is consumed.

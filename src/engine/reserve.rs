@@ -1,6 +1,6 @@
 //! Reserve: a step wants to make a call. Recorded and reserved durably before anything is sent. Batched.
 
-use bursar_domain::flow::{self, Guard};
+use bursar_domain::flow::{self, Guard, Lesson, OpenCalls};
 use bursar_domain::id::MissionId;
 use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest};
 
@@ -34,13 +34,25 @@ impl Process<Reserve, Reserved> for ReserveBatch {
         let want = Want {
             tasks: items.iter().map(|item| item.guard.task_id).collect(),
             missions: items.iter().map(|item| item.mission_id).collect(),
+            calls: items.iter().flat_map(|item| &item.request.finished).map(|call| call.id).collect(),
             journals: Journals::Open,
             ..Want::default()
         };
         let mut decide = |turn: &mut flow::Turn<'_>| {
-            items.iter().map(|item| flow::reserve_call(turn, &item.guard, &item.request)).collect::<Vec<_>>()
+            let mut lessons: Vec<Lesson> = Vec::new();
+            let one = |item: &Reserve| {
+                let open = OpenCalls::before(turn, &item.request.finished);
+                let answer = flow::reserve_call(turn, &item.guard, &item.request);
+                lessons.push(open.after(turn));
+                answer
+            };
+            (items.iter().map(one).collect::<Vec<_>>(), lessons)
         };
-        engine.decide(&want, &mut decide).await
+        let (answers, lessons) = engine.decide(&want, &mut decide).await?;
+        for lesson in &lessons {
+            engine.note_lesson(lesson);
+        }
+        Ok(answers)
     }
 
     fn refuse(&self, error: &StoreError) -> Reserved {

@@ -72,10 +72,16 @@ pub(super) fn answered(id: CallId, usage: Usage) -> FinishedCall {
         usage: Some(usage),
         counted: usage,
         succeeded: true,
+        rejected: false,
         response: json!({"text": "answer", "finish_reason": "stop"}),
         duration_ms: 5,
         first_token_ms: Some(1),
     }
+}
+
+/// A call that was answered, and whose answer is why its attempt failed.
+pub(super) fn rejected(id: CallId, usage: Usage) -> FinishedCall {
+    FinishedCall { rejected: true, ..answered(id, usage) }
 }
 
 /// An attempt that failed.
@@ -266,6 +272,7 @@ impl Desk {
             model: model.to_owned(),
             input_tokens,
             max_output_tokens,
+            finished: Vec::new(),
         };
         let want = Want { journals: Journals::Open, ..Want::tasks(job.claimed.mission_id, [job.claimed.id]) };
         self.decide(want, |turn| flow::reserve_call(turn, &guard, &request)).await.unwrap()

@@ -10,7 +10,7 @@ use bursar_domain::state::{RunState, TaskState, WaitCause};
 use bursar_domain::usage::Usage;
 use serde_json::json;
 
-use super::desk::{CREDIT, Desk, INPUT, ONE, OUTPUT, agents, answered, done, failed, priced, tokens};
+use super::desk::{CREDIT, Desk, INPUT, ONE, OUTPUT, agents, answered, done, failed, priced, rejected, tokens};
 use crate::support::default_prices;
 use crate::support::stores::on_both_stores;
 
@@ -140,7 +140,7 @@ async fn final_failure_of_any_kind_is_charged_under_the_policy_always_all_attemp
     for (attempt, used) in [(1, tokens(10, 20)), (2, tokens(10, 5))] {
         let job = desk.claim(mission, "one").await;
         let call = desk.call(&job, 1, (10, 20)).await;
-        let outcome = failed(ErrorClass::Retryable, "provider_timeout", vec![answered(call, used)]);
+        let outcome = failed(ErrorClass::Retryable, "provider_timeout", vec![rejected(call, used)]);
         desk.settle(&job, outcome).await.unwrap();
         assert_eq!(desk.task(mission, "one").await.failures, attempt);
         desk.pass_ms(2_000);
@@ -158,7 +158,7 @@ async fn retries_keep_the_hold_and_bill_the_succeeding_attempts_calls_once(mut d
     let first = desk.claim(mission, "one").await;
     let kept = desk.call(&first, 1, (10, 20)).await;
     let bad = desk.call(&first, 2, (10, 20)).await;
-    let calls = vec![answered(kept, tokens(10, 20)), answered(bad, tokens(10, 7))];
+    let calls = vec![answered(kept, tokens(10, 20)), rejected(bad, tokens(10, 7))];
     desk.settle(&first, failed(ErrorClass::Retryable, "bad_output", calls)).await.unwrap();
     assert_eq!((desk.end(mission).await.1, desk.hold_of(mission, "one").await), (0, hold));
     assert!(desk.task(mission, "one").await.held_ucr.is_positive(), "kept between attempts");

@@ -166,6 +166,7 @@ impl Player {
             model: "simulated-large".to_owned(),
             input_tokens: self.dice.below(20_000) as u64,
             max_output_tokens: 4_000,
+            finished: Vec::new(),
         };
         let want = Want { journals: Journals::Open, ..Want::tasks(task.mission_id, [task.id]) };
         let permit = self.decide("reserve", &want, |turn| flow::reserve_call(turn, &guard, &request)).await;
@@ -184,6 +185,7 @@ impl Player {
                 }),
                 counted: Usage::default(),
                 succeeded: self.dice.below(4) > 0,
+                rejected: false,
                 response: json!({"text": "words", "finish_reason": "stop"}),
                 duration_ms: 10,
                 first_token_ms: None,

@@ -115,6 +115,7 @@ async fn answers_are_loaded_only_for_those_who_ask(mut hand: Hand) {
         model: "simulated-small".to_owned(),
         input_tokens: 20,
         max_output_tokens: 50,
+        finished: Vec::new(),
     };
     let guard = claimed[0].guard(&token);
     let want = Want { journals: Journals::Open, ..Want::tasks(claimed[0].mission_id, [claimed[0].id]) };
@@ -125,6 +126,7 @@ async fn answers_are_loaded_only_for_those_who_ask(mut hand: Hand) {
         usage: Some(Usage { input_tokens: 20, output_tokens: 7, ..Usage::default() }),
         counted: Usage::default(),
         succeeded: true,
+        rejected: false,
         response: json!({"text": "hi", "finish_reason": "stop"}),
         duration_ms: 12,
         first_token_ms: Some(3),

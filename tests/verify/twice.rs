@@ -56,6 +56,7 @@ async fn a_call_that_a_cancelled_attempt_reports_twice_is_charged_once() {
             model: "simulated-large".to_owned(),
             input_tokens: 1_000,
             max_output_tokens: 200,
+            finished: Vec::new(),
         };
         let permit = decide(&site, &want, &facts, |turn| flow::reserve_call(turn, &guard, &request)).await.unwrap();
         let CallPermit::Send(id) = permit else { panic!("nothing to replay") };
@@ -68,6 +69,7 @@ async fn a_call_that_a_cancelled_attempt_reports_twice_is_charged_once() {
             usage: Some(usage),
             counted: usage,
             succeeded: true,
+            rejected: false,
             response: Value::Null,
             duration_ms: 1,
             first_token_ms: None,

@@ -13,7 +13,6 @@
 //! decision.
 
 mod agent;
-mod answer;
 pub mod context;
 pub mod job;
 mod limits;

@@ -63,6 +63,7 @@ async fn a_journal_that_cannot_be_read_is_not_bought_again() {
         usage: None,
         counted: Usage::default(),
         succeeded: true,
+        rejected: false,
         response: json!({"text": 7}),
         duration_ms: 1,
         first_token_ms: None,

@@ -7,4 +7,5 @@ mod openai_faults;
 mod openai_streams;
 mod registry;
 mod simulated;
+mod structured;
 mod support;

@@ -55,11 +55,15 @@ impl Context for Recorder {
     }
 
     async fn reserve(&self, call: CallRequest) -> Result<CallPermit, CallRefusal> {
-        self.asked.lock().unwrap().push(call);
+        let number = {
+            let mut asked = self.asked.lock().unwrap();
+            asked.push(call);
+            asked.len() as u128
+        };
         if self.cancel_at_reserve {
             self.token.cancel();
         }
-        self.answers.lock().unwrap().pop_front().unwrap_or(Ok(CallPermit::Send(call_id())))
+        self.answers.lock().unwrap().pop_front().unwrap_or(Ok(CallPermit::Send(nth_call_id(number))))
     }
 
     fn delta(&self, text: &str) {
@@ -74,8 +78,13 @@ impl Context for Recorder {
     }
 }
 
+/// The id of the first call that a [`Recorder`] grants.
 pub fn call_id() -> CallId {
-    CallId::from_uuid(Uuid::from_u128(42))
+    nth_call_id(1)
+}
+
+fn nth_call_id(number: u128) -> CallId {
+    CallId::from_uuid(Uuid::from_u128(41 + number))
 }
 
 /// A first attempt of an agent step with this prompt.
@@ -91,6 +100,9 @@ pub fn agent_job(model: &str, prompt: &str) -> Job {
             prompt: prompt.into(),
             max_output_tokens: 200,
             temperature: None,
+            output: None,
+            max_turns: 4,
+            max_tool_calls: 8,
         }),
         context: json!({"inputs": {"idea": "a to-do list"}, "nodes": {}, "run": {}, "task": {}}),
         timeout_ms: 30_000,

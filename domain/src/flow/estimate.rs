@@ -38,7 +38,9 @@ pub(super) fn bytes_of_tokens(tokens: u64) -> i64 {
 pub(super) fn template_bytes(node: &Node) -> i64 {
     match &node.action {
         Action::Agent(step) => {
-            i64::try_from(step.instructions.len().saturating_add(step.prompt.len())).unwrap_or(i64::MAX)
+            let schema = step.output.as_ref().map_or(0, |output| output.schema.to_string().len());
+            let texts = step.instructions.len().saturating_add(step.prompt.len()).saturating_add(schema);
+            i64::try_from(texts).unwrap_or(i64::MAX)
         }
         Action::Transform(_) | Action::Sleep { .. } => 0,
     }

@@ -70,36 +70,22 @@ pub struct Doubt {
     pub billed: Usage,
 }
 
-/// What is looked at before a settle, to be compared with what is there after it.
+/// Calls that a decision is about to end, to be compared with what is there after it.
 #[derive(Debug)]
-pub struct Observed<'r> {
-    request: &'r SettleRequest,
-    /// The calls that this settle ends.
-    open: Vec<&'r FinishedCall>,
-    estimated: Option<Ucr>,
-}
+pub struct OpenCalls<'r>(Vec<&'r FinishedCall>);
 
-impl<'r> Observed<'r> {
-    /// Looks at the task and its calls.
-    pub fn before(turn: &Turn<'_>, request: &'r SettleRequest) -> Self {
-        let calls: &[FinishedCall] = match &request.outcome {
-            Outcome::Succeeded { calls, .. } | Outcome::Failed { calls, .. } => calls,
-            Outcome::HandedBack => &[],
-        };
+impl<'r> OpenCalls<'r> {
+    /// Those of the calls that are open now.
+    pub fn before(turn: &Turn<'_>, calls: &'r [FinishedCall]) -> Self {
         let is_open =
             |call: &&FinishedCall| turn.set.calls.get(call.id).is_some_and(|row| row.state == CallState::Sent);
-        let task = turn.set.tasks.get(request.guard.task_id).filter(|task| task.state == TaskState::Running);
-        let estimated = task.and_then(|task| {
-            let hold = turn.set.holds.get(task.hold_id?)?;
-            if hold.resizes == 0 { Some(hold.amount_ucr) } else { size_of(turn, task, false).ok() }
-        });
-        Self { request, open: calls.iter().filter(is_open).collect(), estimated }
+        Self(calls.iter().filter(is_open).collect())
     }
 
-    /// What came of it.
+    /// What came of them.
     pub fn after(&self, turn: &Turn<'_>) -> Lesson {
-        let mut lesson = Lesson { node: self.node(turn), ..Lesson::default() };
-        for finished in &self.open {
+        let mut lesson = Lesson::default();
+        for finished in &self.0 {
             let Some(row) = turn.set.calls.get(finished.id).filter(|row| row.state != CallState::Sent) else {
                 continue;
             };
@@ -122,6 +108,36 @@ impl<'r> Observed<'r> {
             }
         }
         lesson
+    }
+}
+
+/// What is looked at before a settle, to be compared with what is there after it.
+#[derive(Debug)]
+pub struct Observed<'r> {
+    request: &'r SettleRequest,
+    /// The calls that this settle ends.
+    open: OpenCalls<'r>,
+    estimated: Option<Ucr>,
+}
+
+impl<'r> Observed<'r> {
+    /// Looks at the task and its calls.
+    pub fn before(turn: &Turn<'_>, request: &'r SettleRequest) -> Self {
+        let calls: &[FinishedCall] = match &request.outcome {
+            Outcome::Succeeded { calls, .. } | Outcome::Failed { calls, .. } => calls,
+            Outcome::HandedBack => &[],
+        };
+        let task = turn.set.tasks.get(request.guard.task_id).filter(|task| task.state == TaskState::Running);
+        let estimated = task.and_then(|task| {
+            let hold = turn.set.holds.get(task.hold_id?)?;
+            if hold.resizes == 0 { Some(hold.amount_ucr) } else { size_of(turn, task, false).ok() }
+        });
+        Self { request, open: OpenCalls::before(turn, calls), estimated }
+    }
+
+    /// What came of it.
+    pub fn after(&self, turn: &Turn<'_>) -> Lesson {
+        Lesson { node: self.node(turn), ..self.open.after(turn) }
     }
 
     fn node(&self, turn: &Turn<'_>) -> Option<NodeLesson> {

@@ -28,7 +28,7 @@ pub(crate) mod testbed;
 
 pub use cancel::{cancel, wind_down};
 pub use forecast::{Forecast, ForecastRequest, NodeForecast, Source, forecast};
-pub use lesson::{CallLesson, Doubt, Lesson, NodeLesson, Observed};
+pub use lesson::{CallLesson, Doubt, Lesson, NodeLesson, Observed, OpenCalls};
 pub use metering::{hold_call, hold_key, settle_call};
 pub use raise::set_budget;
 pub use recover::{lease_ran_out, recover_lease};

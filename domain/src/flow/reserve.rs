@@ -18,8 +18,8 @@ use super::{Refusal, Turn};
 pub type CallGuard = Guard;
 
 /// Grants a call: replays one that an earlier attempt bought, or records it and reserves its ceiling on the
-/// task's hold, topping the hold up within wallet and budget where it is too small. A refusal for want of credits
-/// leaves only the counted size of the call with the task.
+/// task's hold, topping the hold up within wallet and budget where it is too small. Calls that ended before it are
+/// journaled first. A refusal for want of credits leaves these and the counted size of the call with the task.
 pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallRequest) -> Result<CallPermit, CallRefusal> {
     let task = turn.set.tasks.get(guard.task_id).cloned().ok_or(CallRefusal::StaleFence)?;
     check_guard(&task, guard).map_err(|_| CallRefusal::StaleFence)?;
@@ -28,6 +28,7 @@ pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallReques
         // a run that is ending buys nothing more: what the worker does cannot count
         return Err(CallRefusal::StaleFence);
     }
+    journal(turn, &task, &request.finished)?;
     if let Some(done) = journaled(turn, &task, request) {
         return Ok(CallPermit::Replay(done));
     }
@@ -74,6 +75,47 @@ pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallReques
     Ok(CallPermit::Send(id))
 }
 
+/// Journals calls of a running attempt that came to their end. Whether they are billed is decided when the step ends.
+///
+/// Progress that is journaled clears the count of vanished workers: a step that gets on is not what kills them.
+pub(super) fn journal(turn: &mut Turn<'_>, task: &Task, finished: &[FinishedCall]) -> Result<(), CallRefusal> {
+    let unusable = |refusal: Refusal| CallRefusal::Unavailable(refusal.to_string());
+    check_calls(turn, task, finished).map_err(unusable)?;
+    for call in finished {
+        let state = if call.succeeded { CallState::Done } else { CallState::Failed };
+        finish_call(turn, task, call, state, false).map_err(unusable)?;
+    }
+    let has_progress = finished.iter().any(|call| call.succeeded);
+    if let Some(row) = turn.set.tasks.change(task.id).filter(|row| has_progress && row.losses > 0) {
+        row.losses = 0;
+    }
+    Ok(())
+}
+
+/// Refuses calls that were never granted, are over or have no price, before anything changes.
+pub(super) fn check_calls(turn: &Turn<'_>, task: &Task, calls: &[FinishedCall]) -> Result<(), Refusal> {
+    let prices = turn.prices(task.run_id)?;
+    for call in calls {
+        let row = turn.set.calls.get(call.id).filter(|row| row.task_id == task.id);
+        let row = row.ok_or_else(|| Refusal::NotFound(format!("usage call {}", call.id)))?;
+        if !may_consume(task, row) {
+            return Err(Refusal::IllegalMove { what: "usage call", state: "over", wish: "consumed" });
+        }
+        prices.call_cost(&row.model, &billed_usage(turn, &prices, row, call).0)?;
+    }
+    Ok(())
+}
+
+/// Whether an attempt may name the call: it was granted to this attempt and is open or failed in it, or it is
+/// journaled. What was lost, rejected or failed before is over: its price is the platform's.
+fn may_consume(task: &Task, call: &UsageCall) -> bool {
+    match call.state {
+        CallState::Sent | CallState::Failed => call.attempt == task.attempt,
+        CallState::Done => true,
+        CallState::Rejected | CallState::Lost => false,
+    }
+}
+
 /// The finished call of an earlier attempt that is this very call.
 fn journaled(turn: &Turn<'_>, task: &Task, request: &CallRequest) -> Option<FinishedCall> {
     let call = turn.set.calls_of(task.id).find(|call| {
@@ -84,6 +126,7 @@ fn journaled(turn: &Turn<'_>, task: &Task, request: &CallRequest) -> Option<Fini
         usage: call.usage,
         counted: call.usage.unwrap_or_default(),
         succeeded: true,
+        rejected: false,
         response: call.response.clone()?,
         duration_ms: call.duration_ms.unwrap_or(0),
         first_token_ms: call.first_token_ms,
@@ -127,8 +170,8 @@ fn make_room(turn: &mut Turn<'_>, task: &Task, ceiling: Ucr) -> Result<(), CallR
     hold_more(turn, task.id, missing).map_err(short)
 }
 
-/// Records the end of a call of this task; what it cost and used. A call that was recorded before (a replay)
-/// is billed as it stands.
+/// Records the end of a call of this task; what it cost and used. A call that was recorded before (a replay, or an
+/// earlier call of the attempt) is billed as it stands; one that had failed stays the platform's.
 pub(super) fn finish_call(
     turn: &mut Turn<'_>,
     task: &Task,
@@ -141,7 +184,10 @@ pub(super) fn finish_call(
     if row.state != CallState::Sent {
         let (cost, hold) = (row.cost_ucr, row.hold_id);
         let known = (cost, row.usage.unwrap_or_default());
-        let is_rejected = state == CallState::Rejected && row.state != CallState::Rejected;
+        if row.state != CallState::Done {
+            return Ok((Ucr::ZERO, Usage::default()));
+        }
+        let is_rejected = state == CallState::Rejected;
         if let Some(row) = turn.set.calls.change(finished.id) {
             row.billable = billable;
             row.state = if is_rejected { CallState::Rejected } else { row.state };

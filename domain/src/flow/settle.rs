@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::credits::Ucr;
-use crate::id::{CallId, RunId, TaskId, WorkerId};
+use crate::id::{RunId, TaskId, WorkerId};
 use crate::ledger::{self, Charge};
 use crate::limits;
 use crate::outcome::{ErrorClass, FinishedCall, Outcome, StepError};
@@ -16,7 +16,7 @@ use crate::usage::Usage;
 use super::advance::{self, count_done, count_held, fail, park, wait_for_credits};
 use super::begin::release_dependents;
 use super::budget::note_spending;
-use super::reserve::{billed_usage, close_open_calls, finish_call};
+use super::reserve::{check_calls, close_open_calls, finish_call};
 use super::{Refusal, Turn, node_of, subject};
 
 /// What proves that a write comes from the present holder of a task.
@@ -118,7 +118,6 @@ pub fn settle(turn: &mut Turn<'_>, request: &SettleRequest) -> Result<Settlement
 /// Refuses an outcome that can't be settled, before anything changes: calls that were never granted or that have
 /// no price, dependents that were not loaded.
 fn check_outcome(turn: &Turn<'_>, task: &Task, outcome: &Outcome) -> Result<(), Refusal> {
-    let prices = turn.prices(task.run_id)?;
     turn.mission(task.mission_id)?;
     let definition = turn.definition(task.workflow_id)?;
     let node = node_of(&definition, task)?;
@@ -126,19 +125,12 @@ fn check_outcome(turn: &Turn<'_>, task: &Task, outcome: &Outcome) -> Result<(), 
         Outcome::HandedBack => return Ok(()),
         Outcome::Failed { calls, .. } => calls,
         Outcome::Succeeded { calls, .. } => {
-            prices.units_cost(&node.units)?;
+            turn.prices(task.run_id)?.units_cost(&node.units)?;
             check_dependents(turn, task)?;
             calls
         }
     };
-    for call in calls {
-        let row = turn.set.calls.get(call.id).filter(|row| row.task_id == task.id);
-        let row = row.ok_or_else(|| Refusal::NotFound(format!("usage call {}", call.id)))?;
-        if !may_consume(task, row) {
-            return Err(Refusal::IllegalMove { what: "usage call", state: "over", wish: "consumed" });
-        }
-        prices.call_cost(&row.model, &billed_usage(turn, &prices, row, call).0)?;
-    }
+    check_calls(turn, task, calls)?;
     match task.hold_id {
         Some(hold) if turn.set.holds.get(hold).is_none() => Err(Refusal::Unloaded(format!("hold {hold}"))),
         _ => Ok(()),
@@ -155,16 +147,6 @@ pub(super) fn check_dependents(turn: &Turn<'_>, task: &Task) -> Result<(), Refus
         }
     }
     Ok(())
-}
-
-/// Whether an attempt may name the call in its outcome: it was granted to this attempt and is open, or it is
-/// journaled. What was lost, failed or rejected is over: its price is the platform's.
-fn may_consume(task: &Task, call: &UsageCall) -> bool {
-    match call.state {
-        CallState::Sent => call.attempt == task.attempt,
-        CallState::Done => true,
-        CallState::Failed | CallState::Rejected | CallState::Lost => false,
-    }
 }
 
 /// The stored result of a settle whose acknowledgement was lost.
@@ -328,19 +310,17 @@ fn hand_over(turn: &mut Turn<'_>, request: &SettleRequest, ready: &[TaskId]) -> 
     Some(next)
 }
 
-/// The answer that made an attempt fail, if one did: the last call's, unless that call itself failed or the reason
-/// lies outside (a rate limit, credits, a lost lease). It is never replayed; what was answered before it is.
-fn rejected_answer(error: &StepError, calls: &[FinishedCall]) -> Option<CallId> {
-    let is_judged = matches!(error.class, ErrorClass::Retryable | ErrorClass::Permanent);
-    calls.last().filter(|call| is_judged && call.succeeded).map(|call| call.id)
+/// Whether the call is the answer that made its attempt fail. It is never replayed; what was answered before it is,
+/// and so is everything when the reason lies outside (a rate limit, credits, a lost lease, a timeout).
+fn is_culprit(error: &StepError, call: &FinishedCall) -> bool {
+    call.rejected && matches!(error.class, ErrorClass::Retryable | ErrorClass::Permanent)
 }
 
 /// The attempt failed: another one later, a wait, or the end.
 fn fail_attempt(turn: &mut Turn<'_>, task: &Task, error: &StepError, calls: &[FinishedCall]) -> Result<(), Refusal> {
-    let culprit = rejected_answer(error, calls);
     for call in distinct(calls) {
         let state = match call.succeeded {
-            true if culprit == Some(call.id) => CallState::Rejected,
+            true if is_culprit(error, call) => CallState::Rejected,
             true => CallState::Done,
             false => CallState::Failed,
         };

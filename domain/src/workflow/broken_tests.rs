@@ -80,9 +80,12 @@ inputs: { type: object, "type": object } ¦ /inputs/type ¦ duplicate_key ¦ the
 #[test]
 fn fields_of_the_definition() {
     let rows = r#"
-x-custom: 1 ¦ /x-custom ¦ unknown_key ¦ unknown key `x-custom` ¦ known here: workflow, description, inputs, budget, flat_fee, deadline, defaults, agents, nodes, outputs
+x-custom: 1 ¦ /x-custom ¦ unknown_key ¦ unknown key `x-custom` ¦ known here: workflow, description, inputs, budget, flat_fee, deadline, defaults, agents, schemas, nodes, outputs
 ouputs: {} ¦ /ouputs ¦ unknown_key ¦ unknown key `ouputs` ¦ did you mean `outputs`?
-schemas: {} ¦ /schemas ¦ unsupported ¦ `schemas` is not supported by this version
+schemas: [] ¦ /schemas ¦ wrong_type ¦ expected a mapping, found a list
+schemas: { a-b: {} } ¦ /schemas/a-b ¦ invalid_name ¦ names in `schemas` must be 1 to 64 letters, digits and _, a letter first
+schemas: { Plan: { type: objekt } } ¦ /schemas/Plan/type ¦ invalid_schema ¦ this is not a usable JSON Schema: value is not valid under any of the schemas listed in the 'anyOf' keyword
+schemas: { Plan: { $ref: '#/$defs/x' } } ¦ /schemas/Plan/$ref ¦ unsupported_schema ¦ `$ref: #/$defs/x` leads to nothing in this schema
 description: 5 ¦ /description ¦ wrong_type ¦ expected text, found a number
 inputs: [1] ¦ /inputs ¦ wrong_type ¦ expected a JSON Schema (a mapping), found a list
 inputs: { type: objekt } ¦ /inputs/type ¦ invalid_schema ¦ this is not a usable JSON Schema: value is not valid under any of the schemas listed in the 'anyOf' keyword
@@ -101,6 +104,7 @@ deadline: 31d ¦ /deadline ¦ out_of_range ¦ `deadline` must be from 1ms to 30d
 defaults: { timeout: 25h } ¦ /defaults/timeout ¦ out_of_range ¦ `timeout` must be from 1ms to 1d
 defaults: { max_output_tokens: 1000001 } ¦ /defaults/max_output_tokens ¦ out_of_range ¦ `max_output_tokens` must be a whole number from 1 to 1000000
 defaults: { temperature: 2.5 } ¦ /defaults/temperature ¦ out_of_range ¦ `temperature` must be a number from 0 to 2 with at most six decimals
+defaults: { max_tool_calls: 257 } ¦ /defaults/max_tool_calls ¦ out_of_range ¦ `max_tool_calls` must be a whole number from 0 to 256
 defaults: { models: [a] } ¦ /defaults/models ¦ unsupported ¦ `models` is not supported by this version
 outputs: { x: inputs.idea } ¦ /outputs/x ¦ invalid_path ¦ an output is a path such as nodes.summary.output or nodes.summary.output.title
 outputs: { x: nodes.aa.output } ¦ /outputs/x ¦ unknown_node ¦ there is no node `aa` ¦ did you mean `a`?
@@ -134,6 +138,7 @@ fn around_node(says: &str) -> String {
     format!(
         "workflow: w
 inputs: {{ type: object, properties: {{ idea: {{}} }} }}
+schemas: {{ Plan: {{ type: object, properties: {{ files: {{ type: array }} }} }} }}
 agents: {{ writer: {{ instructions: Write., model: m }}, blank: {{ instructions: x }} }}
 nodes:
   first: {{ sleep: 1s }}
@@ -151,10 +156,20 @@ approval: { show: x } ¦ /nodes/a/approval ¦ unsupported ¦ `approval` is not s
 agent: writer, prompt: x, review: {} ¦ /nodes/a/review ¦ unsupported ¦ `review` is not supported by this version
 sleep: 1s, retry: { on: [lost] } ¦ /nodes/a/retry/on ¦ unsupported ¦ `on` is not supported by this version
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, prompt, model, max_output_tokens, temperature, pool, priority, retry, timeout, units, budget
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, prompt, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, pool, priority, retry, timeout, units, budget
 needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep
 prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
+agent: writer, prompt: x, output: Plan ¦ /nodes/a/output ¦ wrong_type ¦ expected a mapping, found text
+agent: writer, prompt: x, output: { repair: 1 } ¦ /nodes/a/output/schema ¦ missing ¦ `schema` is missing: it is the name of one of the `schemas`, or a JSON Schema in place
+agent: writer, prompt: x, output: { schema: Plam } ¦ /nodes/a/output/schema ¦ unknown_schema ¦ there is no schema `Plam` ¦ did you mean `Plan`?
+agent: writer, prompt: x, output: { schema: [] } ¦ /nodes/a/output/schema ¦ wrong_type ¦ expected the name of a schema or a JSON Schema, found a list
+agent: writer, prompt: x, output: { schema: Plan, repair: 11 } ¦ /nodes/a/output/repair ¦ out_of_range ¦ `repair` must be a whole number from 0 to 10
+agent: writer, prompt: x, output: { schema: Plan, repairs: 1 } ¦ /nodes/a/output/repairs ¦ unknown_key ¦ unknown key `repairs` ¦ did you mean `repair`?
+agent: writer, prompt: x, output: { schema: { type: objekt } } ¦ /nodes/a/output/schema/type ¦ invalid_schema ¦ this is not a usable JSON Schema: value is not valid under any of the schemas listed in the 'anyOf' keyword
+transform: x, output: { schema: Plan } ¦ /nodes/a/output ¦ misplaced_key ¦ `output` belongs to nodes with an `agent`
+agent: writer, prompt: x, max_turns: 0 ¦ /nodes/a/max_turns ¦ out_of_range ¦ `max_turns` must be a whole number from 1 to 100
+sleep: 1s, max_tool_calls: 3 ¦ /nodes/a/max_tool_calls ¦ misplaced_key ¦ `max_tool_calls` belongs to nodes with an `agent`
 sleep: 1s, prompt: x ¦ /nodes/a/prompt ¦ misplaced_key ¦ `prompt` belongs to nodes with an `agent`
 agent: writer ¦ /nodes/a/prompt ¦ missing ¦ `prompt` is missing: it says what to ask the agent
 agent: write, prompt: x ¦ /nodes/a/agent ¦ unknown_agent ¦ there is no agent `write` ¦ did you mean `writer`?
@@ -210,6 +225,30 @@ z: { sleep: 1s, needs: [c] }⏎  c: { sleep: 1s, needs: [ok, b] }⏎  b: { sleep
 A1: { sleep: 1s } ¦ /nodes/A1 ¦ invalid_name ¦ names in `nodes` must be 1 to 64 of the characters a-z, 0-9 and _, a letter first
 "#;
     check(rows, Syntax::Yaml, |says| format!("workflow: w\nnodes:\n  {says}\n"));
+}
+
+#[test]
+fn what_is_taken_from_outputs_with_a_schema() {
+    let rows = r#"
+nodes.plan.output.file }}'⏎outputs: {} ¦ /nodes/b/transform ¦ unknown_output ¦ line 1: the output of `plan` has no property `file` in its schema ¦ did you mean `files`?
+nodes[''plan''].output["fils"] }}'⏎outputs: {} ¦ /nodes/b/transform ¦ unknown_output ¦ line 1: the output of `plan` has no property `fils` in its schema ¦ did you mean `files`?
+nodes.plan.output.files[0].any }}'⏎outputs: { x: nodes.plan.output.title.x } ¦ /outputs/x ¦ unknown_output ¦ the output of `plan` has no property `title` in its schema
+nodes.free.output.any }}'⏎outputs: { x: nodes.free.output.any, y: nodes.plan.output.files.0, z: nodes.frei.output } ¦ /outputs/z ¦ unknown_node ¦ there is no node `frei` ¦ did you mean `free`?
+"#;
+    check(rows, Syntax::Yaml, |says| {
+        format!(
+            "workflow: w
+schemas: {{ Plan: {{ type: object, properties: {{ files: {{ type: array }} }} }} }}
+agents: {{ writer: {{ instructions: Write., model: m, output: {{ schema: Plan }} }} }}
+nodes:
+  plan: {{ agent: writer, prompt: x }}
+  free: {{ agent: writer, prompt: x, output: {{ schema: {{ type: object }} }} }}
+  b:
+    needs: [plan, free]
+    transform: '{{{{ {says}
+"
+        )
+    });
 }
 
 #[test]

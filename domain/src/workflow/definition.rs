@@ -6,13 +6,14 @@ use serde_json::Value;
 
 use super::graph::{self, Graph};
 use super::name::{IDENTIFIER, WORKFLOW};
+use super::output;
 use super::output_path::OutputPath;
 use super::problem::{Problem, Problems, did_you_mean};
 use super::reader::{Entry, Fields, wrong_type};
 use super::scan::Mention;
 use super::schema::{self, InputCheck};
 use super::step::{self, Draft, Surroundings};
-use super::{Definition, Node, Opening};
+use super::{Action, Definition, Node, Opening};
 use crate::limits::{MAX_AGENTS, MAX_DEADLINE_MS, MAX_DESCRIPTION_BYTES, MAX_NODES, MAX_OUTPUTS};
 
 /// The members of a template's `run` and `task`.
@@ -41,7 +42,7 @@ pub(super) fn build(value: &Value, problems: &mut Problems) -> Option<Definition
     let drafts = read_nodes(&mut fields);
     let nodes = link(&drafts, inputs, fields.problems);
     let outputs = read_outputs(&mut fields, &drafts);
-    fields.close(&["concurrency", "on_error", "schemas"]);
+    fields.close(&["concurrency", "on_error"]);
 
     let mut source = value.clone();
     source.sort_all_objects();
@@ -55,8 +56,10 @@ pub(super) fn build(value: &Value, problems: &mut Problems) -> Option<Definition
 fn read_nodes<'v>(fields: &mut Fields<'v, '_>) -> Vec<Draft<'v>> {
     let defaults = step::read_defaults(fields);
     let agents: Vec<Entry<'v>> = fields.entries("agents", &IDENTIFIER, MAX_AGENTS);
-    let agents = agents.iter().map(|entry| (entry.name, step::read_agent_entry(entry, fields.problems))).collect();
-    let around = Surroundings { defaults, agents };
+    let schemas = output::read_schemas(fields);
+    let agent = |entry: &Entry<'v>| (entry.name, step::read_agent_entry(entry, &schemas, fields.problems));
+    let agents = agents.iter().map(agent).collect();
+    let around = Surroundings { defaults, agents, schemas };
     let none = match fields.value("nodes") {
         None => true,
         Some(nodes) => nodes.as_object().is_some_and(serde_json::Map::is_empty),
@@ -92,7 +95,8 @@ fn link(drafts: &[Draft<'_>], inputs: Option<&Value>, problems: &mut Problems) -
     let mut mentioned = |of: for<'a, 'v> fn(&'a Draft<'v>) -> &'a [(Mention<'v>, String)]| -> Vec<BTreeSet<usize>> {
         let used = |(position, draft)| {
             let direct = needs.get(position).map(Vec::as_slice).unwrap_or_default();
-            let known = Known { position_of: &position_of, graph: graph.as_ref(), inputs, position, direct };
+            let graph = graph.as_ref();
+            let known = Known { drafts, position_of: &position_of, graph, inputs, position, direct };
             of(draft).iter().flat_map(|(mention, at)| known.check(mention, at, problems)).collect()
         };
         drafts.iter().enumerate().map(used).collect()
@@ -148,6 +152,7 @@ fn explain_cycle(cycle: &[usize], drafts: &[Draft<'_>]) -> Problem {
 
 /// What the templates of one node may refer to.
 struct Known<'k> {
+    drafts: &'k [Draft<'k>],
     position_of: &'k BTreeMap<&'k str, usize>,
     graph: Option<&'k Graph>,
     inputs: Option<&'k Value>,
@@ -190,6 +195,11 @@ impl Known<'_> {
             let hint = format!("write `nodes.{key}.output.{then}`");
             problems.push(Problem::new(at, "unknown_variable", message).with_hint(hint));
         }
+        if let Some(field) = mention.field.filter(|_| mention.then == Some("output"))
+            && let Some(problem) = self.drafts.get(position).and_then(|draft| unknown_field(draft, field, at))
+        {
+            problems.push(Problem { message: format!("line {line}: {}", problem.message), ..problem });
+        }
         if position == self.position {
             problems.add(at, "own_output", format!("line {line}: a node cannot use its own output"));
             return None;
@@ -203,6 +213,14 @@ impl Known<'_> {
         }
         Some(position)
     }
+}
+
+/// The problem with a field that a node's output, as its schema knows it, can't have.
+fn unknown_field(draft: &Draft<'_>, field: &str, at: &str) -> Option<Problem> {
+    let Some(Action::Agent(step)) = &draft.action else { return None };
+    let output = step.output.as_ref().filter(|output| !schema::may_have(&output.schema, field))?;
+    let message = format!("the output of `{}` has no property `{field}` in its schema", draft.key);
+    Some(Problem::new(at, "unknown_output", message).with_hint(did_you_mean(field, schema::listed(&output.schema))))
 }
 
 fn unknown_member(mention: &Mention<'_>, key: &str, at: &str, known: &str) -> Problem {
@@ -264,8 +282,13 @@ fn read_outputs(fields: &mut Fields<'_, '_>, drafts: &[Draft<'_>]) -> Option<BTr
             fields.problems.add(entry.at, "invalid_path", message);
             continue;
         };
-        if !drafts.iter().any(|draft| draft.key == path.nodes()) {
-            fields.problems.push(unknown_node(path.nodes(), &entry.at, drafts.iter().map(|draft| draft.key)));
+        match drafts.iter().find(|draft| draft.key == path.nodes()) {
+            None => fields.problems.push(unknown_node(path.nodes(), &entry.at, drafts.iter().map(|draft| draft.key))),
+            Some(draft) => {
+                if let Some(problem) = path.field().and_then(|field| unknown_field(draft, field, &entry.at)) {
+                    fields.problems.push(problem);
+                }
+            }
         }
         outputs.insert(entry.name.to_owned(), path);
     }

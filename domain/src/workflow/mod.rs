@@ -25,6 +25,7 @@ mod definition;
 mod duration;
 mod graph;
 mod name;
+mod output;
 mod output_path;
 mod problem;
 mod reach;
@@ -42,6 +43,7 @@ mod property_tests;
 #[cfg(test)]
 mod sample_tests;
 
+pub use output::OutputSchema;
 pub use output_path::OutputPath;
 pub use problem::Problem;
 pub use reach::{Opening, Reach};
@@ -175,6 +177,12 @@ pub struct AgentStep {
     pub max_output_tokens: u64,
     /// The sampling temperature, from 0 to 2; `None` leaves it to the provider.
     pub temperature: Option<Number>,
+    /// What the answer must be; without it the answer is any text.
+    pub output: Option<OutputSchema>,
+    /// How many answers may move the conversation on; one that asks for tools must not be the last.
+    pub max_turns: u32,
+    /// How many tool calls the step may make altogether.
+    pub max_tool_calls: u32,
 }
 
 /// A JSON value to compute.

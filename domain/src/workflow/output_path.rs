@@ -37,6 +37,11 @@ impl OutputPath {
         &self.node
     }
 
+    /// The first step into the node's output.
+    pub(super) fn field(&self) -> Option<&str> {
+        self.steps.first().map(String::as_str)
+    }
+
     /// The value at this path in the node's output; null where the path leads nowhere.
     pub fn resolve<'v>(&self, output_of_node: &'v Value) -> Value {
         let step_into = |value: &'v Value, step: &String| match value {

@@ -33,6 +33,8 @@ pub(super) struct Mention<'t> {
     pub(super) key: Option<&'t str>,
     /// What is taken from the part, where that is written out.
     pub(super) then: Option<&'t str>,
+    /// What is taken from that in turn, where that is written out.
+    pub(super) field: Option<&'t str>,
     /// The line, counted from 1.
     pub(super) line: usize,
 }
@@ -274,11 +276,10 @@ impl<'t> Scan<'t> {
                 }
             }
             _ if ROOTS.contains(&word) => {
-                let (key, then) = match key_of(after) {
-                    Some((key, after)) => (Some(key), key_of(after).map(|(then, _)| then)),
-                    None => (None, None),
-                };
-                let mention = Mention { root: word, key, then, line };
+                let (key, after) = key_of(after).unzip();
+                let (then, after) = after.and_then(key_of).unzip();
+                let field = after.and_then(key_of).map(|(field, _)| field);
+                let mention = Mention { root: word, key, then, field, line };
                 let known = |seen: &Mention<'_>| Mention { line, ..*seen } == mention;
                 if !self.mentions.iter().any(known) {
                     self.mentions.push(mention);

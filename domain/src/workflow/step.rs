@@ -9,6 +9,7 @@ use serde_json::{Number, Value};
 
 use super::condition;
 use super::name::{MODEL, POOL, UNIT};
+use super::output::{OutputSchema, Schemas, read_output};
 use super::problem::{Problem, Problems, below, did_you_mean};
 use super::reader::{Entry, Fields, whole_number, wrong_type};
 use super::scan::{Mention, ROOTS};
@@ -17,7 +18,8 @@ use super::{Action, AgentStep, Budget, OnExhausted, TransformStep};
 use crate::credits::Ucr;
 use crate::limits::{
     MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_DEADLINE_MS, MAX_NEEDS_PER_NODE, MAX_OUTPUT_TOKENS, MAX_PRIORITY,
-    MAX_PROMPT_BYTES, MAX_TIMEOUT_MS, MAX_TRANSFORM_TEMPLATES, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
+    MAX_PROMPT_BYTES, MAX_TIMEOUT_MS, MAX_TOOL_CALLS, MAX_TRANSFORM_TEMPLATES, MAX_TURNS, MAX_UNIT_QUANTITY,
+    MAX_UNITS_PER_NODE,
 };
 use crate::retry::RetryPolicy;
 
@@ -27,6 +29,12 @@ const DEFAULT_TIMEOUT_MS: i64 = 10 * 60 * 1_000;
 /// A call may produce so many tokens unless the definition says otherwise.
 const DEFAULT_MAX_OUTPUT_TOKENS: u64 = 1_024;
 
+/// A step may take so many turns unless the definition says otherwise.
+const DEFAULT_MAX_TURNS: u32 = 16;
+
+/// A step may make so many tool calls unless the definition says otherwise.
+const DEFAULT_MAX_TOOL_CALLS: u32 = 64;
+
 /// The kinds of nodes, as their keys.
 const KINDS: [&str; 3] = ["agent", "transform", "sleep"];
 
@@ -35,17 +43,14 @@ const LATER_KINDS: [&str; 9] =
     ["approval", "exec", "external", "http", "plan", "retrieve", "signal", "until", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
-const LATER_KEYS: [&str; 14] = [
+const LATER_KEYS: [&str; 11] = [
     "cache",
     "concurrency",
     "deadline",
     "map",
-    "max_tool_calls",
-    "max_turns",
     "memory",
     "models",
     "on_error",
-    "output",
     "parent_close",
     "repeat",
     "review",
@@ -53,7 +58,8 @@ const LATER_KEYS: [&str; 14] = [
 ];
 
 /// Keys that only nodes with an agent have.
-const AGENT_KEYS: [&str; 4] = ["prompt", "model", "max_output_tokens", "temperature"];
+const AGENT_KEYS: [&str; 7] =
+    ["prompt", "model", "max_output_tokens", "temperature", "max_turns", "max_tool_calls", "output"];
 
 /// What may be set for a call on the node, on its agent and in the defaults.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +67,8 @@ pub(super) struct CallSettings {
     model: Option<String>,
     max_output_tokens: Option<u64>,
     temperature: Option<Number>,
+    max_turns: Option<u32>,
+    max_tool_calls: Option<u32>,
 }
 
 impl CallSettings {
@@ -69,6 +77,10 @@ impl CallSettings {
             model: fields.name("model", &MODEL).map(str::to_owned),
             max_output_tokens: fields.whole("max_output_tokens", 1..=MAX_OUTPUT_TOKENS).map(i64::unsigned_abs),
             temperature: fields.temperature("temperature"),
+            max_turns: fields.whole("max_turns", 1..=MAX_TURNS).and_then(|turns| u32::try_from(turns).ok()),
+            max_tool_calls: fields
+                .whole("max_tool_calls", 0..=MAX_TOOL_CALLS)
+                .and_then(|calls| u32::try_from(calls).ok()),
         }
     }
 
@@ -78,6 +90,8 @@ impl CallSettings {
             model: self.model.or_else(|| further.model.clone()),
             max_output_tokens: self.max_output_tokens.or(further.max_output_tokens),
             temperature: self.temperature.or_else(|| further.temperature.clone()),
+            max_turns: self.max_turns.or(further.max_turns),
+            max_tool_calls: self.max_tool_calls.or(further.max_tool_calls),
         }
     }
 }
@@ -95,12 +109,14 @@ pub(super) struct Defaults {
 pub(super) struct Agent {
     pub(super) instructions: String,
     pub(super) call: CallSettings,
+    pub(super) output: Option<OutputSchema>,
 }
 
 /// What nodes are read with.
 pub(super) struct Surroundings<'v> {
     pub(super) defaults: Defaults,
     pub(super) agents: BTreeMap<&'v str, Agent>,
+    pub(super) schemas: Schemas<'v>,
 }
 
 /// A node before its references are resolved.
@@ -245,6 +261,7 @@ fn read_agent<'v>(
         read_template(prompt, &at, mentions, fields.problems);
     }
     let own = CallSettings::read(fields);
+    let output = read_output(fields, &around.schemas);
     let (name, agent) = (name?, agent?);
     let call = own.or(&agent.call).or(&around.defaults.call);
     if call.model.is_none() && !fields.has_any(&["model"]) {
@@ -259,6 +276,9 @@ fn read_agent<'v>(
         prompt: prompt?.to_owned(),
         max_output_tokens: call.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS),
         temperature: call.temperature,
+        output: output.or_else(|| agent.output.clone()),
+        max_turns: call.max_turns.unwrap_or(DEFAULT_MAX_TURNS),
+        max_tool_calls: call.max_tool_calls.unwrap_or(DEFAULT_MAX_TOOL_CALLS),
     })
 }
 
@@ -368,7 +388,7 @@ fn read_units(fields: &mut Fields<'_, '_>) -> BTreeMap<String, u64> {
 }
 
 /// Reads one agent.
-pub(super) fn read_agent_entry(entry: &Entry<'_>, problems: &mut Problems) -> Agent {
+pub(super) fn read_agent_entry(entry: &Entry<'_>, schemas: &Schemas<'_>, problems: &mut Problems) -> Agent {
     let Some(mut fields) = Fields::open(entry.value, entry.at.clone(), problems) else {
         return Agent::default();
     };
@@ -378,8 +398,9 @@ pub(super) fn read_agent_entry(entry: &Entry<'_>, problems: &mut Problems) -> Ag
     let agent = Agent {
         instructions: fields.text("instructions", MAX_PROMPT_BYTES).unwrap_or_default().to_owned(),
         call: CallSettings::read(&mut fields),
+        output: read_output(&mut fields, schemas),
     };
-    fields.close(&["budget", "knowledge", "max_tool_calls", "max_turns", "memory", "models", "output", "tools"]);
+    fields.close(&["budget", "knowledge", "memory", "models", "tools"]);
     agent
 }
 

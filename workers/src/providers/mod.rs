@@ -5,12 +5,14 @@
 //! never retries and never talks to the engine; the agent step does both sides' bookkeeping.
 
 use async_trait::async_trait;
+use bursar_domain::agent::Message;
 use bursar_domain::outcome::{ErrorClass, StepError};
 use bursar_domain::usage::Usage;
 use futures::stream::BoxStream;
-use serde_json::{Number, Value};
+use serde_json::{Number, Value, json};
 use sha2::{Digest, Sha256};
 
+mod conversation;
 pub mod openai;
 mod registry;
 pub mod simulated;
@@ -19,34 +21,6 @@ pub mod usage;
 pub use openai::{Models, OpenAiConfig, OutputCapField};
 pub use registry::{Builder, Providers, ProvidersError};
 pub use simulated::SimulatedConfig;
-
-/// Who speaks in a [`ChatMessage`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// The agent's instructions.
-    System,
-    /// The prompt.
-    User,
-}
-
-impl Role {
-    /// The role's name on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::User => "user",
-        }
-    }
-}
-
-/// One message of a conversation.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ChatMessage {
-    /// Who speaks.
-    pub role: Role,
-    /// What is said.
-    pub content: String,
-}
 
 /// One LLM call. It has no `Debug` on purpose: prompts stay out of logs.
 #[derive(Clone)]
@@ -58,17 +32,41 @@ pub struct ChatRequest {
     /// The model's name.
     pub model: String,
     /// The conversation so far.
-    pub messages: Vec<ChatMessage>,
+    pub messages: Vec<Message>,
     /// The output cap in tokens, reasoning included.
     pub max_output_tokens: u64,
     /// The sampling temperature, as written in the workflow.
     pub temperature: Option<Number>,
+    /// The format that the answer must have, sent only to providers that take one ([`Provider::takes_schema`]).
+    pub format: Option<AnswerFormat>,
+}
+
+/// A JSON Schema that the provider shall hold the model to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnswerFormat {
+    /// The schema's name.
+    pub name: String,
+    /// The schema.
+    pub schema: Value,
+}
+
+impl AnswerFormat {
+    /// `response_format` as `OpenAI` defines it. Not strict: strict schemas are a small part of JSON Schema, and the
+    /// answer is checked anyway.
+    fn to_wire(&self) -> Value {
+        json!({"type": "json_schema", "json_schema": {"name": self.name, "schema": self.schema, "strict": false}})
+    }
 }
 
 impl ChatRequest {
-    /// The contents of all messages, in order.
+    /// The texts of all messages, in order, wishes to call tools included.
     pub fn contents(&self) -> Vec<&str> {
-        self.messages.iter().map(|message| message.content.as_str()).collect()
+        let mut texts = Vec::with_capacity(self.messages.len());
+        for message in &self.messages {
+            texts.push(message.content());
+            texts.extend(message.tool_calls().iter().flat_map(|call| [call.name.as_str(), call.arguments.as_str()]));
+        }
+        texts
     }
 }
 
@@ -140,6 +138,9 @@ impl From<ProviderError> for StepError {
 pub trait Provider: Send + Sync + std::fmt::Debug {
     /// The name it is configured, priced and journaled under.
     fn name(&self) -> &str;
+
+    /// Whether the provider takes a JSON Schema for its answers. Where it does not, the model is told in words.
+    fn takes_schema(&self) -> bool;
 
     /// The exact body that [`Provider::stream`] sends for this request.
     fn body(&self, request: &ChatRequest) -> Value;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::flow::SettleRequest;
-use crate::flow::testbed::{Dice, Lease, World, answer};
+use crate::flow::testbed::{Dice, Lease, World, answer, request};
 use crate::outcome::{CallPermit, CallRefusal, ErrorClass, FinishedCall, Outcome, StepError};
 use crate::usage::Usage;
 
@@ -13,6 +13,8 @@ pub(super) struct Job {
     pub lease: Lease,
     /// Calls that ended, in order.
     pub calls: Vec<FinishedCall>,
+    /// How many of these the engine was told of while the step ran.
+    pub journaled: usize,
     /// The number of the next call.
     pub next: i32,
     /// Why the step cannot go on, once it can't.
@@ -30,7 +32,7 @@ pub(super) struct Unanswered {
 
 impl Job {
     pub(super) fn new(lease: Lease) -> Self {
-        Self { lease, calls: Vec::new(), next: 1, stopped: None, is_frozen: false }
+        Self { lease, calls: Vec::new(), journaled: 0, next: 1, stopped: None, is_frozen: false }
     }
 
     /// Asks for the next call and, if it is granted, brings it to some end. A call that the worker dies in is
@@ -40,7 +42,13 @@ impl Job {
         let body = format!("body {}", dice.below(2));
         let cap = 1 + dice.below(50);
         let input = if dice.percent(5) { 3_000 } else { 1 + dice.below(60) };
-        match world.ask(&self.lease, self.next, &body, (input, cap)) {
+        let mut request = request(self.next, &body, (input, cap));
+        if dice.percent(70) {
+            request.finished = self.calls.split_off(self.journaled);
+            self.calls.extend(request.finished.iter().cloned());
+            self.journaled = self.calls.len();
+        }
+        match world.ask_for(&self.lease, &request) {
             Ok(CallPermit::Replay(done)) => self.calls.push(done),
             Ok(CallPermit::Send(id)) => {
                 // a provider may report more than the cap it was given, or nothing, or nonsense
@@ -88,6 +96,9 @@ impl Job {
             Some(class) => {
                 let mut error = StepError::new(class, "storm", "the storm says so");
                 error.retry_after_ms = dice.percent(50).then(|| i64::try_from(dice.below(3_000)).unwrap());
+                if let Some(last) = calls.last_mut().filter(|_| dice.percent(50)) {
+                    last.rejected = last.succeeded;
+                }
                 Outcome::Failed { error, calls }
             }
         }

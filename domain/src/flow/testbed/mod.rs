@@ -28,7 +28,7 @@ use crate::workflow::{self, Syntax};
 
 use super::{Chance, Facts, Turn};
 use tables::{Tables, Want};
-pub(crate) use worker::{Lease, answer};
+pub(crate) use worker::{Lease, answer, request};
 
 /// What a token of input costs, in µcr; one of output costs twice as much, one `step` a credit.
 pub(crate) const INPUT_UCR: i64 = 100;

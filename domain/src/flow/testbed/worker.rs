@@ -31,9 +31,23 @@ pub(crate) fn answer(id: CallId, input: u64, output: u64) -> FinishedCall {
         usage: Some(usage),
         counted: usage,
         succeeded: true,
+        rejected: false,
         response: json!({"text": format!("answer {id}"), "finish_reason": "stop"}),
         duration_ms: 5,
         first_token_ms: Some(1),
+    }
+}
+
+/// The wish for a call of at most so many tokens.
+pub(crate) fn request(number: i32, body: &str, tokens: (u64, u64)) -> CallRequest {
+    CallRequest {
+        number,
+        request_hash: body.to_owned(),
+        provider: "test".to_owned(),
+        model: "m".to_owned(),
+        input_tokens: tokens.0,
+        max_output_tokens: tokens.1,
+        finished: Vec::new(),
     }
 }
 
@@ -116,15 +130,7 @@ impl World {
         body: &str,
         tokens: (u64, u64),
     ) -> Result<CallPermit, CallRefusal> {
-        let request = CallRequest {
-            number,
-            request_hash: body.to_owned(),
-            provider: "test".to_owned(),
-            model: "m".to_owned(),
-            input_tokens: tokens.0,
-            max_output_tokens: tokens.1,
-        };
-        self.ask_for(lease, &request)
+        self.ask_for(lease, &request(number, body, tokens))
     }
 
     /// Asks for a call.
@@ -182,8 +188,11 @@ impl World {
         self.settle(lease, &lease.settle(outcome)).unwrap()
     }
 
-    /// Settles with a failure.
-    pub(crate) fn fail(&mut self, lease: &Lease, class: ErrorClass, calls: Vec<FinishedCall>) -> Settlement {
+    /// Settles with a failure that the last answer is to blame for, if it was one.
+    pub(crate) fn fail(&mut self, lease: &Lease, class: ErrorClass, mut calls: Vec<FinishedCall>) -> Settlement {
+        if let Some(last) = calls.last_mut() {
+            last.rejected = last.succeeded;
+        }
         let error = StepError::new(class, "test", "the test says so");
         let settlement = self.settle(lease, &lease.settle(Outcome::Failed { error, calls })).unwrap();
         if let Some(run) = settlement.ending {

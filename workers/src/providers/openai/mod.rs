@@ -24,6 +24,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
+use super::conversation::to_wire;
 use super::{ChatRequest, ChatStream, Provider, ProviderError, ProvidersError};
 
 mod chunk;
@@ -76,6 +77,8 @@ pub struct OpenAiConfig {
     pub include_usage: bool,
     /// Which field carries the output cap.
     pub output_cap_field: OutputCapField,
+    /// Whether it takes `response_format` with a JSON Schema; `None` is yes for `OpenAI`'s own hosts and no elsewhere.
+    pub json_schema: Option<bool>,
     /// A proxy for all requests, e.g. `http://proxy:3128`. The environment is not asked.
     pub proxy: Option<String>,
 }
@@ -94,6 +97,7 @@ impl OpenAiConfig {
             total_ms: 900_000,
             include_usage: true,
             output_cap_field: OutputCapField::Auto,
+            json_schema: None,
             proxy: None,
         }
     }
@@ -135,6 +139,7 @@ pub(super) struct OpenAi {
     http: reqwest::Client,
     include_usage: bool,
     cap_field: &'static str,
+    takes_schema: bool,
 }
 
 impl fmt::Debug for OpenAi {
@@ -158,17 +163,17 @@ impl OpenAi {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
+        let is_openai = host.ends_with("openai.com") || host.ends_with("openai.azure.com");
         let cap_field = match config.output_cap_field {
-            OutputCapField::Auto if host.ends_with("openai.com") || host.ends_with("openai.azure.com") => {
-                "max_completion_tokens"
-            }
+            OutputCapField::Auto if is_openai => "max_completion_tokens",
             OutputCapField::Auto | OutputCapField::MaxTokens => "max_tokens",
             OutputCapField::MaxCompletionTokens => "max_completion_tokens",
         };
         let http = http_client(&config)?;
         let base = config.base_url.trim_end_matches('/').to_owned();
         let endpoint: Arc<dyn Config> = Arc::new(Endpoint { base, headers, key });
-        Ok(Self { name: config.name, endpoint, http, include_usage: config.include_usage, cap_field })
+        let (include_usage, takes_schema) = (config.include_usage, config.json_schema.unwrap_or(is_openai));
+        Ok(Self { name: config.name, endpoint, http, include_usage, cap_field, takes_schema })
     }
 }
 
@@ -213,18 +218,21 @@ impl Provider for OpenAi {
         &self.name
     }
 
+    fn takes_schema(&self) -> bool {
+        self.takes_schema
+    }
+
     fn body(&self, request: &ChatRequest) -> Value {
-        let messages: Vec<Value> = request
-            .messages
-            .iter()
-            .map(|message| json!({"role": message.role.as_str(), "content": message.content}))
-            .collect();
+        let messages = to_wire(&request.messages);
         let mut body = Map::new();
         body.insert("model".into(), json!(request.model));
         body.insert("messages".into(), Value::Array(messages));
         body.insert(self.cap_field.into(), json!(request.max_output_tokens));
         if let Some(temperature) = &request.temperature {
             body.insert("temperature".into(), Value::Number(temperature.clone()));
+        }
+        if let Some(format) = &request.format {
+            body.insert("response_format".into(), format.to_wire());
         }
         body.insert("stream".into(), Value::Bool(true));
         if self.include_usage {

@@ -10,6 +10,8 @@
 //! | `tokens=N` | answers with exactly N tokens |
 //! | `delay_ms=N` | waits before it begins |
 //! | `no_usage` | reports no usage |
+//! | `json=VALUE` | answers with this text, which has no blanks |
+//! | `wrong_json=N` | the first N answers of the conversation are no JSON |
 //! | `output_tokens_reported=N` | reports this output, whatever it streamed |
 //!
 //! Several directives add up, later ones win. An unknown key fails the call by name: a typo in a test must not
@@ -41,6 +43,8 @@ pub(super) struct Directives {
     pub(super) tokens: Option<u64>,
     pub(super) delay_ms: u64,
     pub(super) no_usage: bool,
+    pub(super) json: Option<String>,
+    pub(super) wrong_json: u64,
     pub(super) output_tokens_reported: Option<u64>,
 }
 
@@ -55,6 +59,8 @@ impl Default for Directives {
             tokens: None,
             delay_ms: 0,
             no_usage: false,
+            json: None,
+            wrong_json: 0,
             output_tokens_reported: None,
         }
     }
@@ -87,6 +93,8 @@ impl Directives {
             "after_tokens" => self.after_tokens = number(key, value)?,
             "retry_after_ms" => self.retry_after_ms = i64::try_from(number(key, value)?).unwrap_or(i64::MAX),
             "tokens" => self.tokens = Some(number(key, value)?),
+            "json" => self.json = Some(value.to_owned()),
+            "wrong_json" => self.wrong_json = number(key, value)?,
             "delay_ms" => self.delay_ms = number(key, value)?,
             "output_tokens_reported" => self.output_tokens_reported = Some(number(key, value)?),
             _ => return Err(invalid(&format!("`{}` is no key of it", key.chars().take(40).collect::<String>()))),

@@ -12,11 +12,13 @@ use bursar_domain::usage::Usage;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
+use super::conversation::to_wire;
 use super::{ChatEvent, ChatRequest, ChatStream, Provider, ProviderError};
 use crate::tokens::Counter;
 
 mod directives;
 mod prose;
+mod sample;
 mod script;
 
 use directives::Directives;
@@ -62,18 +64,22 @@ impl Provider for Simulated {
         NAME
     }
 
+    fn takes_schema(&self) -> bool {
+        true
+    }
+
     fn body(&self, request: &ChatRequest) -> Value {
-        let messages: Vec<Value> = request
-            .messages
-            .iter()
-            .map(|message| json!({"role": message.role.as_str(), "content": message.content}))
-            .collect();
-        json!({
+        let messages = to_wire(&request.messages);
+        let mut body = json!({
             "model": request.model,
             "messages": messages,
             "max_tokens": request.max_output_tokens,
             "temperature": request.temperature,
-        })
+        });
+        if let (Some(format), Some(fields)) = (&request.format, body.as_object_mut()) {
+            fields.insert("response_format".to_owned(), format.to_wire());
+        }
+        body
     }
 
     async fn stream(&self, request: &ChatRequest) -> Result<ChatStream, ProviderError> {

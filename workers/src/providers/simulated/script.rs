@@ -1,17 +1,21 @@
 //! What the simulated model will do for one request, decided before it does anything. Pure.
 
+use bursar_domain::agent::Message;
 use bursar_domain::outcome::ErrorClass;
 use bursar_domain::usage::Usage;
 
 use super::directives::{Directives, Failure, strip};
 use super::prose::Prose;
+use super::sample;
 use super::{count, counter};
-use crate::providers::{ChatRequest, ProviderError, Role};
+use crate::providers::{ChatRequest, ProviderError};
 
 /// The shortest answer that nobody asked a length for, in tokens beyond its opening words.
 const SHORTEST: u64 = 24;
 /// How many tokens longer it may be.
 const SPREAD: u64 = 48;
+/// Characters of one streamed piece of a structured answer.
+const PIECE_CHARS: usize = 12;
 /// How many words of the prompt the answer repeats.
 const QUOTED_WORDS: usize = 6;
 
@@ -42,7 +46,8 @@ impl Script {
         if let Some(refusal) = failure.clone().filter(|_| directives.after_tokens == 0) {
             return Self { refusal: Some(refusal), steps: Vec::new() };
         }
-        let answer = Answer::write(request, directives.tokens, seed);
+        let answer = Answer::structured(request, directives, seed)
+            .unwrap_or_else(|| Answer::write(request, directives.tokens, seed));
         let cut_short = failure.map(|error| Step::Fail(ProviderError { may_have_cost: true, ..error }));
         let cut_short = cut_short.or_else(|| (directives.stall && struck).then_some(Step::Stall));
         let steps = match cut_short {
@@ -85,6 +90,29 @@ impl Answer {
         Self { words, finish: if wished > request.max_output_tokens { "length" } else { "stop" } }
     }
 
+    /// The text that was asked for by name, or a value for the format that was asked for; `None` when neither was.
+    fn structured(request: &ChatRequest, directives: &Directives, seed: &str) -> Option<Self> {
+        let text = match (&directives.json, &request.format) {
+            (Some(text), _) => text.clone(),
+            (None, Some(format)) => sample::value(&format.schema, &mut Prose::new(seed)).to_string(),
+            (None, None) => return None,
+        };
+        let earlier = request.messages.iter().filter(|message| message.role() == "assistant").count() as u64;
+        let text = if earlier < directives.wrong_json { "This is no JSON.".to_owned() } else { text };
+        let mut room = request.max_output_tokens;
+        let (mut words, mut finish) = (Vec::new(), "stop");
+        for piece in pieces(&text) {
+            let tokens = counter().count(&piece);
+            if tokens > room {
+                finish = "length";
+                break;
+            }
+            room -= tokens;
+            words.push(piece);
+        }
+        Some(Self { words, finish })
+    }
+
     fn steps(self, directives: &Directives, input_tokens: u64) -> Vec<Step> {
         let mut usage = count(input_tokens, &self.words.concat());
         if let Some(reported) = directives.output_tokens_reported {
@@ -99,10 +127,16 @@ impl Answer {
     }
 }
 
+/// The text in pieces of some characters, as they would stream.
+fn pieces(text: &str) -> Vec<String> {
+    let letters: Vec<char> = text.chars().collect();
+    letters.chunks(PIECE_CHARS).map(|piece| piece.iter().collect()).collect()
+}
+
 /// `engineer on "Write the PRD for a …":`, word by word.
 fn opening(request: &ChatRequest) -> Vec<String> {
-    let prompt = request.messages.iter().rfind(|message| message.role == Role::User);
-    let prompt = strip(prompt.map(|message| message.content.as_str()).unwrap_or_default());
+    let prompt = request.messages.iter().rfind(|message| message.role() == "user");
+    let prompt = strip(prompt.map(Message::content).unwrap_or_default());
     let quoted: Vec<&str> = prompt.split_whitespace().take(QUOTED_WORDS).collect();
     let sentence = format!("{} on \"{}\":", request.agent, quoted.join(" "));
     let mut words = sentence.split(' ').filter(|word| !word.is_empty());

@@ -1,12 +1,13 @@
-//! One LLM answer while it arrives, and what it turns into: the journal's record and the step's text.
+//! One LLM answer while it arrives, and what it turns into: the journal's record.
 //!
 //! Kept apart from the call itself, so that a call that is stopped in the middle still has everything that
 //! arrived until then.
 
+use bursar_domain::agent::Answer;
 use bursar_domain::id::CallId;
 use bursar_domain::outcome::FinishedCall;
 use bursar_domain::usage::Usage;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::context::Context;
@@ -14,7 +15,7 @@ use crate::providers::ChatEvent;
 use crate::tokens::Counter;
 
 /// What arrived so far.
-pub(crate) struct Answer {
+pub(crate) struct Arriving {
     started: Instant,
     first_token_ms: Option<i64>,
     text: String,
@@ -24,7 +25,7 @@ pub(crate) struct Answer {
     may_have_cost: bool,
 }
 
-impl Answer {
+impl Arriving {
     /// An answer to a call that is sent now.
     pub(crate) fn begin() -> Self {
         Self {
@@ -85,8 +86,10 @@ impl Answer {
         };
         // A report of nothing for something that arrived is no report.
         let usage = self.usage.filter(|usage| usage.output_tokens > 0 || produced == 0);
-        let response = match &self.finish_reason {
-            Some(reason) if succeeded => json!({"text": self.text, "finish_reason": reason}),
+        let response = match self.finish_reason {
+            Some(reason) if succeeded => {
+                Answer { text: self.text, finish_reason: reason, tool_calls: Vec::new() }.to_journal()
+            }
             _ => Value::Null,
         };
         FinishedCall {
@@ -94,6 +97,7 @@ impl Answer {
             usage,
             counted,
             succeeded,
+            rejected: false,
             response,
             duration_ms: elapsed_ms(self.started),
             first_token_ms: self.first_token_ms,
@@ -103,13 +107,6 @@ impl Answer {
     fn mark_first_token(&mut self) {
         self.first_token_ms.get_or_insert_with(|| elapsed_ms(self.started));
     }
-}
-
-/// The text of a finished call, the same whether it was just made or is replayed. It is all that the step's
-/// dependents receive; model, finish reason and usage stay with the call. `None` when the journal's response
-/// is not one that [`Answer::finish`] wrote.
-pub(crate) fn text(call: &FinishedCall) -> Option<&str> {
-    call.response.get("text")?.as_str()
 }
 
 fn elapsed_ms(since: Instant) -> i64 {

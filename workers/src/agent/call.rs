@@ -1,0 +1,179 @@
+//! One model call of an agent step: count, reserve, send, stream, take usage.
+//!
+//! Nothing is sent without a permit, nothing is sent twice, and whatever way a sent call ends, it is kept with its
+//! usage: reported where the provider reported something believable, counted where not. A permit to replay sends
+//! nothing and gives the answer that the first purchase gave.
+
+use bursar_domain::agent::{Answer, Message};
+use bursar_domain::id::CallId;
+use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest, ErrorClass, FinishedCall, StepError};
+use futures::StreamExt;
+
+use super::Performance;
+use super::answer::Arriving;
+use crate::context::Context;
+use crate::providers::{AnswerFormat, ChatRequest, Provider, ProviderError, request_hash};
+use crate::tokens::Counter;
+
+impl Performance<'_> {
+    /// Makes the call with this number, or replays it; the call is among the calls of the step afterwards.
+    pub(super) async fn call_model(&mut self, number: i32, messages: &[Message]) -> Result<Answer, StepError> {
+        let provider = self.providers.resolve(&self.step.model)?;
+        let request = self.request(&*provider, messages);
+        let counter = Counter::for_model(&request.model, self.context.tokenizer(&request.model));
+        let schema = request.format.as_ref().map(|format| format.schema.to_string());
+        let contents: Vec<&str> = request.contents().into_iter().chain(schema.as_deref()).collect();
+        // The last chance to stop without a trace: from here on the call is recorded.
+        let input_tokens = tokio::select! {
+            biased;
+            reason = self.stop.wait() => return Err(reason),
+            tokens = counter.count_messages(&contents) => tokens,
+        };
+        let wish = CallRequest {
+            number,
+            request_hash: request_hash(provider.name(), &request.model, &provider.body(&request)),
+            provider: provider.name().to_owned(),
+            model: request.model.clone(),
+            input_tokens,
+            max_output_tokens: request.max_output_tokens,
+            finished: self.calls.get(self.journaled..).unwrap_or_default().to_vec(),
+        };
+        let known = self.calls.len();
+        let permit = self.context.reserve(wish).await.map_err(refused)?;
+        self.journaled = known;
+        match permit {
+            CallPermit::Replay(call) => {
+                let answer = Answer::from_journal(&call.response).ok_or_else(unreadable_journal)?;
+                self.context.delta(&answer.text);
+                // consumed, so billed: by this attempt, at what the earlier one paid, once
+                self.calls.push(call);
+                self.journaled = self.calls.len();
+                Ok(answer)
+            }
+            CallPermit::Send(id) => {
+                let (call, result) = self.send(id, &*provider, &request, counter, input_tokens).await;
+                let answer = Answer::from_journal(&call.response);
+                self.calls.push(call);
+                result.and_then(|()| answer.ok_or_else(unreadable_journal))
+            }
+        }
+    }
+
+    /// The request as this provider takes it.
+    fn request(&self, provider: &dyn Provider, messages: &[Message]) -> ChatRequest {
+        let mut messages = messages.to_vec();
+        let mut format = None;
+        if let Some(output) = &self.step.output {
+            if provider.takes_schema() {
+                format = Some(AnswerFormat { name: output.name.clone(), schema: output.schema.clone() });
+            } else {
+                let wish = format!(
+                    "Answer with one JSON value that matches this JSON Schema, and with nothing else:\n{}",
+                    output.schema
+                );
+                // some servers take no second system message
+                match messages.first_mut() {
+                    Some(Message::System { content }) => *content = format!("{content}\n\n{wish}"),
+                    _ => messages.insert(0, Message::System { content: wish }),
+                }
+            }
+        }
+        ChatRequest {
+            agent: self.step.agent.clone(),
+            attempt: self.job.attempt,
+            model: self.step.model.clone(),
+            messages,
+            max_output_tokens: self.step.max_output_tokens,
+            temperature: self.step.temperature.clone(),
+            format,
+        }
+    }
+
+    /// Makes the call it has a permit for, until it ends or `stop` says so. Always gives the call back, finished.
+    async fn send(
+        &self,
+        id: CallId,
+        provider: &dyn Provider,
+        request: &ChatRequest,
+        counter: Counter,
+        input_tokens: u64,
+    ) -> (FinishedCall, Result<(), StepError>) {
+        let mut arriving = Arriving::begin();
+        let result = if let Some(reason) = self.stop.reason() {
+            // Stopped while the permit was on its way: it was never sent and costs nothing.
+            arriving.refused();
+            Err(reason)
+        } else {
+            // When `stop` wins, `receive` is dropped, and with it the connection: the provider sees a disconnect.
+            tokio::select! {
+                biased;
+                reason = self.stop.wait() => Err(reason),
+                result = receive(provider, request, self.context, &mut arriving) => result.map_err(StepError::from),
+            }
+        };
+        let call = arriving.finish(id, counter, input_tokens, request.max_output_tokens, result.is_ok()).await;
+        (call, result)
+    }
+}
+
+/// Takes the answer in, up to its end. An error after the finish reason took nothing away but perhaps the
+/// usage, which is then counted: the answer is complete.
+async fn receive(
+    provider: &dyn Provider,
+    request: &ChatRequest,
+    context: &dyn Context,
+    arriving: &mut Arriving,
+) -> Result<(), ProviderError> {
+    let result = pull(provider, request, context, arriving).await;
+    match result {
+        _ if arriving.is_complete() => Ok(()),
+        Ok(()) => Err(truncated(provider.name())),
+        Err(error) => {
+            if !error.may_have_cost {
+                arriving.refused();
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn pull(
+    provider: &dyn Provider,
+    request: &ChatRequest,
+    context: &dyn Context,
+    arriving: &mut Arriving,
+) -> Result<(), ProviderError> {
+    let mut events = provider.stream(request).await?;
+    while let Some(event) = events.next().await {
+        arriving.take(event?, context);
+    }
+    Ok(())
+}
+
+/// The engine's no, as the step's error.
+pub(super) fn refused(refusal: CallRefusal) -> StepError {
+    let message = refusal.to_string();
+    let (class, code) = match refusal {
+        CallRefusal::StaleFence => (ErrorClass::Lost, "stale_fence"),
+        CallRefusal::NotPriced(_) => (ErrorClass::Permanent, "model_not_priced"),
+        CallRefusal::InsufficientCredits { .. } => (ErrorClass::Budget, "insufficient_credits"),
+        CallRefusal::Unavailable(_) => (ErrorClass::Retryable, "store_unavailable"),
+    };
+    StepError::new(class, code, message)
+}
+
+fn truncated(provider: &str) -> ProviderError {
+    ProviderError::broken(
+        ErrorClass::Retryable,
+        "upstream_truncated",
+        format!("the answer of provider `{provider}` ended without a finish reason: it was cut off on the way"),
+    )
+}
+
+fn unreadable_journal() -> StepError {
+    StepError::new(
+        ErrorClass::Permanent,
+        "journal_unreadable",
+        "the journaled answer of this call has no text; fork the run from this node to buy it again",
+    )
+}

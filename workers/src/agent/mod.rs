@@ -1,0 +1,91 @@
+//! The agent step: performs what the machine of the domain asks for, until it says that the step is over.
+//!
+//! The conversation is [`Machine`]'s; this makes its calls (`call`). An attempt that begins again asks for the same
+//! calls in the same order and gets the journaled answers, so it stands where the last one stood without buying
+//! anything twice. Calls that ended are journaled with the request for the next one; the last ones with the outcome.
+//! Whatever way the step ends, the outcome carries every call with its usage.
+
+use bursar_domain::agent::{Machine, Message, Next};
+use bursar_domain::outcome::{ErrorClass, FinishedCall, Outcome, StepError};
+use bursar_domain::workflow::AgentStep;
+use bursar_domain::workflow::template::render_text;
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::job::Job;
+use crate::providers::Providers;
+use crate::stop::Stop;
+use crate::transform::template_failed;
+
+mod answer;
+mod call;
+
+/// Performs the step. `stop` is watched while a call is in flight.
+pub(crate) async fn run(
+    job: &Job,
+    step: &AgentStep,
+    context: &dyn Context,
+    providers: &Providers,
+    stop: &Stop<'_>,
+) -> Outcome {
+    let mut performance = Performance { job, step, context, providers, stop, calls: Vec::new(), journaled: 0 };
+    let result = performance.perform().await;
+    let calls = performance.calls;
+    match result {
+        Ok(output) => Outcome::Succeeded { output, calls },
+        Err(error) => Outcome::Failed { error, calls },
+    }
+}
+
+/// A step that is being performed.
+struct Performance<'a> {
+    job: &'a Job,
+    step: &'a AgentStep,
+    context: &'a dyn Context,
+    providers: &'a Providers,
+    stop: &'a Stop<'a>,
+    /// All calls so far, in order. They count however the step ends.
+    calls: Vec<FinishedCall>,
+    /// How many of them the engine knows.
+    journaled: usize,
+}
+
+impl Performance<'_> {
+    async fn perform(&mut self) -> Result<Value, StepError> {
+        let mut machine = Machine::begin(self.opening()?);
+        loop {
+            match machine.next() {
+                Next::CallModel { number } => {
+                    let answer = self.call_model(number, machine.messages()).await?;
+                    machine.answered(self.step, answer);
+                }
+                Next::CallTools(_) => return Err(no_tools()),
+                Next::Done(output) => return Ok(output.clone()),
+                Next::Failed { error, rejects } => {
+                    if let Some(last) = self.calls.last_mut() {
+                        last.rejected = rejects;
+                    }
+                    return Err(error.clone());
+                }
+            }
+        }
+    }
+
+    /// The first messages: the instructions as they stand, the prompt rendered. Empty instructions make no message.
+    fn opening(&self) -> Result<Vec<Message>, StepError> {
+        let prompt =
+            render_text(&self.step.prompt, &self.job.context).map_err(|error| template_failed("prompt", &error))?;
+        let mut messages = Vec::new();
+        // instructions are plain text: what an agent is does not depend on the input
+        if !self.step.instructions.is_empty() {
+            messages.push(Message::System { content: self.step.instructions.clone() });
+        }
+        messages.push(Message::User { content: prompt });
+        Ok(messages)
+    }
+}
+
+/// The model asks for a tool although it was offered none.
+fn no_tools() -> StepError {
+    StepError::new(ErrorClass::Retryable, "unasked_tool_call", "the model called a tool although it was given none")
+}
