@@ -29,11 +29,13 @@ mod output_path;
 mod problem;
 mod reach;
 mod reader;
+mod retry_on;
 mod scan;
 mod schema;
 mod step;
 mod strict;
 pub mod template;
+mod wait;
 
 #[cfg(test)]
 mod broken_tests;
@@ -46,6 +48,7 @@ pub use output_path::OutputPath;
 pub use problem::Problem;
 pub use reach::{Opening, Reach};
 pub use template::TemplateError;
+pub use wait::Wait;
 
 /// How the text of a definition is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,10 +146,7 @@ pub enum Action {
     /// Compute a JSON value from templates.
     Transform(TransformStep),
     /// Wait. Takes no worker.
-    Sleep {
-        /// How long, in milliseconds.
-        duration_ms: i64,
-    },
+    Wait(Wait),
 }
 
 impl Action {
@@ -155,7 +155,7 @@ impl Action {
         match self {
             Self::Agent(_) => "agent",
             Self::Transform(_) => "transform",
-            Self::Sleep { .. } => "sleep",
+            Self::Wait(wait) => wait.kind(),
         }
     }
 }

@@ -83,6 +83,8 @@ fn any_json() -> impl Strategy<Value = Value> {
             "prompt",
             "transform",
             "sleep",
+            "until",
+            "on",
             "outputs",
             "model",
             "units",
