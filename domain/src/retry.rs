@@ -1,9 +1,11 @@
 //! When a failed attempt is tried again: exponential back-off with full jitter.
 //!
-//! Pure arithmetic over whole milliseconds; the caller brings the random number. Which errors are worth another
-//! attempt is not decided here (see [`crate::outcome::ErrorClass`]).
+//! Pure arithmetic over whole milliseconds; the caller brings the random number. Which class an error
+//! has is not decided here (see [`crate::outcome::ErrorClass`]).
 
 use serde::{Deserialize, Serialize};
+
+use crate::outcome::ErrorClass;
 
 /// How often a node is tried and how long to wait in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,11 +21,50 @@ pub struct RetryPolicy {
     pub max_ms: i64,
     /// Whether a pause is drawn from zero up to its length, so that many failures do not come back at once.
     pub jitter: bool,
+    /// Which errors are worth another attempt.
+    pub on: RetryOn,
+}
+
+/// The classes of errors after which a node is tried again. The others never are: what is permanent stays, what lacks
+/// credits waits for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetryOn {
+    /// Timeouts, cut connections, answers that did not pass.
+    pub retryable: bool,
+    /// A provider's rate limit; the wait consumes no attempt.
+    pub rate_limited: bool,
+    /// The step was stopped, not by a user.
+    pub cancelled: bool,
+    /// The worker vanished; that consumes no attempt.
+    pub lost: bool,
+}
+
+impl Default for RetryOn {
+    fn default() -> Self {
+        Self { retryable: true, rate_limited: true, cancelled: true, lost: true }
+    }
+}
+
+impl RetryOn {
+    /// After no error at all.
+    pub const NEVER: Self = Self { retryable: false, rate_limited: false, cancelled: false, lost: false };
+
+    /// Whether an error of this class is worth another attempt.
+    pub const fn has(self, class: ErrorClass) -> bool {
+        match class {
+            ErrorClass::Retryable => self.retryable,
+            ErrorClass::RateLimited => self.rate_limited,
+            ErrorClass::Cancelled => self.cancelled,
+            ErrorClass::Lost => self.lost,
+            ErrorClass::Permanent | ErrorClass::Budget => false,
+        }
+    }
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { max_attempts: 3, initial_ms: 1_000, factor: 2, max_ms: 60_000, jitter: true }
+        Self { max_attempts: 3, initial_ms: 1_000, factor: 2, max_ms: 60_000, jitter: true, on: RetryOn::default() }
     }
 }
 
@@ -57,7 +98,7 @@ mod tests {
     use proptest::prelude::*;
 
     const STEADY: RetryPolicy =
-        RetryPolicy { max_attempts: 5, initial_ms: 100, factor: 3, max_ms: 2_000, jitter: false };
+        RetryPolicy { max_attempts: 5, initial_ms: 100, factor: 3, max_ms: 2_000, jitter: false, on: RetryOn::NEVER };
 
     #[test]
     fn pauses_grow_by_the_factor_up_to_the_longest() {
@@ -89,7 +130,7 @@ mod tests {
             factor in any::<u32>(),
             max_ms in any::<i64>(),
         ) {
-            let policy = RetryPolicy { max_attempts: 3, initial_ms, factor, max_ms, jitter: true };
+            let policy = RetryPolicy { max_attempts: 3, initial_ms, factor, max_ms, ..RetryPolicy::default() };
             let delay_ms = policy.delay_ms(failures, random);
             let without_jitter = RetryPolicy { jitter: false, ..policy };
             prop_assert!(delay_ms >= 0);

@@ -28,6 +28,51 @@ impl Timestamp {
         Self(self.0.saturating_add(ms))
     }
 
+    /// Reads a time as RFC 3339 writes it: `2026-08-01T09:30:00Z`, with a fraction of a second if need be (whole
+    /// milliseconds count) and with an offset such as `+02:00`. `None` for anything else, leap seconds included. Written
+    /// here because calendars stay out of the domain, and a node's time is told while its transaction decides.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let number = |from: usize, to: usize| -> Option<i64> {
+            let digits = text.get(from..to).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+            digits.parse().ok()
+        };
+        let bytes = text.as_bytes();
+        let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+        if !text.is_ascii() || marks.iter().any(|(at, mark)| bytes.get(*at).map(u8::to_ascii_uppercase) != Some(*mark))
+        {
+            return None;
+        }
+        let day = days_since_epoch(number(0, 4)?, number(5, 7)?, number(8, 10)?)?;
+        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+        let rest = text.get(19..)?;
+        let after_point =
+            rest.strip_prefix('.').map(|rest| rest.trim_start_matches(|digit: char| digit.is_ascii_digit()));
+        let (fraction, zone) = match after_point {
+            Some(zone) => (rest.get(1..rest.len().checked_sub(zone.len())?)?, zone),
+            None => ("", rest),
+        };
+        if hour > 23 || minute > 59 || second > 59 || (fraction.is_empty() && rest.starts_with('.')) {
+            return None;
+        }
+        let ms: i64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
+        let offset_minutes = match zone.as_bytes() {
+            [b'Z' | b'z'] => 0,
+            [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
+                let at = text.len().checked_sub(5)?;
+                let (hours, minutes) = (number(at, at.checked_add(2)?)?, number(at.checked_add(3)?, text.len())?);
+                let offset = hours.checked_mul(60)?.checked_add(minutes)?;
+                if hours > 23 || minutes > 59 {
+                    return None;
+                }
+                if *sign == b'-' { offset.checked_neg()? } else { offset }
+            }
+            _ => return None,
+        };
+        let minutes = day.checked_mul(24)?.checked_add(hour)?.checked_mul(60)?.checked_add(minute)?;
+        let seconds = minutes.checked_sub(offset_minutes)?.checked_mul(60)?.checked_add(second)?;
+        Some(Self(seconds.checked_mul(1_000)?.checked_add(ms)?))
+    }
+
     /// The UTC day: whole days since 1970-01-01.
     pub fn day(self) -> i32 {
         i32::try_from(self.0.div_euclid(MS_PER_DAY)).unwrap_or(if self.0 < 0 { i32::MIN } else { i32::MAX })
@@ -54,6 +99,26 @@ impl Timestamp {
     }
 }
 
+/// Days from 1970-01-01 to a day of the Gregorian calendar; `None` where there is no such day. As
+/// [`Timestamp::month`] backwards.
+fn days_since_epoch(year: i64, month: i64, day: i64) -> Option<i64> {
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let length = match month {
+        2 => 28 + i64::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        _ => return None,
+    };
+    if !(1..=length).contains(&day) {
+        return None;
+    }
+    let (year, month_from_march) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = 365 * year_of_era + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    Some(era * 146_097 + day_of_era - 719_468)
+}
+
 #[cfg(test)]
 mod tests {
     use super::Timestamp;
@@ -76,6 +141,62 @@ mod tests {
         for (ms, day, month) in known {
             let at = Timestamp::from_ms(ms);
             assert_eq!((at.day(), at.month()), (day, month), "{ms}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn an_offset_moves_a_time_by_what_it_says(second in 0_u32..60, hour in 0_i64..24, minute in 0_i64..60, day in 1_u32..29) {
+            let local = format!("2024-02-{day:02}T12:34:{second:02}.25");
+            let read = |zone: String| Timestamp::parse_rfc3339(&format!("{local}{zone}")).map(Timestamp::ms);
+            let utc = read("Z".to_owned());
+            let offset_ms = (hour * 60 + minute) * 60_000;
+            proptest::prop_assert!(utc.is_some());
+            proptest::prop_assert_eq!(read(format!("+{hour:02}:{minute:02}")), utc.map(|utc| utc - offset_ms));
+            proptest::prop_assert_eq!(read(format!("-{hour:02}:{minute:02}")), utc.map(|utc| utc + offset_ms));
+        }
+
+        #[test]
+        fn no_text_breaks_the_reading_of_times(text in "\\PC{0,30}", digits in "[0-9T:.Z+-]{0,30}") {
+            let _ = (Timestamp::parse_rfc3339(&text), Timestamp::parse_rfc3339(&digits));
+        }
+    }
+
+    #[test]
+    fn times_are_read_as_the_standard_writes_them() {
+        let known = [
+            ("1970-01-01T00:00:00Z", 0),
+            ("1969-12-31T23:59:59.999Z", -1),
+            ("2000-02-29T00:00:00Z", 951_782_400_000),
+            ("2026-12-31T23:59:59.999Z", 1_798_761_599_999),
+            ("2026-12-31t23:59:59.9999999z", 1_798_761_599_999),
+            ("2027-01-01T01:30:00.5+01:30", 1_798_761_600_500),
+            ("2026-12-31T19:00:00-05:00", 1_798_761_600_000),
+            ("2100-03-01T00:00:00Z", 4_107_542_400_000),
+            ("9999-12-31T23:59:59Z", 253_402_300_799_000),
+        ];
+        for (text, ms) in known {
+            assert_eq!(Timestamp::parse_rfc3339(text), Some(Timestamp::from_ms(ms)), "{text}");
+        }
+        for text in [
+            "",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-00-01T00:00:00Z",
+            "2026-01-32T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T23:59:60Z",
+            "2026-01-01 00:00:00Z",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00+1:00",
+            "2026-01-01T00:00:00+24:00",
+            "2026-01-01T00:00:00ZZ",
+            "2026-01-01T0a:00:00Z",
+            "2026-01-01T00:00:00é",
+            "tomorrow",
+        ] {
+            assert_eq!(Timestamp::parse_rfc3339(text), None, "{text}");
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Which nodes run: conditions, as the documentation shows them, on both stores.
+//! Which nodes run and when: conditions, waits, retries, as the documentation shows them, on both stores.
 
-use bursar_domain::state::{RunState, TaskState};
+use bursar::clock::rfc3339;
+use bursar_domain::state::{RunState, TaskState, WaitCause};
 use serde_json::{Value, json};
 
 use crate::support::docs::example;
@@ -11,6 +12,8 @@ on_both_stores!(World::on:
     the_example_of_conditions_runs_as_it_says,
     a_chain_of_skips_is_followed_to_its_end,
     a_condition_without_an_answer_fails_the_mission_by_name,
+    the_example_of_waiting_runs_as_it_says,
+    the_example_of_retries_runs_as_it_says,
 );
 
 async fn submit(world: &World, yaml: &str, input: Value) -> bursar_domain::id::MissionId {
@@ -75,5 +78,39 @@ async fn a_condition_without_an_answer_fails_the_mission_by_name(world: World) {
     let expected = [("a", TaskState::Succeeded), ("b", TaskState::Failed), ("c", TaskState::Skipped)];
     assert_eq!(states(&world, mission).await, expected.map(|(node, state)| (node.to_owned(), state)));
     assert!(over.spent_ucr.is_zero() && over.held_ucr.is_zero());
+    world.balances().await;
+}
+
+async fn the_example_of_waiting_runs_as_it_says(world: World) {
+    let text = example("embargo");
+    let publish_at = world.engine().clock().now().plus_ms(1_500);
+    let input = |at: String| json!({"text": "news", "publish_at": at});
+    let mission = submit(&world, &text, input(rfc3339(publish_at))).await;
+    let waiting = world.task_when(mission, "embargo", "waiting", |task| task.state == TaskState::Waiting).await;
+    assert_eq!((waiting.wait, waiting.due_at), (Some(WaitCause::Timer), Some(publish_at)));
+    assert_eq!(world.finished(mission).await.state, RunState::Succeeded);
+    let embargo = world.task(mission, "embargo").await;
+    let late_ms = embargo.ended_at.unwrap().since_ms(publish_at);
+    assert!((0..3_000).contains(&late_ms), "{late_ms} ms late");
+    assert_eq!((embargo.attempt, embargo.worker_id), (0, None));
+    assert_eq!(world.task(mission, "publish").await.output, Some(json!("news")));
+
+    let passed = submit(&world, &text, input("2001-01-01T00:00:00+02:00".to_owned())).await;
+    assert_eq!(world.finished(passed).await.state, RunState::Succeeded);
+    let refused = submit(&world, &text, input("tomorrow".to_owned())).await;
+    let over = world.finished(refused).await;
+    assert_eq!((over.state, over.error.unwrap()["code"].clone()), (RunState::Failed, json!("until_failed")));
+    world.balances().await;
+}
+
+async fn the_example_of_retries_runs_as_it_says(world: World) {
+    let text = example("once");
+    let cases = [("retryable", RunState::Failed, 1), ("rate_limited", RunState::Succeeded, 2)];
+    for (class, state, attempts) in cases {
+        let note = format!("[[simulate fail={class} times=1]]");
+        let mission = submit(&world, &text, json!({"note": note})).await;
+        assert_eq!(world.finished(mission).await.state, state, "{class}");
+        assert_eq!(world.task(mission, "book").await.attempt, attempts, "{class}");
+    }
     world.balances().await;
 }

@@ -2,7 +2,11 @@
 //! dies by `kill -9` and comes back, again and again. In the end what every client was told is what the store has.
 //!
 //! `BURSAR_MONEY_STORM_SECONDS` says how long (a few seconds in the suite), `BURSAR_MONEY_STORM_SEED` repeats what the
-//! clients wish and when the server dies (not how they meet).
+//! clients wish and when the server dies (not how they meet):
+//!
+//! ```sh
+//! BURSAR_MONEY_STORM_SECONDS=300 ./test --no-capture faults::money
+//! ```
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;

@@ -23,9 +23,9 @@ pub async fn run(job: &Job, context: &dyn Context, providers: &Providers) -> Out
     match &job.action {
         Action::Agent(step) => agent::run(job, step, context, providers, &stop).await,
         Action::Transform(step) => transform::run(step, &job.context),
-        // no slot is held while waiting: the engine parks a sleep as a timer and never hands it out
-        Action::Sleep { .. } => {
-            let message = "a sleep is a timer of the engine, not a step of a worker";
+        // no slot is held while waiting: the engine parks such a task and never hands it out
+        Action::Wait(_) => {
+            let message = "waiting is done by the engine, it is no step of a worker";
             let error = StepError::new(ErrorClass::Permanent, "not_a_step", message);
             Outcome::Failed { error, calls: Vec::new() }
         }

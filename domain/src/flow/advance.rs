@@ -13,7 +13,7 @@ use crate::workflow::{Action, OnExhausted};
 use super::budget::{check_budgets, leave_line, may_pass, must_queue, never_fits, note_spending, on_exhausted};
 use super::estimate::size_of;
 use super::settle::charge_failure;
-use super::{Refusal, Turn, node_of, subject};
+use super::{Refusal, Turn, node_of, subject, timer};
 
 /// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice.
 pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
@@ -32,9 +32,14 @@ pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
             Err(other) => return Err(other),
         }
     }
-    if let Action::Sleep { duration_ms } = node.action {
-        park(turn, id, WaitCause::Timer, Some(duration_ms), "sleeps until its time is over");
-        return Ok(());
+    if let Action::Wait(wait) = &node.action {
+        return match timer::time_of(turn, &definition, node, &task, wait)? {
+            Ok((for_ms, reason)) => {
+                park(turn, id, WaitCause::Timer, Some(for_ms), &reason);
+                Ok(())
+            }
+            Err(error) => fail(turn, id, error),
+        };
     }
     let now = turn.now;
     if let Some(task) = turn.set.tasks.change(id) {

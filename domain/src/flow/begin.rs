@@ -95,7 +95,7 @@ fn begin(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Result<Opt
 
 /// What it takes to decide was not loaded: the sweep decides, with this task alone in view.
 fn put_off(turn: &mut Turn<'_>, id: TaskId) {
-    park(turn, id, WaitCause::Condition, Some(0), "its condition is about to be decided");
+    park(turn, id, WaitCause::Condition, Some(0), "whether it begins is about to be decided");
 }
 
 /// Whether a task may begin.
@@ -109,13 +109,19 @@ enum Gate {
 }
 
 fn decide(turn: &Turn<'_>, definition: &Definition, node: &Node, task: &Task) -> Gate {
-    let Some(condition) = &node.when else { return Gate::Open };
-    let input = if node.opening.input { turn.set.input_of(task.mission_id) } else { Some(&Value::Null) };
-    let output_of = |index: u32| turn.set.result_of(task.run_id, i32::try_from(index).ok()?);
-    match input.zip(context(definition, node, output_of)) {
-        Some((input, nodes)) => judge(condition, input, &nodes),
-        None => Gate::Unknown,
+    match (&node.when, view(turn, definition, node, task)) {
+        (_, None) => Gate::Unknown,
+        (None, Some(_)) => Gate::Open,
+        (Some(condition), Some(view)) => judge(condition, &view),
     }
+}
+
+/// What decides whether and how a task begins: `inputs` and `nodes`, as far as it mentions them. `None` where something
+/// of it was not loaded.
+pub(super) fn view(turn: &Turn<'_>, definition: &Definition, node: &Node, task: &Task) -> Option<Value> {
+    let input = if node.opening.input { turn.set.input_of(task.mission_id)? } else { &Value::Null };
+    let output_of = |index: u32| turn.set.result_of(task.run_id, i32::try_from(index).ok()?);
+    Some(json!({"inputs": input, "nodes": context(definition, node, output_of)?}))
 }
 
 /// `nodes` as the condition sees it. `None` where a result is not known.
@@ -127,8 +133,8 @@ fn context<'o>(definition: &Definition, node: &Node, output_of: impl Fn(u32) -> 
     node.opening.nodes.iter().map(seen).collect::<Option<Map<_, _>>>().map(Value::Object)
 }
 
-fn judge(condition: &str, input: &Value, nodes: &Value) -> Gate {
-    match condition::holds(condition, &json!({"inputs": input, "nodes": nodes})) {
+fn judge(condition: &str, view: &Value) -> Gate {
+    match condition::holds(condition, view) {
         Ok(true) => Gate::Open,
         Ok(false) => Gate::Shut,
         Err(error) => Gate::Broken(broken(&error)),
@@ -156,7 +162,7 @@ pub(super) fn first_nodes(definition: &Definition, input: &Value) -> BTreeSet<u3
         let output_of = |index: u32| skipped.contains(&index).then_some(&Value::Null);
         let gate = match (&node.when, context(definition, node, output_of)) {
             (None, _) => Gate::Open,
-            (Some(condition), Some(nodes)) => judge(condition, input, &nodes),
+            (Some(condition), Some(nodes)) => judge(condition, &json!({"inputs": input, "nodes": nodes})),
             (Some(_), None) => Gate::Unknown,
         };
         match gate {

@@ -124,7 +124,7 @@ fn longest_answer(node: &Node, told: Told) -> u64 {
     match &node.action {
         Action::Agent(step) => step.max_output_tokens,
         Action::Transform(_) => told.upstream.saturating_add(told.known_tokens()),
-        Action::Sleep { .. } => 0,
+        Action::Wait(_) => 0,
     }
 }
 
@@ -143,7 +143,7 @@ fn foretell(basis: &Basis<'_>, node: &Node, told: Told) -> Result<NodeForecast, 
             };
             (sized(|_| 0)?, sized(|most| most.div_ceil(2))?, sized(|most| most)?, Source::Limits)
         }
-        (Action::Transform(_) | Action::Sleep { .. }, _) => (units, units, units, Source::Fixed),
+        (Action::Transform(_) | Action::Wait(_), _) => (units, units, units, Source::Fixed),
     };
     let kind = node.action.kind();
     Ok(NodeForecast { node: node.key.clone(), kind, low, expected, high, hold, source, is_first: false })

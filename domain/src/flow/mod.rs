@@ -17,6 +17,7 @@ mod recover;
 mod reserve;
 mod settle;
 mod submit;
+mod timer;
 mod wake;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 use super::advance::{fail, make_ready};
 use super::reserve::close_open_calls;
 use super::settle::{end_with_run, note_attempt};
-use super::{Refusal, Turn};
+use super::{Refusal, Turn, node_of};
 
 /// Whether the task runs under a lease that is over at `now`.
 pub fn lease_ran_out(task: &Task, now: Timestamp) -> bool {
@@ -19,6 +19,7 @@ pub fn lease_ran_out(task: &Task, now: Timestamp) -> bool {
 
 /// Takes a task from a vanished worker. Returns whether it is ready again (`None` when the lease still lives).
 ///
+/// A node that is not to be tried again after a loss fails at once.
 /// After [`limits::POISON_LOSSES`] losses in a row the task fails as a poison pill: it probably kills its workers.
 pub fn recover_lease(turn: &mut Turn<'_>, id: TaskId) -> Result<Option<TaskId>, Refusal> {
     let task = turn.task(id)?.clone();
@@ -37,7 +38,7 @@ pub fn recover_lease(turn: &mut Turn<'_>, id: TaskId) -> Result<Option<TaskId>, 
         "worker_lost",
         format!("the worker of attempt {} vanished without a word", task.attempt),
     );
-    note_attempt(turn, &task, "lost", Some(vanished));
+    note_attempt(turn, &task, "lost", Some(vanished.clone()));
     if let Some(row) = turn.set.tasks.change(id) {
         row.losses = losses;
         row.lease_until = None;
@@ -47,6 +48,11 @@ pub fn recover_lease(turn: &mut Turn<'_>, id: TaskId) -> Result<Option<TaskId>, 
     if losses >= limits::POISON_LOSSES {
         let message = format!("{losses} workers in a row vanished while they ran this task; it may be what kills them");
         fail(turn, id, StepError::new(ErrorClass::Permanent, "poison_pill", message))?;
+        return Ok(None);
+    }
+    let definition = turn.definition(task.workflow_id)?;
+    if !node_of(&definition, &task)?.retry.on.lost {
+        fail(turn, id, vanished)?;
         return Ok(None);
     }
     make_ready(turn, id)?;

@@ -335,7 +335,7 @@ fn fail_attempt(turn: &mut Turn<'_>, task: &Task, error: &StepError, calls: &[Fi
         row.error = Some(error.clone());
     }
     match error.class {
-        ErrorClass::RateLimited => {
+        ErrorClass::RateLimited if retry.on.rate_limited => {
             let wait = error.retry_after_ms.unwrap_or(limits::RATE_LIMIT_PAUSE_MS).clamp(1, limits::MAX_RETRY_AFTER_MS);
             park(
                 turn,
@@ -347,9 +347,7 @@ fn fail_attempt(turn: &mut Turn<'_>, task: &Task, error: &StepError, calls: &[Fi
             Ok(())
         }
         ErrorClass::Budget => wait_for_credits(turn, task.id, &error.message),
-        ErrorClass::Retryable | ErrorClass::Cancelled | ErrorClass::Lost
-            if u32::try_from(failures).unwrap_or(u32::MAX) < retry.max_attempts =>
-        {
+        class if retry.on.has(class) && u32::try_from(failures).unwrap_or(u32::MAX) < retry.max_attempts => {
             let delay = retry.delay_ms(u32::try_from(failures).unwrap_or(u32::MAX), turn.chance.random());
             let due = turn.now.plus_ms(delay);
             if let Some(row) = turn.set.tasks.change(task.id) {
@@ -366,7 +364,7 @@ fn fail_attempt(turn: &mut Turn<'_>, task: &Task, error: &StepError, calls: &[Fi
             turn.emit(task.mission_id, "task.retrying", Some(task.id), data);
             Ok(())
         }
-        ErrorClass::Permanent | ErrorClass::Retryable | ErrorClass::Cancelled | ErrorClass::Lost => {
+        _ => {
             if let Some(row) = turn.set.tasks.change(task.id) {
                 row.failures = failures;
             }

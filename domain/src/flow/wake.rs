@@ -15,7 +15,7 @@ use super::budget::{has_room_for, keep_place};
 use super::settle::{charge, check_dependents};
 use super::{Refusal, Turn, node_of};
 
-/// Wakes a task whose wait is over: a sleep succeeds, everything else tries to become ready.
+/// Wakes a task whose wait is over: a node that waits for it succeeds, everything else tries to become ready.
 /// Returns the tasks that are ready now. A task that is not due, or whose run is not live, stays as it is.
 pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
     let task = turn.task(id)?.clone();
@@ -24,7 +24,7 @@ pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal
         return Ok(Vec::new());
     }
     let definition = turn.definition(task.workflow_id)?;
-    let sleeps = matches!(node_of(&definition, &task)?.action, Action::Sleep { .. });
+    let sleeps = matches!(node_of(&definition, &task)?.action, Action::Wait(_));
     match (task.state, task.wait) {
         (TaskState::Waiting, Some(WaitCause::Timer)) if sleeps => finish_sleep(turn, id),
         (TaskState::Retrying, _) | (TaskState::Waiting, Some(WaitCause::RateLimit | WaitCause::Timer)) => {

@@ -175,11 +175,23 @@ fn fields_of_nodes() {
 sleep: 1s, map: {} ¦ /nodes/a/map ¦ unsupported ¦ `map` is not supported by this version
 approval: { show: x } ¦ /nodes/a/approval ¦ unsupported ¦ `approval` is not supported by this version
 agent: writer, prompt: x, review: {} ¦ /nodes/a/review ¦ unsupported ¦ `review` is not supported by this version
-sleep: 1s, retry: { on: [lost] } ¦ /nodes/a/retry/on ¦ unsupported ¦ `on` is not supported by this version
+sleep: 1s, retry: { on: lost } ¦ /nodes/a/retry/on ¦ wrong_type ¦ expected a list of error classes, found text
+sleep: 1s, retry: { on: [lost, 1] } ¦ /nodes/a/retry/on/1 ¦ wrong_type ¦ expected an error class, found a number
+sleep: 1s, retry: { on: [rate_limit] } ¦ /nodes/a/retry/on/0 ¦ unknown_choice ¦ an error class must be one of: retryable, rate_limited, cancelled, lost ¦ did you mean `rate_limited`?
+sleep: 1s, retry: { on: [lost, permanent] } ¦ /nodes/a/retry/on/1 ¦ never_retried ¦ a permanent error is never tried again: no attempt would end differently
+sleep: 1s, retry: { on: [budget] } ¦ /nodes/a/retry/on/0 ¦ never_retried ¦ a task that lacks credits is never tried again: it waits or fails as `on_exhausted` says
+sleep: 1s, until: '2026-08-01T09:30:00Z' ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: sleep, until
+until: tomorrow ¦ /nodes/a/until ¦ invalid_time ¦ `until` must be a time such as 2026-08-01T09:30:00Z, or a template that becomes one ¦ for what the input says, write "{{ inputs.start_at }}"
+until: '2026-02-29T09:30:00Z' ¦ /nodes/a/until ¦ invalid_time ¦ `until` must be a time such as 2026-08-01T09:30:00Z, or a template that becomes one ¦ for what the input says, write "{{ inputs.start_at }}"
+until: 5 ¦ /nodes/a/until ¦ wrong_type ¦ expected text, found a number
+until: '{{ inputs.ides }}' ¦ /nodes/a/until ¦ unknown_input ¦ line 1: `inputs` has no property `ides` in its schema ¦ did you mean `idea`?
+until: '{{ nodes.first.output }}' ¦ /nodes/a/until ¦ not_upstream ¦ line 1: `first` does not come before this node ¦ add `first` to `needs`
+until: '{{ task.attempt }}' ¦ /nodes/a/until ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
+until: '{{ inputs.idea' ¦ /nodes/a/until ¦ template_syntax ¦ line 1: unexpected end of input, expected end of variable block
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, prompt, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, pool, priority, retry, timeout, units, budget
-needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep
-prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep ¦ `prompt` goes with `agent: <name>`
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, until, prompt, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, pool, priority, retry, timeout, units, budget
+needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until
+prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
 agent: writer, prompt: x, output: Plan ¦ /nodes/a/output ¦ wrong_type ¦ expected a mapping, found text
 agent: writer, prompt: x, output: { repair: 1 } ¦ /nodes/a/output/schema ¦ missing ¦ `schema` is missing: it is the name of one of the `schemas`, or a JSON Schema in place
@@ -212,7 +224,7 @@ sleep: 1s, retry: { backoff: { initial: 2m } } ¦ /nodes/a/retry/backoff ¦ out_
 sleep: 1s, units: { page: 0 } ¦ /nodes/a/units/page ¦ out_of_range ¦ the quantity of `page` must be a whole number from 1 to 1000000000
 sleep: 1s, units: { 'a b': 1 } ¦ /nodes/a/units/a b ¦ invalid_name ¦ names in `units` must be 1 to 64 of the characters a-z, 0-9, _, - and ., a letter or digit first
 sleep: 1s, units: { page: many } ¦ /nodes/a/units/page ¦ wrong_type ¦ expected a whole number, found text
- ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep
+ ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until
 "#;
     check(rows, Syntax::Yaml, around_node);
 }
@@ -301,8 +313,8 @@ true ¦ /nodes/a/when ¦ wrong_type ¦ expected text, found true or false
 "input.idea" ¦ /nodes/a/when ¦ unknown_variable ¦ the condition uses `input`, which does not exist ¦ did you mean `inputs`?
 "idea" ¦ /nodes/a/when ¦ unknown_variable ¦ the condition uses `idea`, which does not exist ¦ known here: inputs, nodes
 "inputs.ideas" ¦ /nodes/a/when ¦ unknown_input ¦ line 1: `inputs` has no property `ideas` in its schema ¦ did you mean `idea`?
-"run.id == '1'" ¦ /nodes/a/when ¦ unknown_variable ¦ line 1: a condition does not know `run` ¦ known here: inputs, nodes
-"task.attempt > 1" ¦ /nodes/a/when ¦ unknown_variable ¦ line 1: a condition does not know `task` ¦ known here: inputs, nodes
+"run.id == '1'" ¦ /nodes/a/when ¦ unknown_variable ¦ line 1: this condition does not know `run` ¦ known here: inputs, nodes
+"task.attempt > 1" ¦ /nodes/a/when ¦ unknown_variable ¦ line 1: this condition does not know `task` ¦ known here: inputs, nodes
 "nodes.frist.output" ¦ /nodes/a/when ¦ unknown_node ¦ line 1: there is no node `frist` ¦ did you mean `first`?
 "nodes.first.output" ¦ /nodes/a/when ¦ not_upstream ¦ line 1: `first` does not come before this node ¦ add `first` to `needs`
 "nodes.a.output" ¦ /nodes/a/when ¦ own_output ¦ line 1: a node cannot use its own output

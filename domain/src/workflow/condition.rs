@@ -1,4 +1,5 @@
-//! Conditions: expressions of the template engine that say whether a node runs.
+//! Conditions: expressions of the template engine that say whether a node runs; and the short templates that the
+//! engine renders itself, such as the time until which a node waits.
 //!
 //! Decided while a transaction holds its locks, so they get little fuel. They see what a mission was given and what
 //! nodes handed on, and nothing that differs between attempts: deciding again gives the same answer.
@@ -10,7 +11,7 @@ use serde_json::Value;
 use super::problem::{Problem, Problems};
 use super::reader::Fields;
 use super::scan::{Mention, scan_expression};
-use super::template::{self, TemplateError};
+use super::template::{self, Inspection, TemplateError};
 use crate::limits::{CONDITION_FUEL, MAX_CONDITION_BYTES};
 
 /// What a condition sees.
@@ -39,7 +40,7 @@ fn inspect<'v>(text: &'v str, at: &str, mentions: &mut Vec<(Mention<'v>, String)
         let environment = template::environment();
         let compiled = environment.compile_expression(text).map_err(|error| template::convert(&error, text))?;
         let undeclared: Vec<String> = compiled.undeclared_variables(false).into_iter().collect();
-        Ok(template::Inspection::of(&environment, scan, undeclared))
+        Ok(Inspection::of(&environment, scan, undeclared))
     });
     let found = match found {
         Ok(found) => found,
@@ -49,13 +50,40 @@ fn inspect<'v>(text: &'v str, at: &str, mentions: &mut Vec<(Mention<'v>, String)
             return;
         }
     };
+    note(found, at, "condition", mentions, problems);
+}
+
+/// Checks a template that the engine renders itself, as far as that goes without knowing the other nodes.
+pub(super) fn read_template<'v>(
+    text: &'v str,
+    at: &str,
+    mentions: &mut Vec<(Mention<'v>, String)>,
+    problems: &mut Problems,
+) {
+    match template::inspect(text) {
+        Ok(found) => note(found, at, "template", mentions, problems),
+        Err(error) => {
+            let too_complex = matches!(error, TemplateError::TooComplex { .. });
+            problems.add(at, if too_complex { "template_too_complex" } else { "template_syntax" }, error.to_string());
+        }
+    }
+}
+
+/// Reports what does not exist, and notes what is mentioned.
+fn note<'v>(
+    found: Inspection<'v>,
+    at: &str,
+    what: &str,
+    mentions: &mut Vec<(Mention<'v>, String)>,
+    problems: &mut Problems,
+) {
     let foreign = found.scan.mentions.iter().filter(|mention| !ROOTS.contains(&mention.root));
     for mention in foreign {
-        let message = format!("line {}: a condition does not know `{}`", mention.line, mention.root);
+        let message = format!("line {}: this {what} does not know `{}`", mention.line, mention.root);
         let hint = format!("known here: {}", ROOTS.join(", "));
         problems.push(Problem::new(at, "unknown_variable", message).with_hint(hint));
     }
-    found.report(at, "condition", &ROOTS, problems);
+    found.report(at, what, &ROOTS, problems);
     let known = found.scan.mentions.into_iter().filter(|mention| ROOTS.contains(&mention.root));
     mentions.extend(known.map(|mention| (mention, at.to_owned())));
 }
@@ -76,6 +104,11 @@ pub fn holds(condition: &str, context: &Value) -> Result<bool, TemplateError> {
         }
         _ => Ok(value.is_true()),
     }
+}
+
+/// Renders a template that the engine needs itself, with no more fuel than a condition has. Errors: as templates.
+pub fn render(template: &str, context: &Value) -> Result<String, TemplateError> {
+    template::render_with(template, context, CONDITION_FUEL)
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ fn link(drafts: &[Draft<'_>], inputs: Option<&Value>, problems: &mut Problems) -
         };
         drafts.iter().enumerate().map(used).collect()
     };
-    let (uses, decides) = (mentioned(|draft| &draft.mentions), mentioned(|draft| &draft.when_mentions));
+    let (uses, decides) = (mentioned(|draft| &draft.mentions), mentioned(|draft| &draft.opening));
     number(drafts, &Edges { needs, uses, decides }, &graph?)
 }
 
@@ -247,7 +247,7 @@ fn number(drafts: &[Draft<'_>], edges: &Edges, graph: &Graph) -> Option<Vec<Node
         let draft = drafts.get(*position)?;
         let mut dependents = indexes(dependents.get(*position)?)?;
         dependents.sort_unstable();
-        let reads_input = draft.when_mentions.iter().any(|(mention, _)| mention.root == "inputs");
+        let reads_input = draft.opening.iter().any(|(mention, _)| mention.root == "inputs");
         let opening = Opening { input: reads_input, nodes: ascending(edges.decides.get(*position)?)? };
         Some(Node {
             key: draft.key.to_owned(),

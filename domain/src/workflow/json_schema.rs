@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 
+use super::retry_on::CLASSES;
 use crate::limits::{
     MAX_AGENTS, MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_MODEL_NAME_BYTES, MAX_NAME_BYTES, MAX_NEEDS_PER_NODE, MAX_NODES,
     MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_POOL_NAME_BYTES, MAX_PRIORITY, MAX_REPAIRS, MAX_SCHEMAS, MAX_TOOL_CALLS,
@@ -82,6 +83,11 @@ fn definitions() -> Value {
             "additionalProperties": false,
             "properties": {
                 "max_attempts": described(whole(1, MAX_ATTEMPTS), "All attempts, the first one included."),
+                "on": {
+                    "description": "The classes of errors that are worth another attempt; by default all of these.",
+                    "type": "array",
+                    "items": {"enum": CLASSES},
+                },
                 "backoff": {
                     "description": "The pauses between attempts.",
                     "type": "object",
@@ -130,6 +136,7 @@ fn node() -> Value {
         "agent": described(text(), "The name of an agent."),
         "transform": {"description": "The output: any value, its texts are templates."},
         "sleep": described(of("duration"), "Waits so long."),
+        "until": described(text(), "Waits until then: a time such as 2026-08-01T09:30:00Z, or a template that becomes one."),
         "needs": {
             "description": "The nodes that must be done before.",
             "type": "array",
@@ -155,7 +162,7 @@ fn node() -> Value {
     json!({
         "type": "object",
         "additionalProperties": false,
-        "oneOf": [{"required": ["agent", "prompt"]}, {"required": ["transform"]}, {"required": ["sleep"]}],
+        "oneOf": [{"required": ["agent", "prompt"]}, {"required": ["transform"]}, {"required": ["sleep"]}, {"required": ["until"]}],
         "dependentRequired": beside_agent,
         "properties": with(common, call),
     })

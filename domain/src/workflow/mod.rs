@@ -31,11 +31,13 @@ mod output_path;
 mod problem;
 mod reach;
 mod reader;
+mod retry_on;
 mod scan;
 mod schema;
 mod step;
 mod strict;
 pub mod template;
+mod wait;
 
 #[cfg(test)]
 mod broken_tests;
@@ -50,6 +52,7 @@ pub use output_path::OutputPath;
 pub use problem::Problem;
 pub use reach::{Opening, Reach};
 pub use template::TemplateError;
+pub use wait::Wait;
 
 /// How the text of a definition is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,10 +150,7 @@ pub enum Action {
     /// Compute a JSON value from templates.
     Transform(TransformStep),
     /// Wait. Takes no worker.
-    Sleep {
-        /// How long, in milliseconds.
-        duration_ms: i64,
-    },
+    Wait(Wait),
 }
 
 impl Action {
@@ -159,7 +159,7 @@ impl Action {
         match self {
             Self::Agent(_) => "agent",
             Self::Transform(_) => "transform",
-            Self::Sleep { .. } => "sleep",
+            Self::Wait(wait) => wait.kind(),
         }
     }
 }

@@ -84,6 +84,8 @@ fn any_json() -> impl Strategy<Value = Value> {
             "prompt",
             "transform",
             "sleep",
+            "until",
+            "on",
             "outputs",
             "model",
             "units",

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::template::{render_text, render_value};
-use super::{Action, Budget, Definition, OnExhausted, Syntax, json_schema, parse, parse_value};
+use super::{Action, Budget, Definition, OnExhausted, Syntax, Wait, json_schema, parse, parse_value};
 use crate::credits::Ucr;
 use crate::retry::RetryPolicy;
 
@@ -109,7 +109,7 @@ nodes:
     let Action::Agent(ask) = &small.node_by_key("ask").unwrap().action else { unreachable!() };
     assert_eq!((ask.max_output_tokens, &ask.temperature), (1_024, &None));
     let nap = small.node_by_key("nap").unwrap();
-    assert_eq!(nap.action, Action::Sleep { duration_ms: 90_000 });
+    assert_eq!(nap.action, Action::Wait(Wait::Sleep { duration_ms: 90_000 }));
     assert_eq!((nap.pool.as_str(), nap.timeout_ms), ("default", 600_000));
     assert_eq!(nap.retry, RetryPolicy { max_attempts: 1, jitter: false, ..RetryPolicy::default() });
     let out = small.node_by_key("out").unwrap();

@@ -12,14 +12,15 @@ use super::name::{MODEL, POOL, UNIT};
 use super::output::{OutputSchema, Schemas, read_output};
 use super::problem::{Problem, Problems, below, did_you_mean};
 use super::reader::{Entry, Fields, whole_number, wrong_type};
+use super::retry_on;
 use super::scan::{Mention, ROOTS};
 use super::template::{self, TemplateError};
+use super::wait;
 use super::{Action, AgentStep, Budget, OnExhausted, TransformStep};
 use crate::credits::Ucr;
 use crate::limits::{
-    MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_DEADLINE_MS, MAX_NEEDS_PER_NODE, MAX_OUTPUT_TOKENS, MAX_PRIORITY,
-    MAX_PROMPT_BYTES, MAX_TIMEOUT_MS, MAX_TOOL_CALLS, MAX_TRANSFORM_TEMPLATES, MAX_TURNS, MAX_UNIT_QUANTITY,
-    MAX_UNITS_PER_NODE,
+    MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_NEEDS_PER_NODE, MAX_OUTPUT_TOKENS, MAX_PRIORITY, MAX_PROMPT_BYTES,
+    MAX_TIMEOUT_MS, MAX_TOOL_CALLS, MAX_TRANSFORM_TEMPLATES, MAX_TURNS, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
 };
 use crate::retry::RetryPolicy;
 
@@ -36,11 +37,10 @@ const DEFAULT_MAX_TURNS: u32 = 16;
 const DEFAULT_MAX_TOOL_CALLS: u32 = 64;
 
 /// The kinds of nodes, as their keys.
-const KINDS: [&str; 3] = ["agent", "transform", "sleep"];
+const KINDS: [&str; 4] = ["agent", "transform", "sleep", "until"];
 
 /// Kinds of nodes that a later version will know.
-const LATER_KINDS: [&str; 9] =
-    ["approval", "exec", "external", "http", "plan", "retrieve", "signal", "until", "workflow"];
+const LATER_KINDS: [&str; 8] = ["approval", "exec", "external", "http", "plan", "retrieve", "signal", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
 const LATER_KEYS: [&str; 11] = [
@@ -129,8 +129,8 @@ pub(super) struct Draft<'v> {
     pub(super) mentions: Vec<(Mention<'v>, String)>,
     /// The condition under which it runs.
     pub(super) when: Option<&'v str>,
-    /// What its condition mentions, with the pointer to it.
-    pub(super) when_mentions: Vec<(Mention<'v>, String)>,
+    /// What must be known before it begins, with the pointers to the texts that say so.
+    pub(super) opening: Vec<(Mention<'v>, String)>,
     /// What it does; `None` when that could not be made out, and a problem says why.
     pub(super) action: Option<Action>,
     pub(super) pool: String,
@@ -145,16 +145,16 @@ pub(super) struct Draft<'v> {
 pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &mut Problems) -> Option<Draft<'v>> {
     let mut fields = Fields::open(entry.value, entry.at, problems)?;
     let needs = read_needs(&mut fields);
-    let (mut mentions, mut when_mentions) = (Vec::new(), Vec::new());
-    let when = condition::read(&mut fields, &mut when_mentions);
-    let action = read_action(&mut fields, around, &mut mentions);
+    let (mut mentions, mut opening) = (Vec::new(), Vec::new());
+    let when = condition::read(&mut fields, &mut opening);
+    let action = read_action(&mut fields, around, &mut mentions, &mut opening);
     let default_pool = if matches!(action, Some(Action::Agent(_))) { "agent" } else { "default" };
     let draft = Draft {
         key: entry.name,
         needs,
         mentions,
         when,
-        when_mentions,
+        opening,
         action,
         pool: fields.name("pool", &POOL).unwrap_or(default_pool).to_owned(),
         priority: fields
@@ -206,13 +206,15 @@ fn read_action<'v>(
     fields: &mut Fields<'v, '_>,
     around: &Surroundings<'v>,
     mentions: &mut Vec<(Mention<'v>, String)>,
+    opening: &mut Vec<(Mention<'v>, String)>,
 ) -> Option<Action> {
     let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| fields.has_any(&[kind])).collect();
     let unsupported = fields.has_any(&LATER_KINDS);
     let action = match kinds.as_slice() {
         ["agent"] => return read_agent(fields, around, mentions).map(Action::Agent),
         ["transform"] => read_transform(fields, mentions).map(Action::Transform),
-        ["sleep"] => fields.duration_ms("sleep", 1, MAX_DEADLINE_MS).map(|duration_ms| Action::Sleep { duration_ms }),
+        ["sleep"] => wait::read_sleep(fields).map(Action::Wait),
+        ["until"] => wait::read_until(fields, opening).map(Action::Wait),
         [] if !unsupported => {
             let message = format!("a node must have one of: {}", KINDS.join(", "));
             let hint = fields.has_any(&["prompt"]).then(|| "`prompt` goes with `agent: <name>`".to_owned());
@@ -354,7 +356,8 @@ pub(super) fn read_retry(fields: &mut Fields<'_, '_>, base: RetryPolicy) -> Retr
         }
         backoff.close(&[]);
     }
-    retry.close(&["on"]);
+    policy.on = retry_on::read(&mut retry, base.on);
+    retry.close(&[]);
     policy
 }
 

@@ -63,6 +63,14 @@ pub fn render_text(template: &str, context: &Value) -> Result<String, TemplateEr
     Rendering::new(context).text(template)
 }
 
+/// As [`render_text`], with so much fuel.
+pub(super) fn render_with(template: &str, context: &Value, fuel: u64) -> Result<String, TemplateError> {
+    scan_checked(template)?;
+    let mut rendering = Rendering::new(context);
+    rendering.environment.set_fuel(Some(fuel));
+    rendering.text(template)
+}
+
 /// Renders every string inside of a JSON value; keys stay as they are. A string that is exactly one
 /// `{{ expression }}` becomes the expression's value with its JSON type; any other string stays a string.
 pub fn render_value(template: &Value, context: &Value) -> Result<Value, TemplateError> {

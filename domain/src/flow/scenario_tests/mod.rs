@@ -10,6 +10,7 @@ mod estimates;
 mod leases;
 mod money;
 mod time;
+mod waits;
 
 use crate::flow::testbed::World;
 use crate::record::{CallState, HoldState, OpKind, UsageCall};

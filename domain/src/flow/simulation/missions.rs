@@ -1,4 +1,4 @@
-//! Random workflows and missions: graphs of agents, transforms and sleeps with retries, budgets, fees, deadlines.
+//! Random workflows and missions: graphs of agents, transforms and waits with retries, budgets, fees, deadlines.
 
 use std::fmt::Write as _;
 
@@ -28,14 +28,29 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
         let action = match dice.below(10) {
             0..=5 => format!("agent: a, prompt: p, pool: {}", if dice.percent(50) { "default" } else { "agent" }),
             6..=7 => "transform: 1".to_owned(),
+            8 => until(dice),
             _ => format!("sleep: {}s", 1 + dice.below(20)),
         };
         let units = if dice.percent(20) { ", units: { step: 1 }" } else { "" };
-        let retry = format!("retry: {{ max_attempts: {} }}", 1 + dice.below(4));
+        let on = if dice.percent(20) { ", on: [retryable]" } else { "" };
+        let retry = format!("retry: {{ max_attempts: {}{on} }}", 1 + dice.below(4));
         let when = if dice.percent(25) { format!(", when: \"{}\"", condition(dice, &needs)) } else { String::new() };
         let _ = writeln!(text, "  n{index}: {{ needs: [{}], {action}, {retry}{units}{when} }}", needs.join(", "));
     }
     text
+}
+
+/// A node that waits for a time around the beginning of the storm; some never hear of one.
+fn until(dice: &mut Dice) -> String {
+    if dice.percent(4) {
+        return "until: '{{ inputs.nothing }}'".to_owned();
+    }
+    let minute = 12 + dice.below(4);
+    if dice.percent(50) {
+        format!("until: '2023-11-14T22:{minute}:20Z'")
+    } else {
+        "until: '{{ inputs.at }}'".to_owned()
+    }
 }
 
 /// A condition over the input and what the needs hand on, which is text or null. Some have no answer.
@@ -63,7 +78,7 @@ pub(super) fn submit(world: &mut World, dice: &mut Dice) -> Option<MissionId> {
     if dice.percent(20) {
         submission.budget_ucr = Some(Ucr::new(i64::try_from(dice.below(600_000)).unwrap()));
     }
-    submission.input = json!({"go": dice.percent(60)});
+    submission.input = json!({"go": dice.percent(60), "at": "2023-11-14T22:14:00Z"});
     submission.priority = i16::try_from(dice.below(100)).unwrap();
     world.try_submit(&submission).ok()
 }

@@ -16,7 +16,7 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 40] = [
+pub(super) const CORNERS: [&str; 42] = [
     "adjustment",
     "attempt cancelled",
     "attempt failed",
@@ -37,6 +37,7 @@ pub(super) const CORNERS: [&str; 40] = [
     "hold expired",
     "in line",
     "late charge",
+    "loss not tried again",
     "never fits",
     "over a limit",
     "overrun absorbed",
@@ -54,6 +55,7 @@ pub(super) const CORNERS: [&str; 40] = [
     "submit refused",
     "successor",
     "top up",
+    "until failed",
     "waits for a rate limit",
     "waits for credits",
     "write-off",
@@ -509,6 +511,8 @@ impl Storm {
         let has_error =
             |code| tables.tasks.values().any(|task| task.error.as_ref().is_some_and(|error| error.code == code));
         notice(has_error("condition_failed"), "condition failed");
+        notice(has_error("until_failed"), "until failed");
+        notice(has_error("worker_lost"), "loss not tried again");
         let poison = |error: &crate::outcome::StepError| error.code == "poison_pill";
         notice(tables.tasks.values().any(|task| task.error.as_ref().is_some_and(poison)), "poison");
         let paid = tables.runs.values().any(|run| run.fee_ucr.is_positive() && run.state == RunState::Succeeded);
@@ -525,7 +529,7 @@ impl Storm {
         for (id, task) in &tables.tasks {
             let by_user = tables.runs[&task.run_id].state == RunState::Cancelled;
             let unsettled = match task.state {
-                TaskState::Succeeded if task.kind == "sleep" => task.units_ucr.get(),
+                TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until") => task.units_ucr.get(),
                 // no worker had it in its hands when its user cancelled: what was answered before is charged
                 TaskState::Cancelled if by_user => self.most_absorbed(*id, self.journaled(*id, |_| true)),
                 TaskState::Failed => self.owed_for_failure(*id, task),
