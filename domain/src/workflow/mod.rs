@@ -25,6 +25,7 @@ mod definition;
 mod duration;
 mod graph;
 mod name;
+mod on_error;
 mod output_path;
 mod problem;
 mod reach;
@@ -44,6 +45,7 @@ mod property_tests;
 #[cfg(test)]
 mod sample_tests;
 
+pub use on_error::OnError;
 pub use output_path::OutputPath;
 pub use problem::Problem;
 pub use reach::{Opening, Reach};
@@ -132,6 +134,8 @@ pub struct Node {
     pub retry: RetryPolicy,
     /// How long one attempt may take, in milliseconds.
     pub timeout_ms: i64,
+    /// What becomes of the run when it fails.
+    pub on_error: OnError,
     /// Units of the price book that are billed when the node succeeds, besides tokens.
     pub units: BTreeMap<String, u64>,
     /// The most that it may spend, all of its attempts together.
