@@ -242,8 +242,11 @@ impl Engine {
     /// Gives a claimed task back that can't begin here, without a penalty. Where even that fails, its lease runs out.
     async fn give_back(&self, task: &Claimed, token: &str, reason: &str) {
         tracing::warn!(task = %task.id, reason, "a claimed task can't begin and is given back");
+        // without it, a task whose failure its run can do without is left to the end of its lease
+        let definition = self.facts_of(task).await.ok().zip(u32::try_from(task.node_index).ok());
+        let reach = definition.map_or_else(Reach::default, |(definition, index)| definition.reach_of_end(index));
         let request = SettleRequest { guard: task.guard(token), outcome: Outcome::HandedBack, handoff: None };
-        let settle = Settle { request, mission_id: task.mission_id, run_id: task.run_id, reach: Reach::default() };
+        let settle = Settle { request, mission_id: task.mission_id, run_id: task.run_id, reach };
         if let Err(error) = self.settle(settle, || false).await {
             tracing::warn!(task = %task.id, %error, "it could not be given back; its lease will run out");
         }

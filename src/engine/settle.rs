@@ -23,7 +23,7 @@ pub(super) struct Settle {
     pub(super) request: SettleRequest,
     pub(super) mission_id: MissionId,
     pub(super) run_id: RunId,
-    /// What a success reaches.
+    /// What a success reaches, and a failure where the run goes on without the task.
     pub(super) reach: Reach,
 }
 
@@ -90,7 +90,7 @@ impl Process<Settle, Result<Settled, SettleError>> for SettleBatch {
         for item in &items {
             want.tasks.push(item.request.guard.task_id);
             want.missions.push(item.mission_id);
-            if let Outcome::Succeeded { .. } = item.request.outcome {
+            if item.reach.of_failure || matches!(item.request.outcome, Outcome::Succeeded { .. }) {
                 want.reach(item.mission_id, item.run_id, &item.reach);
             }
             if let Outcome::Succeeded { calls, .. } | Outcome::Failed { calls, .. } = &item.request.outcome {

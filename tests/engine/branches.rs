@@ -1,4 +1,4 @@
-//! Which nodes run and when: conditions, waits, retries, as the documentation shows them, on both stores.
+//! Which nodes run and when: conditions, waits, retries, failures, as the documentation shows them, on both stores.
 
 use bursar::clock::rfc3339;
 use bursar_domain::state::{RunState, TaskState, WaitCause};
@@ -14,6 +14,8 @@ on_both_stores!(World::on:
     a_condition_without_an_answer_fails_the_mission_by_name,
     the_example_of_waiting_runs_as_it_says,
     the_example_of_retries_runs_as_it_says,
+    the_example_of_failures_runs_as_it_says,
+    what_fails_before_it_starts_is_gone_on_from,
 );
 
 async fn submit(world: &World, yaml: &str, input: Value) -> bursar_domain::id::MissionId {
@@ -112,5 +114,42 @@ async fn the_example_of_retries_runs_as_it_says(world: World) {
         assert_eq!(world.finished(mission).await.state, state, "{class}");
         assert_eq!(world.task(mission, "book").await.attempt, attempts, "{class}");
     }
+    world.balances().await;
+}
+
+async fn the_example_of_failures_runs_as_it_says(world: World) {
+    let text = example("digest");
+    let mission = submit(&world, &text, json!({"note": "[[simulate fail=permanent after_tokens=5]]"})).await;
+    let over = world.finished(mission).await;
+    assert_eq!((over.state, over.error, over.tasks_done), (RunState::Succeeded, None, 3));
+    let failed = world.task(mission, "sum_up").await;
+    assert_eq!((failed.state, failed.attempt), (TaskState::Failed, 1));
+    let code = failed.error.unwrap().code;
+    assert_eq!(failed.output.unwrap()["error"]["code"], json!(code));
+    assert_eq!(world.task(mission, "send").await.output, Some(json!(format!("no summary: {code}"))));
+    assert!(over.spent_ucr.is_zero() && over.held_ucr.is_zero(), "a failure costs nothing");
+
+    let mission = submit(&world, &text, json!({"note": "All went well."})).await;
+    assert_eq!(world.finished(mission).await.state, RunState::Succeeded);
+    assert_eq!(world.task(mission, "excuse").await.state, TaskState::Skipped);
+    assert_eq!(world.task(mission, "send").await.output, world.task(mission, "sum_up").await.output);
+    world.balances().await;
+}
+
+async fn what_fails_before_it_starts_is_gone_on_from(world: World) {
+    let text = "{workflow: brave, flat_fee: 0, nodes: {a: {transform: {x: 1}}, \
+                gate: {needs: [a], until: '{{ nodes.a.output.x }}', on_error: continue}, \
+                odd: {needs: [gate], when: nodes.a.output.y, on_error: skip, transform: 1}, \
+                last: {needs: [gate, odd], when: 'nodes.odd.output is none', transform: '{{ nodes.gate.output.error.code }}'}}}";
+    let mission = submit(&world, text, json!({})).await;
+    assert_eq!(world.finished(mission).await.state, RunState::Succeeded);
+    let expected = [
+        ("a", TaskState::Succeeded),
+        ("gate", TaskState::Failed),
+        ("odd", TaskState::Failed),
+        ("last", TaskState::Succeeded),
+    ];
+    assert_eq!(states(&world, mission).await, expected.map(|(node, state)| (node.to_owned(), state)));
+    assert_eq!(world.task(mission, "last").await.output, Some(json!("until_failed")));
     world.balances().await;
 }

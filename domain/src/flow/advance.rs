@@ -8,7 +8,7 @@ use crate::ledger::{self, Charge, HoldRequest, Subject};
 use crate::outcome::{ErrorClass, StepError};
 use crate::record::{HoldOwner, Run, Task};
 use crate::state::{RunState, TaskState, WaitCause};
-use crate::workflow::{Action, OnExhausted};
+use crate::workflow::{Action, OnError, OnExhausted};
 
 use super::budget::{check_budgets, leave_line, may_pass, must_queue, never_fits, note_spending, on_exhausted};
 use super::estimate::size_of;
@@ -234,16 +234,20 @@ fn is_overdue(run: &Run) -> bool {
     run.error.as_ref().and_then(|error| error.get("code")).is_some_and(|code| code == "deadline_exceeded")
 }
 
-/// A task fails for good and its run begins to fail. Its hold is released and nothing is charged, unless the wallet's
-/// policy says otherwise.
+/// A task fails for good and its run begins to fail, unless its node says that the run goes on: then whoever calls
+/// this lets its dependents go on (see [`super::begin::go_on`]). Its hold is released and nothing is charged, unless the
+/// wallet's policy says otherwise.
 pub(super) fn fail(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<(), Refusal> {
     charge_failure(turn, id, &error)?;
     release_hold(turn, id)?;
     let now = turn.now;
+    let output = output_of_failure(turn, id, &error)?;
+    let goes_on = output.is_some();
     let Some(task) = turn.set.tasks.change(id) else {
         return Err(Refusal::NotFound(format!("task {id}")));
     };
     task.state = TaskState::Failed;
+    task.output = output;
     task.wait = None;
     task.due_at = None;
     task.lease_until = None;
@@ -254,8 +258,8 @@ pub(super) fn fail(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<
     let failed = task.clone();
     let wallet = turn.mission(mission)?.wallet_id;
     leave_line(turn, wallet, &failed);
-    turn.emit(mission, "task.failed", Some(id), json!({"error": error}));
-    if turn.run(run)?.state.is_live() {
+    turn.emit(mission, "task.failed", Some(id), json!({"error": error, "run_goes_on": goes_on}));
+    if !goes_on && turn.run(run)?.state.is_live() {
         let about = json!({"node": node, "class": error.class, "code": error.code, "message": error.message});
         if let Some(run) = turn.set.runs.change(run) {
             run.state = RunState::Failing;
@@ -264,6 +268,23 @@ pub(super) fn fail(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<
         }
     }
     count_done(turn, mission, run)
+}
+
+/// What a task hands on that fails, where its run goes on without it.
+fn output_of_failure(turn: &Turn<'_>, id: TaskId, error: &StepError) -> Result<Option<Value>, Refusal> {
+    let task = turn.task(id)?;
+    if !turn.run(task.run_id)?.state.is_live() {
+        return Ok(None);
+    }
+    let definition = turn.definition(task.workflow_id)?;
+    Ok(match node_of(&definition, task)?.on_error {
+        OnError::Fail => None,
+        OnError::Skip => Some(Value::Null),
+        OnError::Continue => {
+            let about = json!({"class": error.class, "code": error.code, "message": error.message});
+            Some(json!({"error": about}))
+        }
+    })
 }
 
 /// Gives all of a task's hold back.

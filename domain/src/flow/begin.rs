@@ -80,7 +80,10 @@ fn begin(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Result<Opt
     }
     match decide(turn, &definition, node, &task) {
         Gate::Unknown => put_off(turn, id),
-        Gate::Broken(error) => fail(turn, id, error)?,
+        Gate::Broken(error) => {
+            fail(turn, id, error)?;
+            return Ok(failed(turn, id));
+        }
         Gate::Shut => {
             skip(turn, id, "skipped: its condition does not hold", Some(Value::Null))?;
             return Ok(Some(Ended { id, output_bytes: 0 }));
@@ -88,9 +91,26 @@ fn begin(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Result<Opt
         Gate::Open => {
             make_ready(turn, id)?;
             ready.extend(turn.set.tasks.get(id).filter(|task| task.state == TaskState::Ready).map(|task| task.id));
+            return Ok(failed(turn, id));
         }
     }
     Ok(None)
+}
+
+/// A task that failed without its run.
+fn failed(turn: &Turn<'_>, id: TaskId) -> Option<Ended> {
+    let task = turn.set.tasks.get(id).filter(|task| task.state == TaskState::Failed)?;
+    let output_bytes = i64::try_from(task.output.as_ref()?.to_string().len()).unwrap_or(i64::MAX);
+    Some(Ended { id, output_bytes })
+}
+
+/// After a decision that may have failed a task: where its run goes on, so do its dependents. Returns those that are
+/// ready.
+pub(super) fn go_on(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
+    match failed(turn, id) {
+        Some(Ended { id, output_bytes }) => release_dependents(turn, id, output_bytes),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// What it takes to decide was not loaded: the sweep decides, with this task alone in view.

@@ -8,6 +8,7 @@ use crate::state::TaskState;
 use crate::time::Timestamp;
 
 use super::advance::{fail, make_ready};
+use super::begin::go_on;
 use super::reserve::close_open_calls;
 use super::settle::{end_with_run, note_attempt};
 use super::{Refusal, Turn, node_of};
@@ -48,13 +49,16 @@ pub fn recover_lease(turn: &mut Turn<'_>, id: TaskId) -> Result<Option<TaskId>, 
     if losses >= limits::POISON_LOSSES {
         let message = format!("{losses} workers in a row vanished while they ran this task; it may be what kills them");
         fail(turn, id, StepError::new(ErrorClass::Permanent, "poison_pill", message))?;
+        go_on(turn, id)?;
         return Ok(None);
     }
     let definition = turn.definition(task.workflow_id)?;
     if !node_of(&definition, &task)?.retry.on.lost {
         fail(turn, id, vanished)?;
+        go_on(turn, id)?;
         return Ok(None);
     }
     make_ready(turn, id)?;
+    go_on(turn, id)?;
     Ok((turn.task(id)?.state == TaskState::Ready).then_some(id))
 }

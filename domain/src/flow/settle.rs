@@ -12,9 +12,10 @@ use crate::outcome::{ErrorClass, FinishedCall, Outcome, StepError};
 use crate::record::{Attempt, CallState, ChargeFailed, Task, UsageCall};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::usage::Usage;
+use crate::workflow::OnError;
 
 use super::advance::{self, count_done, count_held, fail, park, wait_for_credits};
-use super::begin::release_dependents;
+use super::begin::{go_on, release_dependents};
 use super::budget::note_spending;
 use super::reserve::{check_calls, close_open_calls, finish_call};
 use super::{Refusal, Turn, node_of, subject};
@@ -94,7 +95,10 @@ pub fn settle(turn: &mut Turn<'_>, request: &SettleRequest) -> Result<Settlement
     let mut settlement =
         Settlement { state: TaskState::Running, ready: Vec::new(), successor: None, ending: None, repeated: false };
     match &request.outcome {
-        Outcome::HandedBack => hand_back(turn, &task, run_state)?,
+        Outcome::HandedBack => {
+            hand_back(turn, &task, run_state)?;
+            settlement.ready = go_on(turn, id)?;
+        }
         Outcome::Succeeded { calls, .. } | Outcome::Failed { calls, .. } if !run_state.is_live() => {
             end_with_run(turn, &task, run_state, calls)?;
         }
@@ -106,7 +110,10 @@ pub fn settle(turn: &mut Turn<'_>, request: &SettleRequest) -> Result<Settlement
                 settlement.ready = ready.into_iter().filter(|id| Some(*id) != settlement.successor).collect();
             }
         }
-        Outcome::Failed { error, calls } => fail_attempt(turn, &task, error, calls)?,
+        Outcome::Failed { error, calls } => {
+            fail_attempt(turn, &task, error, calls)?;
+            settlement.ready = go_on(turn, id)?;
+        }
     }
     settlement.state = turn.task(id)?.state;
     if matches!(turn.run(task.run_id)?.state, RunState::Failing | RunState::Cancelling) {
@@ -121,6 +128,9 @@ fn check_outcome(turn: &Turn<'_>, task: &Task, outcome: &Outcome) -> Result<(), 
     turn.mission(task.mission_id)?;
     let definition = turn.definition(task.workflow_id)?;
     let node = node_of(&definition, task)?;
+    if node.on_error != OnError::Fail {
+        check_dependents(turn, task)?;
+    }
     let calls = match outcome {
         Outcome::HandedBack => return Ok(()),
         Outcome::Failed { calls, .. } => calls,

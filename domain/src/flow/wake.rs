@@ -10,7 +10,7 @@ use crate::state::{RunState, TaskState, WaitCause};
 use crate::workflow::Action;
 
 use super::advance::{count_done, fail, in_vain, make_ready, missing_hold};
-use super::begin::{begin_all, release_dependents};
+use super::begin::{begin_all, go_on, release_dependents};
 use super::budget::{has_room_for, keep_place};
 use super::settle::{charge, check_dependents};
 use super::{Refusal, Turn, node_of};
@@ -29,7 +29,7 @@ pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal
         (TaskState::Waiting, Some(WaitCause::Timer)) if sleeps => finish_sleep(turn, id),
         (TaskState::Retrying, _) | (TaskState::Waiting, Some(WaitCause::RateLimit | WaitCause::Timer)) => {
             make_ready(turn, id)?;
-            Ok(ready_now(turn, id))
+            ready_now(turn, id)
         }
         (TaskState::Waiting, Some(WaitCause::Condition)) => begin_all(turn, &[id]),
         (TaskState::Waiting, Some(WaitCause::Credits)) => {
@@ -43,14 +43,17 @@ pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal
                 let wallet = turn.mission(task.mission_id)?.wallet_id;
                 keep_place(turn, wallet, &task, missing);
             }
-            Ok(ready_now(turn, id))
+            ready_now(turn, id)
         }
         _ => Ok(Vec::new()),
     }
 }
 
-fn ready_now(turn: &Turn<'_>, id: TaskId) -> Vec<TaskId> {
-    turn.set.tasks.get(id).filter(|task| task.state == TaskState::Ready).map(|task| task.id).into_iter().collect()
+/// The task itself, if it is ready now; or what goes on because it failed.
+fn ready_now(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
+    let mut ready = go_on(turn, id)?;
+    ready.extend(turn.set.tasks.get(id).filter(|task| task.state == TaskState::Ready).map(|task| task.id));
+    Ok(ready)
 }
 
 fn finish_sleep(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {

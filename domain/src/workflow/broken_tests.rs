@@ -175,6 +175,10 @@ fn fields_of_nodes() {
 sleep: 1s, map: {} ¦ /nodes/a/map ¦ unsupported ¦ `map` is not supported by this version
 approval: { show: x } ¦ /nodes/a/approval ¦ unsupported ¦ `approval` is not supported by this version
 agent: writer, prompt: x, review: {} ¦ /nodes/a/review ¦ unsupported ¦ `review` is not supported by this version
+sleep: 1s, on_error: ignore ¦ /nodes/a/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue
+sleep: 1s, on_error: contine ¦ /nodes/a/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue ¦ did you mean `continue`?
+sleep: 1s, on_error: true ¦ /nodes/a/on_error ¦ wrong_type ¦ expected fail, skip or continue, found true or false
+sleep: 1s, on_error: { fallback: first } ¦ /nodes/a/on_error/fallback ¦ unsupported ¦ `fallback` is not supported by this version
 sleep: 1s, retry: { on: lost } ¦ /nodes/a/retry/on ¦ wrong_type ¦ expected a list of error classes, found text
 sleep: 1s, retry: { on: [lost, 1] } ¦ /nodes/a/retry/on/1 ¦ wrong_type ¦ expected an error class, found a number
 sleep: 1s, retry: { on: [rate_limit] } ¦ /nodes/a/retry/on/0 ¦ unknown_choice ¦ an error class must be one of: retryable, rate_limited, cancelled, lost ¦ did you mean `rate_limited`?
@@ -189,7 +193,7 @@ until: '{{ nodes.first.output }}' ¦ /nodes/a/until ¦ not_upstream ¦ line 1: `
 until: '{{ task.attempt }}' ¦ /nodes/a/until ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
 until: '{{ inputs.idea' ¦ /nodes/a/until ¦ template_syntax ¦ line 1: unexpected end of input, expected end of variable block
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, until, prompt, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, pool, priority, retry, timeout, units, budget
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, until, prompt, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, pool, priority, retry, timeout, on_error, units, budget
 needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until
 prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep

@@ -262,6 +262,7 @@ fn number(drafts: &[Draft<'_>], edges: &Edges, graph: &Graph) -> Option<Vec<Node
             priority: draft.priority,
             retry: draft.retry,
             timeout_ms: draft.timeout_ms,
+            on_error: draft.on_error,
             units: draft.units.clone(),
             budget: draft.budget,
         })

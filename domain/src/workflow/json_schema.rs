@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 
+use super::on_error::WORDS;
 use super::retry_on::CLASSES;
 use crate::limits::{
     MAX_AGENTS, MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_MODEL_NAME_BYTES, MAX_NAME_BYTES, MAX_NEEDS_PER_NODE, MAX_NODES,
@@ -149,6 +150,10 @@ fn node() -> Value {
         "priority": described(whole(-MAX_PRIORITY, MAX_PRIORITY), "Higher goes first, within its tenant and pool."),
         "retry": of("retry"),
         "timeout": described(of("duration"), "How long one attempt may take."),
+        "on_error": {
+            "description": "What becomes of the run when the node fails for good; by default it fails as well.",
+            "enum": WORDS,
+        },
         "units": described(
             named(
                 &format!("^[a-z0-9][a-z0-9_.-]{{0,{}}}$", MAX_NAME_BYTES.saturating_sub(1)),

@@ -26,6 +26,7 @@ mod duration;
 mod graph;
 mod json_schema;
 mod name;
+mod on_error;
 mod output;
 mod output_path;
 mod problem;
@@ -47,6 +48,7 @@ mod property_tests;
 mod sample_tests;
 
 pub use json_schema::json_schema;
+pub use on_error::OnError;
 pub use output::OutputSchema;
 pub use output_path::OutputPath;
 pub use problem::Problem;
@@ -136,6 +138,8 @@ pub struct Node {
     pub retry: RetryPolicy,
     /// How long one attempt may take, in milliseconds.
     pub timeout_ms: i64,
+    /// What becomes of the run when it fails.
+    pub on_error: OnError,
     /// Units of the price book that are billed when the node succeeds, besides tokens.
     pub units: BTreeMap<String, u64>,
     /// The most that it may spend, all of its attempts together.

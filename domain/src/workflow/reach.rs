@@ -1,11 +1,11 @@
 //! What a decision about a node must see of the others: what lets it begin, and how far its end reaches.
 //!
 //! When a node ends, its dependents count down. One that may end in the same breath, because its condition does not
-//! hold, reaches on to its own dependents. Whoever loads rows for a decision asks here which.
+//! hold or because it fails before it starts, reaches on to its own dependents. Whoever loads rows for a decision asks here which.
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{Definition, Node};
+use super::{Definition, Node, OnError};
 use crate::limits::MAX_REACH;
 
 /// What must be known before a node may begin. Empty for nodes that begin as soon as their needs are done.
@@ -26,12 +26,14 @@ pub struct Reach {
     pub results: BTreeSet<u32>,
     /// Whether the mission's input decides too.
     pub input: bool,
+    /// Whether a failure of the node reaches as far as its success does.
+    pub of_failure: bool,
 }
 
 impl Node {
     /// Whether it may be over in the transaction that lets it begin, so that its dependents are part of that decision.
     pub fn may_end_at_once(&self) -> bool {
-        self.when.is_some()
+        self.when.is_some() || self.on_error != OnError::Fail
     }
 }
 
@@ -48,6 +50,7 @@ impl Definition {
     pub fn reach_of_end(&self, index: u32) -> Reach {
         let mut reach = Reach::default();
         let Some(node) = self.node(index) else { return reach };
+        reach.of_failure = node.on_error != OnError::Fail;
         let mut seen: BTreeSet<u32> = node.dependents.iter().copied().collect();
         let mut open: VecDeque<u32> = node.dependents.iter().copied().collect();
         while let Some(index) = open.pop_front() {

@@ -9,6 +9,7 @@ use serde_json::{Number, Value};
 
 use super::condition;
 use super::name::{MODEL, POOL, UNIT};
+use super::on_error::{self, OnError};
 use super::output::{OutputSchema, Schemas, read_output};
 use super::problem::{Problem, Problems, below, did_you_mean};
 use super::reader::{Entry, Fields, whole_number, wrong_type};
@@ -43,19 +44,8 @@ const KINDS: [&str; 4] = ["agent", "transform", "sleep", "until"];
 const LATER_KINDS: [&str; 8] = ["approval", "exec", "external", "http", "plan", "retrieve", "signal", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
-const LATER_KEYS: [&str; 11] = [
-    "cache",
-    "concurrency",
-    "deadline",
-    "map",
-    "memory",
-    "models",
-    "on_error",
-    "parent_close",
-    "repeat",
-    "review",
-    "tools",
-];
+const LATER_KEYS: [&str; 10] =
+    ["cache", "concurrency", "deadline", "map", "memory", "models", "parent_close", "repeat", "review", "tools"];
 
 /// Keys that only nodes with an agent have.
 const AGENT_KEYS: [&str; 7] =
@@ -137,6 +127,7 @@ pub(super) struct Draft<'v> {
     pub(super) priority: i16,
     pub(super) retry: RetryPolicy,
     pub(super) timeout_ms: i64,
+    pub(super) on_error: OnError,
     pub(super) units: BTreeMap<String, u64>,
     pub(super) budget: Option<Budget>,
 }
@@ -166,6 +157,7 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
             .duration_ms("timeout", 1, MAX_TIMEOUT_MS)
             .or(around.defaults.timeout_ms)
             .unwrap_or(DEFAULT_TIMEOUT_MS),
+        on_error: on_error::read(&mut fields),
         units: read_units(&mut fields),
         budget: read_budget(&mut fields, "it is the most a node may spend"),
     };

@@ -80,7 +80,7 @@ const READ: &str = "
   select 'results', json_build_object('run_id', t.run_id, 'node_index', t.node_index, 'output', t.output)::text
   from unnest($6::text[], $7::int[]) as n (run_id, node_index)
   join tasks t on t.run_id = n.run_id and t.node_index = n.node_index
-  where t.state in ('succeeded', 'skipped')
+  where t.state in ('succeeded', 'skipped', 'failed')
   union all
   select 'inputs', json_build_object('id', id, 'input', input)::text from missions where id = any($8::text[])";
 

@@ -48,7 +48,7 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         results: format!(
             "select json_object('run_id', run_id, 'node_index', node_index, 'output', json(output))
              from {pairs} n join tasks on run_id = n.a and node_index = n.b
-             where state in ('succeeded', 'skipped')"
+             where state in ('succeeded', 'skipped', 'failed')"
         ),
         inputs: format!("select json_object('id', id, 'input', json(input)) from missions where id in {}", list(1)),
         missions: format!("select {} from missions where id in {}", MISSIONS.sqlite_object(false), list(1)),

@@ -7,6 +7,7 @@ mod conditions;
 mod credits;
 mod ends;
 mod estimates;
+mod failures;
 mod leases;
 mod money;
 mod time;

@@ -35,7 +35,10 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
         let on = if dice.percent(20) { ", on: [retryable]" } else { "" };
         let retry = format!("retry: {{ max_attempts: {}{on} }}", 1 + dice.below(4));
         let when = if dice.percent(25) { format!(", when: \"{}\"", condition(dice, &needs)) } else { String::new() };
-        let _ = writeln!(text, "  n{index}: {{ needs: [{}], {action}, {retry}{units}{when} }}", needs.join(", "));
+        let on_error =
+            ["", "", "", ", on_error: skip", ", on_error: continue"][usize::try_from(dice.below(5)).unwrap()];
+        let _ =
+            writeln!(text, "  n{index}: {{ needs: [{}], {action}, {retry}{units}{when}{on_error} }}", needs.join(", "));
     }
     text
 }

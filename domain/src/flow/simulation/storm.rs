@@ -16,7 +16,7 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 42] = [
+pub(super) const CORNERS: [&str; 43] = [
     "adjustment",
     "attempt cancelled",
     "attempt failed",
@@ -49,6 +49,7 @@ pub(super) const CORNERS: [&str; 42] = [
     "run expired",
     "run failed",
     "run succeeded",
+    "run succeeded without a failed node",
     "settle repeated",
     "settle stale",
     "skipped by a condition",
@@ -510,6 +511,9 @@ impl Storm {
         notice(tables.tasks.values().any(|task| skipped(&task)), "skipped by a condition");
         let has_error =
             |code| tables.tasks.values().any(|task| task.error.as_ref().is_some_and(|error| error.code == code));
+        let without =
+            |task: &Task| task.state == TaskState::Failed && tables.runs[&task.run_id].state == RunState::Succeeded;
+        notice(tables.tasks.values().any(without), "run succeeded without a failed node");
         notice(has_error("condition_failed"), "condition failed");
         notice(has_error("until_failed"), "until failed");
         notice(has_error("worker_lost"), "loss not tried again");

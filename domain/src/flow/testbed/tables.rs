@@ -75,7 +75,7 @@ impl Tables {
         self.load_money(want, &mut set);
         let read: BTreeSet<_> = want.results.iter().copied().collect();
         for task in self.tasks.values().filter(|task| read.contains(&(task.run_id, task.node_index))) {
-            let is_handed_on = matches!(task.state, TaskState::Succeeded | TaskState::Skipped);
+            let is_handed_on = matches!(task.state, TaskState::Succeeded | TaskState::Skipped | TaskState::Failed);
             if let Some(output) = task.output.as_ref().filter(|_| is_handed_on) {
                 set.results.insert((task.run_id, task.node_index), output.clone());
             }

@@ -202,7 +202,7 @@ fn task_holds(tables: &Tables, task: &Task, broken: &mut Broken) {
 fn is_passed(task: &Task) -> bool {
     match task.state {
         TaskState::Succeeded => true,
-        TaskState::Skipped => task.output.is_some(),
+        TaskState::Skipped | TaskState::Failed => task.output.is_some(),
         _ => false,
     }
 }

@@ -173,8 +173,11 @@ impl World {
     /// What the engine loads for a settle.
     pub(crate) fn settle_want(&self, lease: &Lease, request: &SettleRequest) -> Want {
         let mut want = Want { tasks: vec![lease.task], missions: vec![lease.mission], ..Want::default() };
-        if let Outcome::Succeeded { .. } = request.outcome {
-            self.reach(&self.tables.tasks[&lease.task], false, &mut want);
+        let task = &self.tables.tasks[&lease.task];
+        let node = u32::try_from(task.node_index).unwrap();
+        let of_failure = self.facts.workflows[&task.workflow_id].reach_of_end(node).of_failure;
+        if of_failure || matches!(request.outcome, Outcome::Succeeded { .. }) {
+            self.reach(task, false, &mut want);
         }
         if let Outcome::Succeeded { calls, .. } | Outcome::Failed { calls, .. } = &request.outcome {
             want.calls = calls.iter().map(|call| call.id).collect();
