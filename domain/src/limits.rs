@@ -109,6 +109,17 @@ pub const MAX_PRIORITY: i64 = 100;
 /// 64 bytes produced. Enough to write a megabyte of JSON, little enough to end within some milliseconds.
 pub const TEMPLATE_FUEL: u64 = 500_000;
 
+/// As [`TEMPLATE_FUEL`], for one condition: it is decided while a transaction holds its locks, and a settle may have
+/// to decide many.
+pub const CONDITION_FUEL: u64 = 20_000;
+
+/// Bytes of one condition. Whoever needs more computes it in a `transform` first.
+pub const MAX_CONDITION_BYTES: usize = 4 * 1024;
+
+/// Nodes that are loaded with one that ends, beyond its own dependents, because they may be skipped and so let
+/// further ones begin. What lies beyond is decided a moment later, by the sweep.
+pub const MAX_REACH: usize = 256;
+
 /// Bytes that rendering one prompt, or all templates of one transform, may produce: 1 MiB.
 pub const MAX_RENDERED_BYTES: usize = 1024 * 1024;
 

@@ -39,6 +39,20 @@ pub enum WaitCause {
     Timer,
     /// A provider's rate limit.
     RateLimit,
+    /// The decision whether it runs, which follows at once.
+    Condition,
+}
+
+impl WaitCause {
+    /// The word used in tables and in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Credits => "credits",
+            Self::Timer => "timer",
+            Self::RateLimit => "rate_limit",
+            Self::Condition => "condition",
+        }
+    }
 }
 
 /// Where a run stands.
@@ -92,7 +106,7 @@ impl TaskState {
                 | (Ready, Running | Waiting | Cancelled)
                 | (Running, Ready | Succeeded | Failed | Retrying | Waiting | Cancelled)
                 | (Retrying, Ready | Waiting | Failed | Cancelled)
-                | (Waiting, Ready | Running | Succeeded | Failed | Cancelled)
+                | (Waiting, Ready | Running | Succeeded | Failed | Cancelled | Skipped)
         )
     }
 
@@ -186,7 +200,7 @@ mod tests {
         ready → running | waiting | cancelled
         running → ready | retrying | waiting | succeeded | failed | cancelled
         retrying → ready | waiting | failed | cancelled
-        waiting → ready | running | succeeded | failed | cancelled
+        waiting → ready | running | succeeded | failed | cancelled | skipped
         succeeded → (final)
         failed → (final)
         cancelled → (final)

@@ -102,6 +102,11 @@ pub struct WorkingSet {
     pub wallets: Rows<WalletId, Wallet>,
     /// Operations that exist already, of those keys that were asked for.
     pub known_ops: BTreeMap<(WalletId, String), Op>,
+    /// Inputs of missions, where a decision reads them.
+    pub inputs: BTreeMap<MissionId, Value>,
+    /// What nodes of a run handed on, by node index, where a decision reads it: those that are over and let their
+    /// dependents go on.
+    pub results: BTreeMap<(RunId, i32), Value>,
     /// Operations to insert.
     pub ops: Vec<Op>,
     /// Events to insert.
@@ -165,6 +170,18 @@ impl WorkingSet {
     /// The task of a run that stands for a node, if it was loaded.
     pub fn task_of(&self, run: RunId, node_index: i32) -> Option<&Task> {
         self.nodes.get(&(run, node_index)).and_then(|id| self.tasks.get(*id))
+    }
+
+    /// The input of a mission that was just made, or whose input was loaded.
+    pub fn input_of(&self, mission: MissionId) -> Option<&Value> {
+        let new = self.missions.get(mission).and_then(|mission| mission.input.as_ref());
+        new.or_else(|| self.inputs.get(&mission))
+    }
+
+    /// What a node handed on: just now, or before its result was loaded.
+    pub fn result_of(&self, run: RunId, node_index: i32) -> Option<&Value> {
+        let new = self.task_of(run, node_index).and_then(|task| task.output.as_ref());
+        new.or_else(|| self.results.get(&(run, node_index)))
     }
 
     /// Appends an event to a mission's log, numbered without a gap.

@@ -23,6 +23,9 @@ pub enum Mission {
         /// The most it may spend, in credits.
         #[arg(long, value_name = "CREDITS")]
         max_credits: Option<String>,
+        /// What usage is grouped by later; may be given more than once.
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<String>,
         /// Makes the submit safe to repeat.
         #[arg(long, value_name = "KEY")]
         idempotency_key: Option<String>,
@@ -75,10 +78,10 @@ pub enum Mission {
 impl Mission {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Submit { workflow, input, max_credits, idempotency_key, watch, json, target } => {
+            Self::Submit { workflow, input, max_credits, tags, idempotency_key, watch, json, target } => {
                 let client = target.client(false)?;
                 let workflow = put_if_file(&workflow, &target).await?;
-                let mut body = json!({"workflow": workflow, "input": json_argument(&input)?});
+                let mut body = json!({"workflow": workflow, "input": json_argument(&input)?, "tags": tags});
                 if let Some(credits) = max_credits {
                     body["budget"] = json!({"max_credits": credits});
                 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bursar_domain::flow::SettleRequest;
 use bursar_domain::id::{MissionId, TaskId, WorkerId};
 use bursar_domain::outcome::Outcome;
-use bursar_domain::workflow::Definition;
+use bursar_domain::workflow::{Definition, Reach};
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -243,7 +243,7 @@ impl Engine {
     async fn give_back(&self, task: &Claimed, token: &str, reason: &str) {
         tracing::warn!(task = %task.id, reason, "a claimed task can't begin and is given back");
         let request = SettleRequest { guard: task.guard(token), outcome: Outcome::HandedBack, handoff: None };
-        let settle = Settle { request, mission_id: task.mission_id, run_id: task.run_id, dependents: Vec::new() };
+        let settle = Settle { request, mission_id: task.mission_id, run_id: task.run_id, reach: Reach::default() };
         if let Err(error) = self.settle(settle, || false).await {
             tracing::warn!(task = %task.id, %error, "it could not be given back; its lease will run out");
         }

@@ -27,13 +27,12 @@ impl Engine {
         let definition = facts.workflow(&self.parts.store, submission.workflow_id).await?;
         let prices = facts.prices(&self.parts.store, submission.price_book_id).await?;
         let (definition, prices) = definition.zip(prices).ok_or(ForecastError::Unknown)?;
-        let input_bytes = i64::try_from(submission.input.to_string().len()).unwrap_or(i64::MAX);
         let request = ForecastRequest {
             definition: &definition,
             prices: &prices,
             price_book_id: submission.price_book_id,
             tenant_id: submission.tenant_id,
-            input_bytes,
+            input: &submission.input,
         };
         Ok(flow::forecast(&facts.snapshot().learned, &request)?)
     }

@@ -120,12 +120,11 @@ async fn settle(
     handoff: Option<Handoff>,
 ) -> Option<Settled> {
     let index = u32::try_from(job.claimed.node_index).unwrap_or(u32::MAX);
-    let dependents = job.definition.node(index).map(|node| node.dependents.clone()).unwrap_or_default();
     let mut settle = Settle {
         request: SettleRequest { guard: guard.clone(), outcome, handoff },
         mission_id: job.claimed.mission_id,
         run_id: job.claimed.run_id,
-        dependents,
+        reach: job.definition.reach_of_end(index),
     };
     let still_ours = || job.lease.handle.cause() != Some(StopCause::LeaseLost);
     let metrics = runtime.engine.metrics();

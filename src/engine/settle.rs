@@ -7,6 +7,7 @@ use bursar_domain::flow::{self, Lesson, Observed, Refusal, SettleRequest, Settle
 use bursar_domain::id::{MissionId, RunId};
 use bursar_domain::outcome::Outcome;
 use bursar_domain::record::Task;
+use bursar_domain::workflow::Reach;
 
 use super::Engine;
 use super::batcher::Process;
@@ -22,8 +23,8 @@ pub(super) struct Settle {
     pub(super) request: SettleRequest,
     pub(super) mission_id: MissionId,
     pub(super) run_id: RunId,
-    /// The node indexes that wait for this task.
-    pub(super) dependents: Vec<u32>,
+    /// What a success reaches.
+    pub(super) reach: Reach,
 }
 
 /// What a settle did, with the successor as a claim.
@@ -90,8 +91,7 @@ impl Process<Settle, Result<Settled, SettleError>> for SettleBatch {
             want.tasks.push(item.request.guard.task_id);
             want.missions.push(item.mission_id);
             if let Outcome::Succeeded { .. } = item.request.outcome {
-                let nodes = item.dependents.iter().filter_map(|index| i32::try_from(*index).ok());
-                want.nodes.extend(nodes.map(|index| (item.run_id, index)));
+                want.reach(item.mission_id, item.run_id, &item.reach);
             }
             if let Outcome::Succeeded { calls, .. } | Outcome::Failed { calls, .. } = &item.request.outcome {
                 want.calls.extend(calls.iter().map(|call| call.id));

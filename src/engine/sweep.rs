@@ -174,16 +174,15 @@ impl Engine {
         }
     }
 
-    /// The tasks and, because a sleep that ends releases them, their dependents.
+    /// The tasks with what lets them begin and, because a sleep that ends releases them, with their dependents.
     async fn want(&self, due: &[Due]) -> Result<Want, StoreError> {
         let mut want = Want::default();
         (want.tasks, want.missions) = due.iter().map(|task| (task.id, task.mission_id)).unzip();
         for task in due {
             let definition = self.parts.facts.workflow(&self.parts.store, task.workflow_id).await?;
             let index = u32::try_from(task.node_index).unwrap_or(u32::MAX);
-            if let Some(node) = definition.as_ref().and_then(|definition| definition.node(index)) {
-                let nodes = node.dependents.iter().filter_map(|index| i32::try_from(*index).ok());
-                want.nodes.extend(nodes.map(|index| (task.run_id, index)));
+            if let Some(definition) = definition {
+                want.reach(task.mission_id, task.run_id, &definition.reach_of_start(index));
             }
         }
         Ok(want)

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode};
+use bursar_domain::id::WalletKind;
 use bursar_domain::record;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,7 +11,7 @@ use utoipa::ToSchema;
 use super::alerts::{Alert, alerts};
 use super::auth::Caller;
 use super::conditional::json;
-use super::params::Query;
+use super::params::{PathId, Query};
 use super::problem::Problem;
 use super::state::Site;
 use super::types::{Amount, ShownTenant, ShownWallet, Time};
@@ -134,6 +135,26 @@ impl From<WalletView> for Wallet {
 pub(super) async fn get(State(site): State<Site>, caller: Caller, query: Query) -> Result<Response<Body>, Problem> {
     query.done()?;
     show(&site, &caller).await
+}
+
+/// Read a wallet by its id
+///
+/// One of the tenant's own; any other is not found.
+#[utoipa::path(
+    get, path = "/v1/wallets/{id}", operation_id = "wallets.get", tag = "wallet",
+    params(("id" = String, Path, description = "The wallet")),
+    responses((status = 200, description = "Its credits", body = Wallet)),
+)]
+pub(super) async fn by_id(
+    State(site): State<Site>,
+    caller: Caller,
+    PathId(id): PathId<WalletKind>,
+    query: Query,
+) -> Result<Response<Body>, Problem> {
+    query.done()?;
+    let view = site.store().wallet(Some(caller.tenant_id), id, site.engine().clock().now()).await?;
+    let view = view.ok_or_else(|| Problem::not_found("wallet"))?;
+    Ok(json(StatusCode::OK, &Wallet::from(view)))
 }
 
 /// The caller's wallet as the answer.

@@ -59,6 +59,7 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(prices::activate))
         // credits
         .routes(routes!(balance::get, corrections::change))
+        .routes(routes!(balance::by_id))
         .routes(routes!(corrections::refund))
         .routes(routes!(corrections::adjust))
         .routes(routes!(corrections::write_off))

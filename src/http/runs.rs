@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Response, StatusCode};
 use bursar_domain::id::{RunId, RunKind, TaskKind};
 use bursar_domain::outcome::{ErrorClass, StepError};
-use bursar_domain::state::TaskState;
+use bursar_domain::state::{TaskState, WaitCause};
 use bursar_domain::usage::Usage;
 use serde::Serialize;
 use serde_json::Value;
@@ -188,7 +188,7 @@ pub(super) struct Task {
     pool: String,
     /// Where it stands.
     status: TaskStatus,
-    /// What it waits for: `credits`, `timer` or `rate_limit`.
+    /// What it waits for: `credits`, `timer`, `rate_limit` or `condition`.
     waits_for: Option<&'static str>,
     /// Why it stands there, for people.
     status_reason: Option<String>,
@@ -222,7 +222,6 @@ pub(super) struct Task {
 
 impl From<TaskView> for Task {
     fn from(view: TaskView) -> Self {
-        use bursar_domain::state::WaitCause;
         Self {
             id: view.id.into(),
             mission_id: view.mission_id.into(),
@@ -231,11 +230,7 @@ impl From<TaskView> for Task {
             kind: view.kind,
             pool: view.pool,
             status: view.state.into(),
-            waits_for: view.wait.map(|cause| match cause {
-                WaitCause::Credits => "credits",
-                WaitCause::Timer => "timer",
-                WaitCause::RateLimit => "rate_limit",
-            }),
+            waits_for: view.wait.map(WaitCause::as_str),
             status_reason: view.status_reason,
             attempt: view.attempt,
             failures: view.failures,

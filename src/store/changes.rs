@@ -149,6 +149,25 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
             let row: bursar_domain::record::Op = parse(table, body)?;
             set.known_ops.insert((row.wallet_id, row.key.clone()), row);
         }
+        "results" => {
+            #[derive(serde::Deserialize)]
+            struct Read {
+                run_id: bursar_domain::id::RunId,
+                node_index: i32,
+                output: serde_json::Value,
+            }
+            let row: Read = parse(table, body)?;
+            set.results.insert((row.run_id, row.node_index), row.output);
+        }
+        "inputs" => {
+            #[derive(serde::Deserialize)]
+            struct Read {
+                id: bursar_domain::id::MissionId,
+                input: serde_json::Value,
+            }
+            let row: Read = parse(table, body)?;
+            set.inputs.insert(row.id, row.input);
+        }
         other => return Err(StoreError::Corrupt(format!("unknown table {other}"))),
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use bursar_domain::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, WalletId};
 use bursar_domain::time::Timestamp;
+use bursar_domain::workflow::Reach;
 use bursar_domain::working_set::WorkingSet;
 
 use super::StoreError;
@@ -28,6 +29,10 @@ pub struct Want {
     pub tasks: Vec<TaskId>,
     /// Tasks by run and node index (dependents); their missions as well.
     pub nodes: Vec<(RunId, i32)>,
+    /// Nodes whose results are read: what they handed on, where they are over. Their tasks are not locked.
+    pub results: Vec<(RunId, i32)>,
+    /// Missions whose input is read.
+    pub inputs: Vec<MissionId>,
     /// Missions.
     pub missions: Vec<MissionId>,
     /// Wallets.
@@ -67,6 +72,21 @@ impl Want {
             Some(task) => Err(StoreError::Unlocked { task: task.id, mission: task.mission_id }),
             None => Ok(()),
         }
+    }
+}
+
+impl Want {
+    /// What the end of a task reaches, or its beginning.
+    pub fn reach(&mut self, mission: MissionId, run: RunId, reach: &Reach) {
+        let at = |index: &u32| i32::try_from(*index).ok().map(|index| (run, index));
+        self.nodes.extend(reach.nodes.iter().filter_map(at));
+        self.results.extend(reach.results.iter().filter_map(at));
+        self.inputs.extend(reach.input.then_some(mission));
+    }
+
+    /// Whether anything is read beyond the rows that may change.
+    pub(super) fn reads(&self) -> bool {
+        !(self.results.is_empty() && self.inputs.is_empty())
     }
 }
 

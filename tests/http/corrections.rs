@@ -282,6 +282,13 @@ async fn what_is_not_ones_own_is_not_found_and_only_admins_correct() {
         let request = request.header("X-Bursar-Tenant", server.other.id.to_string()).header("Idempotency-Key", "k");
         server.send(request).await.refused(404, "not-found");
     }
+    let wallet = server.get("/v1/wallet").await.expect(200);
+    let path = format!("/v1/wallets/{}", wallet["id"].as_str().unwrap());
+    assert_eq!(server.get(&path).await.expect(200), wallet);
+    let foreign = server.request(Method::GET, &path).bearer_auth(&server.other.key);
+    server.send(foreign).await.refused(404, "not-found");
+    server.get("/v1/wallets/wal_01h455vb4pex5vsknk084sn02q").await.refused(404, "not-found");
+    server.get("/v1/wallets/tsk_01h455vb4pex5vsknk084sn02q").await.refused(400, "wrong-id-kind");
     let stranger = "ten_01h455vb4pex5vsknk084sn02q";
     let good = json!({"amount": "1", "reason": "why"});
     for (method, path, body) in [

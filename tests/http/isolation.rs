@@ -10,12 +10,14 @@ async fn our_objects(server: &Server) -> Vec<(&'static str, String)> {
     let mission = server.run("talk", &json!({"prompt": "Hi"})).await;
     let run = mission["run_id"].as_str().unwrap().to_owned();
     let tasks = server.get(&format!("/v1/runs/{run}/tasks")).await.expect(200);
+    let wallet = server.get("/v1/wallet").await.expect(200);
     let key = server.post("/v1/api-keys", &json!({"name": "spare"})).await.expect(201);
     vec![
         ("/v1/missions/", mission["id"].as_str().unwrap().to_owned()),
         ("/v1/runs/", run),
         ("/v1/tasks/", tasks["data"][0]["id"].as_str().unwrap().to_owned()),
         ("/v1/api-keys/", key["id"].as_str().unwrap().to_owned()),
+        ("/v1/wallets/", wallet["id"].as_str().unwrap().to_owned()),
         ("/v1/workflows/", "note".to_owned()),
     ]
 }

@@ -42,6 +42,7 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("get", "/v1/wallet/statements/{month}", "wallet.statement"),
     ("get", "/v1/wallet/transactions", "wallet.transactions"),
     ("get", "/v1/wallet/usage", "wallet.usage"),
+    ("get", "/v1/wallets/{id}", "wallets.get"),
     ("get", "/v1/workflows", "workflows.list"),
     ("get", "/v1/workflows/{name}", "workflows.get"),
     ("patch", "/v1/missions/{id}", "missions.change"),

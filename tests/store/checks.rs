@@ -65,7 +65,7 @@ const CHECKS: &[(&str, &[&str])] = &[
     ("missions_counts", &["update missions set tasks_done = -1", "update missions set tasks_done = tasks_total + 1"]),
     ("missions_money", &["update missions set held_ucr = -1", "update missions set spent_ucr = -1"]),
     ("missions_on_exhausted", &["update missions set on_exhausted = 'never'"]),
-    ("runs_state", &["update runs set state = 'paused'"]),
+    ("runs_state", &["update runs set state = 'resting'"]),
     ("runs_ended", &["update runs set ended_at = 1", "update runs set state = 'succeeded'"]),
     ("runs_fee", &["update runs set fee_ucr = -1"]),
     ("tasks_state", &["update tasks set state = 'odd' where state = 'pending'"]),
@@ -172,6 +172,10 @@ async fn every_check_bites(hand: Hand) {
     let silent = format!("{OP} 'adjust', 'other', request_hash, legs, available_after_ucr, created_at from ops");
     expect_refusal(&hand, "ops_reasoned", &silent).await;
     names.insert("ops_reasoned");
+    let lost = "insert into signals (id, tenant_id, mission_id, name, request_hash, payload, task_id, received_at)
+                select id, tenant_id, id, 'paid', 'hash', '{}', 'tsk_x', 1 from missions";
+    expect_refusal(&hand, "signals_delivered", lost).await;
+    names.insert("signals_delivered");
     assert_eq!(names, declared("check"), "every check of the schema has a row here");
 }
 
@@ -204,10 +208,12 @@ fn declared(kind: &str) -> BTreeSet<&'static str> {
     let postgres = [
         include_str!("../../migrations/postgres/0001_trunk.sql"),
         include_str!("../../migrations/postgres/0002_credits.sql"),
+        include_str!("../../migrations/postgres/0005_waits.sql"),
     ];
     let sqlite = [
         include_str!("../../migrations/sqlite/0001_trunk.sql"),
         include_str!("../../migrations/sqlite/0002_credits.sql"),
+        include_str!("../../migrations/sqlite/0005_waits.sql"),
     ];
     let postgres: BTreeSet<&str> = postgres.into_iter().flat_map(of).collect();
     assert_eq!(postgres, sqlite.into_iter().flat_map(of).collect());

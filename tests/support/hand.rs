@@ -214,13 +214,10 @@ impl Hand {
     /// What a settle of that task must load.
     pub(crate) fn settle_want(&self, task: &Claimed) -> Want {
         let definition: &Definition = &self.facts.workflows[&task.workflow_id];
-        let node = definition.node(u32::try_from(task.node_index).unwrap()).unwrap();
-        Want {
-            tasks: vec![task.id],
-            missions: vec![task.mission_id],
-            nodes: node.dependents.iter().map(|index| (task.run_id, i32::try_from(*index).unwrap())).collect(),
-            ..Want::default()
-        }
+        let reach = definition.reach_of_end(u32::try_from(task.node_index).unwrap());
+        let mut want = Want { tasks: vec![task.id], missions: vec![task.mission_id], ..Want::default() };
+        want.reach(task.mission_id, task.run_id, &reach);
+        want
     }
 
     /// Settles an attempt.

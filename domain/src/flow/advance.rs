@@ -1,6 +1,6 @@
 //! What follows when a task ends: dependents count down and become ready, the run finishes.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::credits::Ucr;
 use crate::id::{MissionId, RunId, TaskId};
@@ -155,32 +155,19 @@ pub(super) fn park(turn: &mut Turn<'_>, id: TaskId, cause: WaitCause, for_ms: Op
     turn.emit(mission, "task.waiting", Some(id), data);
 }
 
-/// Counts a finished task's dependents down; those with nothing left to wait for become ready.
-/// Returns the dependents that are ready now.
-pub(super) fn release_dependents(turn: &mut Turn<'_>, id: TaskId, output_bytes: i64) -> Result<Vec<TaskId>, Refusal> {
-    let task = turn.task(id)?.clone();
-    let definition = turn.definition(task.workflow_id)?;
-    let mut ready = Vec::new();
-    for dependent in &node_of(&definition, &task)?.dependents {
-        let index = i32::try_from(*dependent).unwrap_or(i32::MAX);
-        let next = turn
-            .set
-            .task_of(task.run_id, index)
-            .map(|next| next.id)
-            .ok_or_else(|| Refusal::Unloaded(format!("node {index} of run {}", task.run_id)))?;
-        let Some(row) = turn.set.tasks.change(next) else { continue };
-        row.remaining_needs = row.remaining_needs.saturating_sub(1);
-        row.input_bytes = row.input_bytes.saturating_add(output_bytes);
-        let is_next = row.remaining_needs == 0 && row.state == TaskState::Pending;
-        // an earlier dependent may have failed the run for want of budget; the others are skipped with it
-        if is_next && turn.run(task.run_id)?.state.is_live() {
-            make_ready(turn, next)?;
-            if turn.task(next)?.state == TaskState::Ready {
-                ready.push(next);
-            }
-        }
-    }
-    Ok(ready)
+/// A task that never runs. What it hands on is null when its run goes on without it, and nothing when its run ends.
+pub(super) fn skip(turn: &mut Turn<'_>, id: TaskId, reason: &str, output: Option<Value>) -> Result<(), Refusal> {
+    let now = turn.now;
+    let Some(task) = turn.set.tasks.change(id) else { return Ok(()) };
+    task.state = TaskState::Skipped;
+    task.wait = None;
+    task.due_at = None;
+    task.ended_at = Some(now);
+    task.output = output;
+    task.status_reason = Some(reason.to_owned());
+    let (mission, run) = (task.mission_id, task.run_id);
+    turn.emit(mission, "task.skipped", Some(id), json!({"reason": reason}));
+    count_done(turn, mission, run)
 }
 
 /// Counts a task that reached a final state; the last one ends the run.

@@ -8,7 +8,7 @@ use crate::credits::Ucr;
 use crate::id::{MissionId, RunId, TaskId};
 use crate::state::{RunState, TaskState};
 
-use super::advance::{count_done, release_hold};
+use super::advance::{count_done, release_hold, skip};
 use super::budget::leave_line;
 use super::recover::lease_ran_out;
 use super::settle::{charge_journal, end_with_run};
@@ -44,7 +44,7 @@ pub fn wind_down(turn: &mut Turn<'_>, run: RunId, tasks: &[TaskId]) -> Result<us
     for id in tasks {
         let task = turn.task(*id)?.clone();
         match task.state {
-            TaskState::Pending => skip(turn, *id)?,
+            TaskState::Pending => skip(turn, *id, "skipped: its run ended before it could start", None)?,
             TaskState::Ready | TaskState::Retrying | TaskState::Waiting => end_idle(turn, *id, state)?,
             TaskState::Running if lease_ran_out(&task, turn.now) => end_with_run(turn, &task, state, &[])?,
             _ => continue,
@@ -52,17 +52,6 @@ pub fn wind_down(turn: &mut Turn<'_>, run: RunId, tasks: &[TaskId]) -> Result<us
         ended = ended.saturating_add(1);
     }
     Ok(ended)
-}
-
-fn skip(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
-    let now = turn.now;
-    let Some(task) = turn.set.tasks.change(id) else { return Ok(()) };
-    task.state = TaskState::Skipped;
-    task.ended_at = Some(now);
-    task.status_reason = Some("skipped: its run ended before it could start".to_owned());
-    let (mission, run) = (task.mission_id, task.run_id);
-    turn.emit(mission, "task.skipped", Some(id), json!({}));
-    count_done(turn, mission, run)
 }
 
 /// Ends a task that nobody works on. Nothing is in flight; a user who cancels pays for what was answered before.

@@ -6,12 +6,15 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::credits::Ucr;
 use crate::estimate::Learned;
 use crate::id::{PriceBookId, TenantId};
 use crate::pricing::{PriceBook, PricingError};
 use crate::workflow::{Action, Definition, Node};
 
+use super::begin::first_nodes;
 use super::estimate::{BYTES_PER_TOKEN, Basis, is_priced, template_bytes};
 
 /// What a node's figures are made from.
@@ -70,13 +73,15 @@ pub struct ForecastRequest<'a> {
     pub price_book_id: PriceBookId,
     /// Who asks.
     pub tenant_id: TenantId,
-    /// The length of the input as JSON.
-    pub input_bytes: i64,
+    /// The input.
+    pub input: &'a Value,
 }
 
 /// Foretells the cost of every node. Refuses models and units without a price, as a submit does.
 pub fn forecast(learned: &Learned, request: &ForecastRequest<'_>) -> Result<Forecast, PricingError> {
-    let ForecastRequest { definition, prices, price_book_id, tenant_id, input_bytes } = *request;
+    let ForecastRequest { definition, prices, price_book_id, tenant_id, input } = *request;
+    let input_bytes = i64::try_from(input.to_string().len()).unwrap_or(i64::MAX);
+    let first = first_nodes(definition, input);
     let basis = Basis { learned, prices, price_book_id, tenant_id, workflow: &definition.name };
     let fee = definition.flat_fee.unwrap_or_else(|| prices.flat_fee(&definition.name));
     let mut answers = BTreeMap::new();
@@ -85,7 +90,7 @@ pub fn forecast(learned: &Learned, request: &ForecastRequest<'_>) -> Result<Fore
     for node in &definition.nodes {
         let told = Told { bytes: template_bytes(node).saturating_add(input_bytes), upstream: upstream(node, &answers) };
         answers.insert(node.index, longest_answer(node, told));
-        let one = foretell(&basis, node, told)?;
+        let one = NodeForecast { is_first: first.contains(&node.index), ..foretell(&basis, node, told)? };
         if one.is_first {
             hold_needed = hold_needed.saturating_add(one.hold);
         }
@@ -141,6 +146,5 @@ fn foretell(basis: &Basis<'_>, node: &Node, told: Told) -> Result<NodeForecast, 
         (Action::Transform(_) | Action::Sleep { .. }, _) => (units, units, units, Source::Fixed),
     };
     let kind = node.action.kind();
-    let is_first = node.needs.is_empty();
-    Ok(NodeForecast { node: node.key.clone(), kind, low, expected, high, hold, source, is_first })
+    Ok(NodeForecast { node: node.key.clone(), kind, low, expected, high, hold, source, is_first: false })
 }

@@ -5,6 +5,7 @@
 //! working set in one transaction. Nothing here waits or does I/O.
 
 mod advance;
+mod begin;
 mod budget;
 mod cancel;
 mod estimate;

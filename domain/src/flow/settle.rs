@@ -13,7 +13,8 @@ use crate::record::{Attempt, CallState, ChargeFailed, Task, UsageCall};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::usage::Usage;
 
-use super::advance::{self, count_done, count_held, fail, park, release_dependents, wait_for_credits};
+use super::advance::{self, count_done, count_held, fail, park, wait_for_credits};
+use super::begin::release_dependents;
 use super::budget::note_spending;
 use super::reserve::{check_calls, close_open_calls, finish_call};
 use super::{Refusal, Turn, node_of, subject};

@@ -12,7 +12,7 @@ use crate::state::{RunState, TaskState};
 use crate::workflow::{Definition, Node, OnExhausted};
 
 use super::estimate::{Basis, is_priced, template_bytes};
-use super::{Refusal, Turn, advance};
+use super::{Refusal, Turn, begin};
 
 /// What a submit needs, all ids included.
 #[derive(Debug, Clone)]
@@ -69,11 +69,12 @@ pub fn submit(turn: &mut Turn<'_>, submission: &Submission) -> Result<Vec<TaskId
         tenant_id: submission.tenant_id,
         workflow: &definition.name,
     };
+    let begins = begin::first_nodes(&definition, &submission.input);
     let mut sizes = BTreeMap::new();
     for node in &definition.nodes {
         // every node is priced here, so that a model without a price is refused before anything runs
         let size = basis.usual(node, template_bytes(node).saturating_add(input_bytes))?;
-        if node.needs.is_empty() && is_priced(node) {
+        if begins.contains(&node.index) && is_priced(node) {
             sizes.insert(node.index, size);
         }
     }
@@ -95,11 +96,7 @@ pub fn submit(turn: &mut Turn<'_>, submission: &Submission) -> Result<Vec<TaskId
     let total = definition.nodes.len();
     let data = json!({"workflow": definition.name, "tasks": total, "run_id": submission.run_id});
     turn.emit(submission.mission_id, "mission.created", None, data);
-    for id in &first {
-        advance::make_ready(turn, *id)?;
-    }
-    let is_ready = |id: &TaskId| turn.set.tasks.get(*id).is_some_and(|task| task.state == TaskState::Ready);
-    Ok(first.into_iter().filter(|id| is_ready(id)).collect())
+    begin::begin_all(turn, &first)
 }
 
 /// Refuses when the fee and the first holds do not fit into the wallet or the budget.

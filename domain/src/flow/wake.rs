@@ -9,7 +9,8 @@ use crate::record::{Hold, HoldState};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::workflow::Action;
 
-use super::advance::{count_done, fail, in_vain, make_ready, missing_hold, release_dependents};
+use super::advance::{count_done, fail, in_vain, make_ready, missing_hold};
+use super::begin::{begin_all, release_dependents};
 use super::budget::{has_room_for, keep_place};
 use super::settle::{charge, check_dependents};
 use super::{Refusal, Turn, node_of};
@@ -30,6 +31,7 @@ pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal
             make_ready(turn, id)?;
             Ok(ready_now(turn, id))
         }
+        (TaskState::Waiting, Some(WaitCause::Condition)) => begin_all(turn, &[id]),
         (TaskState::Waiting, Some(WaitCause::Credits)) => {
             let missing = missing_hold(turn, &task, true)?;
             if has_room_for(turn, &task, missing)? {

@@ -152,12 +152,11 @@ nodes:
 fn fields_of_nodes() {
     let rows = r#"
 sleep: 1s, map: {} ¦ /nodes/a/map ¦ unsupported ¦ `map` is not supported by this version
-sleep: 1s, when: x ¦ /nodes/a/when ¦ unsupported ¦ `when` is not supported by this version
 approval: { show: x } ¦ /nodes/a/approval ¦ unsupported ¦ `approval` is not supported by this version
 agent: writer, prompt: x, review: {} ¦ /nodes/a/review ¦ unsupported ¦ `review` is not supported by this version
 sleep: 1s, retry: { on: [lost] } ¦ /nodes/a/retry/on ¦ unsupported ¦ `on` is not supported by this version
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, sleep, agent, transform, prompt, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, pool, priority, retry, timeout, units, budget
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, prompt, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, pool, priority, retry, timeout, units, budget
 needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep
 prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
@@ -268,6 +267,34 @@ fn templates() {
 {% for x in [1] recursive %}{{ loop([x]) }}{% endfor %} ¦ /nodes/a/prompt ¦ template_too_complex ¦ line 1: recursive loops are not allowed
 "#;
     check(rows, Syntax::Yaml, |says| around_node(&format!("agent: writer, prompt: \"{says}\"")));
+}
+
+#[test]
+fn conditions() {
+    let rows = r#"
+true ¦ /nodes/a/when ¦ wrong_type ¦ expected text, found true or false
+" " ¦ /nodes/a/when ¦ no_condition ¦ `when` is an expression, this one is empty
+"{{ inputs.idea }}" ¦ /nodes/a/when ¦ condition_syntax ¦ `when` is an expression, not a template ¦ write the expression without braces, e.g. `inputs.count > 3`
+"inputs.idea ==" ¦ /nodes/a/when ¦ condition_syntax ¦ line 1: unexpected end of input, expected expression
+"inputs.idea inputs.idea" ¦ /nodes/a/when ¦ condition_syntax ¦ line 1: unexpected input after expression
+"input.idea" ¦ /nodes/a/when ¦ unknown_variable ¦ the condition uses `input`, which does not exist ¦ did you mean `inputs`?
+"idea" ¦ /nodes/a/when ¦ unknown_variable ¦ the condition uses `idea`, which does not exist ¦ known here: inputs, nodes
+"inputs.ideas" ¦ /nodes/a/when ¦ unknown_input ¦ line 1: `inputs` has no property `ideas` in its schema ¦ did you mean `idea`?
+"run.id == '1'" ¦ /nodes/a/when ¦ unknown_variable ¦ line 1: a condition does not know `run` ¦ known here: inputs, nodes
+"task.attempt > 1" ¦ /nodes/a/when ¦ unknown_variable ¦ line 1: a condition does not know `task` ¦ known here: inputs, nodes
+"nodes.frist.output" ¦ /nodes/a/when ¦ unknown_node ¦ line 1: there is no node `frist` ¦ did you mean `first`?
+"nodes.first.output" ¦ /nodes/a/when ¦ not_upstream ¦ line 1: `first` does not come before this node ¦ add `first` to `needs`
+"nodes.a.output" ¦ /nodes/a/when ¦ own_output ¦ line 1: a node cannot use its own output
+"inputs.idea|uper" ¦ /nodes/a/when ¦ unknown_filter ¦ line 1: there is no filter `uper`
+"inputs.idea is strange" ¦ /nodes/a/when ¦ unknown_test ¦ line 1: there is no test `strange`
+"now()" ¦ /nodes/a/when ¦ unknown_variable ¦ the condition uses `now`, which does not exist ¦ known here: inputs, nodes
+"#;
+    check(rows, Syntax::Yaml, |says| around_node(&format!("sleep: 1s, when: {says}")));
+    let chain = around_node(&format!("sleep: 1s, when: '1{}'", "+1".repeat(200)));
+    assert_eq!(
+        problems(&chain, Syntax::Yaml),
+        [Problem::new("/nodes/a/when", "template_too_complex", "line 1: one tag has at most 256 tokens")]
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::reader::{Entry, Fields, wrong_type};
 use super::scan::Mention;
 use super::schema::{self, InputCheck};
 use super::step::{self, Draft, Surroundings};
-use super::{Action, Definition, Node};
+use super::{Action, Definition, Node, Opening};
 use crate::limits::{MAX_AGENTS, MAX_DEADLINE_MS, MAX_DESCRIPTION_BYTES, MAX_NODES, MAX_OUTPUTS};
 
 /// The members of a template's `run` and `task`.
@@ -92,17 +92,26 @@ fn link(drafts: &[Draft<'_>], inputs: Option<&Value>, problems: &mut Problems) -
             None
         }
     };
-    let uses: Vec<BTreeSet<usize>> = drafts
-        .iter()
-        .enumerate()
-        .map(|(position, draft)| {
+    let mut mentioned = |of: for<'a, 'v> fn(&'a Draft<'v>) -> &'a [(Mention<'v>, String)]| -> Vec<BTreeSet<usize>> {
+        let used = |(position, draft)| {
             let direct = needs.get(position).map(Vec::as_slice).unwrap_or_default();
             let graph = graph.as_ref();
             let known = Known { drafts, position_of: &position_of, graph, inputs, position, direct };
-            draft.mentions.iter().flat_map(|(mention, at)| known.check(mention, at, problems)).collect()
-        })
-        .collect();
-    number(drafts, &needs, &uses, &graph?)
+            of(draft).iter().flat_map(|(mention, at)| known.check(mention, at, problems)).collect()
+        };
+        drafts.iter().enumerate().map(used).collect()
+    };
+    let (uses, decides) = (mentioned(|draft| &draft.mentions), mentioned(|draft| &draft.when_mentions));
+    number(drafts, &Edges { needs, uses, decides }, &graph?)
+}
+
+/// What nodes say about each other, by position.
+struct Edges {
+    needs: Vec<Vec<usize>>,
+    /// The nodes that a node's templates read.
+    uses: Vec<BTreeSet<usize>>,
+    /// The nodes by which it is decided whether a node runs.
+    decides: Vec<BTreeSet<usize>>,
 }
 
 fn resolve_needs(draft: &Draft<'_>, position_of: &BTreeMap<&str, usize>, problems: &mut Problems) -> Vec<usize> {
@@ -220,27 +229,34 @@ fn unknown_member(mention: &Mention<'_>, key: &str, at: &str, known: &str) -> Pr
 }
 
 /// Turns drafts into nodes, each at the place of its index.
-fn number(drafts: &[Draft<'_>], needs: &[Vec<usize>], uses: &[BTreeSet<usize>], graph: &Graph) -> Option<Vec<Node>> {
+fn number(drafts: &[Draft<'_>], edges: &Edges, graph: &Graph) -> Option<Vec<Node>> {
     let mut index_of = vec![0_u32; drafts.len()];
     for (index, position) in graph.order.iter().enumerate() {
         *index_of.get_mut(*position)? = u32::try_from(index).ok()?;
     }
-    let dependents = graph::dependents(needs);
+    let dependents = graph::dependents(&edges.needs);
     let indexes = |positions: &[usize]| -> Option<Vec<u32>> {
         positions.iter().map(|position| index_of.get(*position).copied()).collect()
+    };
+    let ascending = |positions: &BTreeSet<usize>| -> Option<Vec<u32>> {
+        let mut indexes = indexes(&positions.iter().copied().collect::<Vec<_>>())?;
+        indexes.sort_unstable();
+        Some(indexes)
     };
     let node = |position: &usize| {
         let draft = drafts.get(*position)?;
         let mut dependents = indexes(dependents.get(*position)?)?;
         dependents.sort_unstable();
-        let mut uses = indexes(&uses.get(*position)?.iter().copied().collect::<Vec<_>>())?;
-        uses.sort_unstable();
+        let reads_input = draft.when_mentions.iter().any(|(mention, _)| mention.root == "inputs");
+        let opening = Opening { input: reads_input, nodes: ascending(edges.decides.get(*position)?)? };
         Some(Node {
             key: draft.key.to_owned(),
             index: index_of.get(*position).copied()?,
-            needs: indexes(needs.get(*position)?)?,
+            needs: indexes(edges.needs.get(*position)?)?,
             dependents,
-            uses,
+            uses: ascending(edges.uses.get(*position)?)?,
+            when: draft.when.map(str::to_owned),
+            opening,
             action: draft.action.clone()?,
             pool: draft.pool.clone(),
             priority: draft.priority,

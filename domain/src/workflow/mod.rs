@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::credits::Ucr;
 use crate::retry::RetryPolicy;
 
+pub mod condition;
 mod definition;
 mod duration;
 mod graph;
@@ -27,6 +28,7 @@ mod name;
 mod output;
 mod output_path;
 mod problem;
+mod reach;
 mod reader;
 mod scan;
 mod schema;
@@ -44,6 +46,7 @@ mod sample_tests;
 pub use output::OutputSchema;
 pub use output_path::OutputPath;
 pub use problem::Problem;
+pub use reach::{Opening, Reach};
 pub use template::TemplateError;
 
 /// How the text of a definition is written.
@@ -114,6 +117,10 @@ pub struct Node {
     /// The nodes, all of them ancestors, whose outputs the templates of this one read, ascending. A template that
     /// reads `nodes` as a whole or under a computed key sees the direct needs and those that are named elsewhere.
     pub uses: Vec<u32>,
+    /// The condition under which it runs, an expression (see [`condition::holds`]); `None` is always.
+    pub when: Option<String>,
+    /// What must be known before it may begin.
+    pub opening: Opening,
     /// What it does.
     pub action: Action,
     /// The pool of workers that does it: 1 to 32 of `a-z`, `0-9` and `-`.

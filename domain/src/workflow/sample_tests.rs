@@ -43,6 +43,20 @@ fn every_shipped_workflow_parses_and_survives_its_canonical_form() {
 }
 
 #[test]
+fn every_example_of_the_format_parses_and_survives_its_canonical_form() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/workflow-format.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let examples: Vec<&str> =
+        page.split("```yaml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        let definition =
+            parse(example, Syntax::Yaml).unwrap_or_else(|problems| unreachable!("{problems:?} in\n{example}"));
+        assert_eq!(parse_value(&definition.source).unwrap(), definition);
+    }
+}
+
+#[test]
 fn the_software_company_works_in_the_order_of_its_needs() {
     let company = sample("software-company.yaml");
     let order: Vec<&str> = company.nodes.iter().map(|node| node.key.as_str()).collect();

@@ -70,7 +70,7 @@ pub(super) fn scan(template: &str) -> Result<Scan<'_>, TooComplex> {
             Opening::Raw => source.skip_raw(),
             Opening::Tag(end) => {
                 scan.tags = scan.tags.saturating_add(1);
-                let tokens = source.tokens(end)?;
+                let tokens = source.tokens(Some(end))?;
                 let whole = template.strip_prefix("{{").and_then(|inner| inner.strip_suffix("}}"));
                 only_tag = whole.filter(|_| end == "}}" && source.rest.is_empty());
                 scan.read_tag(&tokens)?;
@@ -79,6 +79,14 @@ pub(super) fn scan(template: &str) -> Result<Scan<'_>, TooComplex> {
     }
     // One tag that ends at the end, of a template that begins with a tag: it is the same one.
     scan.sole_expression = only_tag.filter(|_| scan.tags == 1).map(without_trim_marks);
+    Ok(scan)
+}
+
+/// Scans one expression, which stands alone without braces.
+pub(super) fn scan_expression(expression: &str) -> Result<Scan<'_>, TooComplex> {
+    let mut scan = Scan::default();
+    let tokens = Source { rest: expression, line: 1, balance: 0 }.tokens(None)?;
+    scan.read_tag(&tokens)?;
     Ok(scan)
 }
 
@@ -140,8 +148,8 @@ impl<'t> Source<'t> {
         }
     }
 
-    /// The tokens up to the end of the tag, which is passed as well.
-    fn tokens(&mut self, end: &str) -> Result<Vec<(Token<'t>, usize)>, TooComplex> {
+    /// The tokens up to the end of the tag, which is passed as well; without one, up to the end of the text.
+    fn tokens(&mut self, end: Option<&str>) -> Result<Vec<(Token<'t>, usize)>, TooComplex> {
         let mut tokens = Vec::new();
         // A trim mark belongs to the braces.
         if self.rest.starts_with(['-', '+']) {
@@ -150,7 +158,7 @@ impl<'t> Source<'t> {
         loop {
             let space = self.rest.len().saturating_sub(self.rest.trim_ascii_start().len());
             self.advance(space);
-            if self.balance == 0 {
+            if let Some(end) = end.filter(|_| self.balance == 0) {
                 let trimmed = self.rest.strip_prefix(['-', '+']).unwrap_or(self.rest);
                 if let Some(after) = trimmed.strip_prefix(end) {
                     self.advance(self.rest.len().saturating_sub(after.len()));

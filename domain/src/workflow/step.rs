@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Number, Value};
 
+use super::condition;
 use super::name::{MODEL, POOL, UNIT};
 use super::output::{OutputSchema, Schemas, read_output};
 use super::problem::{Problem, Problems, below, did_you_mean};
@@ -42,7 +43,7 @@ const LATER_KINDS: [&str; 9] =
     ["approval", "exec", "external", "http", "plan", "retrieve", "signal", "until", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
-const LATER_KEYS: [&str; 12] = [
+const LATER_KEYS: [&str; 11] = [
     "cache",
     "concurrency",
     "deadline",
@@ -54,7 +55,6 @@ const LATER_KEYS: [&str; 12] = [
     "repeat",
     "review",
     "tools",
-    "when",
 ];
 
 /// Keys that only nodes with an agent have.
@@ -127,6 +127,10 @@ pub(super) struct Draft<'v> {
     pub(super) needs: Vec<(&'v str, String)>,
     /// What its templates mention, with the pointers to the templates.
     pub(super) mentions: Vec<(Mention<'v>, String)>,
+    /// The condition under which it runs.
+    pub(super) when: Option<&'v str>,
+    /// What its condition mentions, with the pointer to it.
+    pub(super) when_mentions: Vec<(Mention<'v>, String)>,
     /// What it does; `None` when that could not be made out, and a problem says why.
     pub(super) action: Option<Action>,
     pub(super) pool: String,
@@ -141,13 +145,16 @@ pub(super) struct Draft<'v> {
 pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &mut Problems) -> Option<Draft<'v>> {
     let mut fields = Fields::open(entry.value, entry.at, problems)?;
     let needs = read_needs(&mut fields);
-    let mut mentions = Vec::new();
+    let (mut mentions, mut when_mentions) = (Vec::new(), Vec::new());
+    let when = condition::read(&mut fields, &mut when_mentions);
     let action = read_action(&mut fields, around, &mut mentions);
     let default_pool = if matches!(action, Some(Action::Agent(_))) { "agent" } else { "default" };
     let draft = Draft {
         key: entry.name,
         needs,
         mentions,
+        when,
+        when_mentions,
         action,
         pool: fields.name("pool", &POOL).unwrap_or(default_pool).to_owned(),
         priority: fields
@@ -320,18 +327,7 @@ fn read_template<'v>(text: &'v str, at: &str, mentions: &mut Vec<(Mention<'v>, S
             return;
         }
     };
-    for name in &found.unknown {
-        let known = || format!("known here: {}", ROOTS.join(", "));
-        let hint = did_you_mean(name, ROOTS).unwrap_or_else(known);
-        let message = format!("the template uses `{name}`, which does not exist");
-        problems.push(Problem::new(at, "unknown_variable", message).with_hint(hint));
-    }
-    for (name, line) in &found.unknown_filters {
-        problems.add(at, "unknown_filter", format!("line {line}: there is no filter `{name}`"));
-    }
-    for (name, line) in &found.unknown_tests {
-        problems.add(at, "unknown_test", format!("line {line}: there is no test `{name}`"));
-    }
+    found.report(at, "template", &ROOTS, problems);
     mentions.extend(found.scan.mentions.into_iter().map(|mention| (mention, at.to_owned())));
 }
 

@@ -10,6 +10,7 @@ use minijinja::value::ValueKind;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Number, Value};
 
+use super::problem::{Problem, Problems, did_you_mean};
 use super::scan::{Scan, TooComplex, scan};
 use crate::limits::{MAX_RENDERED_BYTES, MAX_RENDERED_DEPTH, TEMPLATE_FUEL};
 
@@ -76,21 +77,8 @@ pub(super) fn inspect(template: &str) -> Result<Inspection<'_>, TemplateError> {
     if let Some(expression) = scan.sole_expression {
         environment.compile_expression(expression).map_err(|error| convert(&error, template))?;
     }
-    let globals: Vec<&str> = environment.globals().map(|(name, _)| name).collect();
-    let mut unknown: Vec<String> = compiled.undeclared_variables(false).into_iter().collect();
-    unknown.retain(|name| !super::scan::ROOTS.contains(&name.as_str()) && !globals.contains(&name.as_str()));
-    unknown.sort();
-    // There is no plain lookup; a call without arguments tells names that exist from names that do not.
-    let mut state = environment.empty_state();
-    let mut unknown_filters: Vec<(&str, usize)> = scan.filters.iter().copied().collect();
-    unknown_filters.retain(
-        |(name, _)| matches!(state.apply_filter(name, &[]), Err(error) if error.kind() == ErrorKind::UnknownFilter),
-    );
-    let mut unknown_tests: Vec<(&str, usize)> = scan.tests.iter().copied().collect();
-    unknown_tests.retain(
-        |(name, _)| matches!(state.perform_test(name, &[]), Err(error) if error.kind() == ErrorKind::UnknownTest),
-    );
-    Ok(Inspection { scan, unknown, unknown_filters, unknown_tests })
+    let undeclared = compiled.undeclared_variables(false).into_iter().collect();
+    Ok(Inspection::of(&environment, scan, undeclared))
 }
 
 /// What a well-formed template refers to.
@@ -105,11 +93,54 @@ pub(super) struct Inspection<'t> {
     pub(super) unknown_tests: Vec<(&'t str, usize)>,
 }
 
-fn scan_checked(template: &str) -> Result<Scan<'_>, TemplateError> {
-    scan(template).map_err(|TooComplex { line, reason }| TemplateError::TooComplex { line, reason })
+impl<'t> Inspection<'t> {
+    /// Finds the names that do not exist.
+    pub(super) fn of(environment: &Environment<'_>, scan: Scan<'t>, undeclared: Vec<String>) -> Self {
+        let globals: Vec<&str> = environment.globals().map(|(name, _)| name).collect();
+        let mut unknown = undeclared;
+        unknown.retain(|name| !super::scan::ROOTS.contains(&name.as_str()) && !globals.contains(&name.as_str()));
+        unknown.sort();
+        // There is no plain lookup; a call without arguments tells names that exist from names that do not.
+        let mut state = environment.empty_state();
+        let mut unknown_filters: Vec<(&str, usize)> = scan.filters.iter().copied().collect();
+        unknown_filters.retain(
+            |(name, _)| matches!(state.apply_filter(name, &[]), Err(error) if error.kind() == ErrorKind::UnknownFilter),
+        );
+        let mut unknown_tests: Vec<(&str, usize)> = scan.tests.iter().copied().collect();
+        unknown_tests.retain(
+            |(name, _)| matches!(state.perform_test(name, &[]), Err(error) if error.kind() == ErrorKind::UnknownTest),
+        );
+        Self { scan, unknown, unknown_filters, unknown_tests }
+    }
+
+    /// Reports the names that do not exist; `what` is what uses them, `roots` are the variables it may use.
+    pub(super) fn report(&self, at: &str, what: &str, roots: &[&str], problems: &mut Problems) {
+        for name in &self.unknown {
+            let known = || format!("known here: {}", roots.join(", "));
+            let hint = did_you_mean(name, roots.iter().copied()).unwrap_or_else(known);
+            let message = format!("the {what} uses `{name}`, which does not exist");
+            problems.push(Problem::new(at, "unknown_variable", message).with_hint(hint));
+        }
+        for (name, line) in &self.unknown_filters {
+            problems.add(at, "unknown_filter", format!("line {line}: there is no filter `{name}`"));
+        }
+        for (name, line) in &self.unknown_tests {
+            problems.add(at, "unknown_test", format!("line {line}: there is no test `{name}`"));
+        }
+    }
 }
 
-fn environment() -> Environment<'static> {
+impl From<TooComplex> for TemplateError {
+    fn from(TooComplex { line, reason }: TooComplex) -> Self {
+        Self::TooComplex { line, reason }
+    }
+}
+
+fn scan_checked(template: &str) -> Result<Scan<'_>, TemplateError> {
+    scan(template).map_err(TemplateError::from)
+}
+
+pub(super) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
@@ -263,7 +294,7 @@ impl io::Write for Bounded {
 
 /// The engine's error in our words. Its details name types and what the author wrote; the few that may quote a
 /// number from the data are left out.
-fn convert(error: &minijinja::Error, template: &str) -> TemplateError {
+pub(super) fn convert(error: &minijinja::Error, template: &str) -> TemplateError {
     let line = error.line().unwrap_or(1);
     let detail = error.detail().unwrap_or_default();
     if let Some(name) = undefined_name(detail) {

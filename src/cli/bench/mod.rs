@@ -10,6 +10,7 @@ mod site;
 mod workload;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
@@ -104,7 +105,7 @@ impl Bench {
 
     async fn once(&self, workload: Workload, site: &Site) -> anyhow::Result<Value> {
         let missions = |default: usize| self.missions.unwrap_or(default);
-        let measured = match workload {
+        let mut measured = match workload {
             Workload::W1 => workload::diamond(site, missions(2_000), true).await?,
             Workload::W0 => workload::diamond(site, missions(2_000), false).await?,
             Workload::W2 => workload::chain(site, missions(200)).await?,
@@ -113,7 +114,12 @@ impl Bench {
             Workload::Wallet => money::cycles(site, 1, missions(20_000)).await?,
             Workload::Wallets => money::cycles(site, 1_000, missions(20_000)).await?,
         };
+        let begun = Instant::now();
         let report = crate::verify::verify(site.engine.store()).await?;
+        measured["verify_s"] = json!(begun.elapsed().as_secs_f64());
+        if let Some((_, entries)) = report.figures.iter().find(|(name, _)| name == "entries") {
+            measured["entries"] = json!(entries.parse::<u64>()?);
+        }
         if !report.is_clean() {
             bail!("the ledger is not clean after the run:\n{}", report.to_text());
         }

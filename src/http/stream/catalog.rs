@@ -56,7 +56,7 @@ pub enum StreamEvent {
     TaskCancelled(Told<TaskStopped>),
     /// The task never started and never will.
     #[serde(rename = "task.skipped")]
-    TaskSkipped(Told<Nothing>),
+    TaskSkipped(Told<Skipped>),
     /// The log is read; what follows happens now. Not in the log.
     #[serde(rename = "stream.caught_up")]
     StreamCaughtUp(Told<Reached>),
@@ -194,7 +194,7 @@ carried! {
     }
     /// A wait.
     Waiting {
-        /// `credits`, `timer` or `rate_limit`.
+        /// `credits`, `timer`, `rate_limit` or `condition`.
         cause: String,
         /// For people.
         reason: String,
@@ -246,8 +246,11 @@ carried! {
         /// The part of the output spent on reasoning.
         reasoning_tokens: u64,
     }
-    /// Nothing more to say.
-    Nothing {}
+    /// A task never runs.
+    Skipped {
+        /// For people.
+        reason: String,
+    }
     /// How far the stream is.
     Reached {
         /// The number of the last event that was said.

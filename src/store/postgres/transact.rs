@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use bursar_domain::id::RunId;
 use bursar_domain::time::Timestamp;
 use bursar_domain::working_set::WorkingSet;
 use sqlx::pool::PoolConnection;
@@ -28,9 +29,13 @@ const MAX_TRIES: u32 = 12;
 /// Loads the work, one JSON text per row: everything that the locks on the missions protect, and the tasks with
 /// locks of their own. Nothing of it waits for, or is done under, the locks on the money. The scalar counts force
 /// the order of evaluation: Postgres counts a relation before it reads the next one.
-fn work_sql(journals: Journals) -> String {
+///
+/// With `reads`, what nodes handed on and what missions were given is read as well. Who is over does not change, and
+/// whoever ends a task holds its mission: it needs no locks.
+fn work_sql(journals: Journals, reads: bool) -> String {
     let (missions, runs, tasks) = (MISSIONS.loaded(false), RUNS.loaded(false), TASKS.loaded(false));
     let (holds, calls) = (HOLDS.loaded(false), CALLS.loaded(journals == Journals::Open));
+    let read = if reads { READ } else { "" };
     format!(
         "with wanted as materialized (
            select id, mission_id from tasks where id = any($1)
@@ -64,9 +69,20 @@ fn work_sql(journals: Journals) -> String {
          union all select 'runs', row_to_json(r)::text from r
          union all select 'tasks', row_to_json(t)::text from t
          union all select 'holds', row_to_json(h)::text from h
-         union all select 'usage_calls', row_to_json(c)::text from c"
+         union all select 'usage_calls', row_to_json(c)::text from c
+         {read}"
     )
 }
+
+/// What a decision reads and does not change.
+const READ: &str = "
+  union all
+  select 'results', json_build_object('run_id', t.run_id, 'node_index', t.node_index, 'output', t.output)::text
+  from unnest($6::text[], $7::int[]) as n (run_id, node_index)
+  join tasks t on t.run_id = n.run_id and t.node_index = n.node_index
+  where t.state in ('succeeded', 'skipped')
+  union all
+  select 'inputs', json_build_object('id', id, 'input', input)::text from missions where id = any($8::text[])";
 
 /// Loads the money: holds of nobody's task, grants, then wallets, all locked until the end; and operations under
 /// known keys.
@@ -117,8 +133,10 @@ fn money_sql() -> String {
     )
 }
 
-static WORK: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Closed));
-static WORK_WITH_JOURNALS: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Open));
+static WORK: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Closed, false));
+static WORK_WITH_JOURNALS: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Open, false));
+static WORK_WITH_READS: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Closed, true));
+static WORK_WITH_ALL: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Open, true));
 static MONEY: LazyLock<String> = LazyLock::new(money_sql);
 
 /// `begin`, with the locks on the missions in the same message. Ids are base32 and need no quoting.
@@ -201,15 +219,31 @@ impl Drop for Beginning {
 }
 
 async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut WorkingSet) -> Result<(), Failed> {
-    let sql = if want.journals == Journals::Open { &WORK_WITH_JOURNALS } else { &WORK };
-    let (runs, indexes): (Vec<String>, Vec<i32>) =
-        want.nodes.iter().map(|(run, index)| (run.to_string(), *index)).unzip();
-    let query = sqlx::query(sql.as_str())
+    let sql = match (want.journals, want.reads()) {
+        (Journals::Closed, false) => &WORK,
+        (Journals::Open, false) => &WORK_WITH_JOURNALS,
+        (Journals::Closed, true) => &WORK_WITH_READS,
+        (Journals::Open, true) => &WORK_WITH_ALL,
+    };
+    let places = |nodes: &[(RunId, i32)]| -> (Vec<String>, Vec<i32>) {
+        nodes.iter().map(|(run, index)| (run.to_string(), *index)).unzip()
+    };
+    let (runs, indexes) = places(&want.nodes);
+    let mut query = sqlx::query(sql.as_str())
         .bind(texts(&want.tasks))
         .bind(runs)
         .bind(indexes)
         .bind(texts(&want.missions))
         .bind(texts(&want.calls));
+    if want.reads() {
+        let distinct = |mut nodes: Vec<(RunId, i32)>| {
+            nodes.sort_unstable();
+            nodes.dedup();
+            nodes
+        };
+        let (runs, indexes) = places(&distinct(want.results.clone()));
+        query = query.bind(runs).bind(indexes).bind(texts(&want.inputs));
+    }
     load(tx, query, set).await?;
     Ok(want.covers(set)?)
 }

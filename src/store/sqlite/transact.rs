@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use bursar_domain::id::RunId;
 use bursar_domain::working_set::WorkingSet;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
@@ -18,6 +19,8 @@ struct Loads {
     runs: String,
     tasks: String,
     nodes: String,
+    results: String,
+    inputs: String,
     holds: String,
     overdue: String,
     grants: String,
@@ -42,6 +45,12 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         tasks: format!("select {task} from tasks where id in {}", list(1)),
         // a join, because SQLite searches an `in` of pairs of different types by the first column only
         nodes: format!("select {task} from {pairs} n join tasks on run_id = n.a and node_index = n.b"),
+        results: format!(
+            "select json_object('run_id', run_id, 'node_index', node_index, 'output', json(output))
+             from {pairs} n join tasks on run_id = n.a and node_index = n.b
+             where state in ('succeeded', 'skipped')"
+        ),
+        inputs: format!("select json_object('id', id, 'input', json(input)) from missions where id in {}", list(1)),
         missions: format!("select {} from missions where id in {}", MISSIONS.sqlite_object(false), list(1)),
         runs: format!("select {} from runs where id in {}", RUNS.sqlite_object(false), list(1)),
         holds: format!("select {} from holds where id in {}", HOLDS.sqlite_object(false), list(1)),
@@ -109,8 +118,13 @@ async fn fetch(
 async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingSet) -> Result<(), StoreError> {
     let sql = &*LOADS;
     fetch(connection, set, "tasks", &sql.tasks, &[&json_list(&want.tasks)]).await?;
-    let nodes: Vec<_> = want.nodes.iter().map(|(run, index)| serde_json::json!([run, index])).collect();
-    fetch(connection, set, "tasks", &sql.nodes, &[&serde_json::Value::from(nodes).to_string()]).await?;
+    let places = |nodes: &[(RunId, i32)]| {
+        let nodes: Vec<_> = nodes.iter().map(|(run, index)| serde_json::json!([run, index])).collect();
+        serde_json::Value::from(nodes).to_string()
+    };
+    fetch(connection, set, "tasks", &sql.nodes, &[&places(&want.nodes)]).await?;
+    fetch(connection, set, "results", &sql.results, &[&places(&want.results)]).await?;
+    fetch(connection, set, "inputs", &sql.inputs, &[&json_list(&want.inputs)]).await?;
 
     want.covers(set)?;
     fetch(connection, set, "missions", &sql.missions, &[&json_list(&want.missions)]).await?;

@@ -240,7 +240,7 @@ fn foretold(world: &mut World, yaml: &str) -> Forecast {
         prices: &world.facts.prices[&world.book],
         price_book_id: world.book,
         tenant_id: world.tenant,
-        input_bytes: 2,
+        input: &serde_json::json!({}),
     };
     flow::forecast(&world.facts.learned, &request).unwrap()
 }

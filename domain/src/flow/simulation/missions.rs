@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::json;
+
 use crate::credits::Ucr;
 use crate::flow::testbed::{Dice, World};
 use crate::id::MissionId;
@@ -30,9 +32,28 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
         };
         let units = if dice.percent(20) { ", units: { step: 1 }" } else { "" };
         let retry = format!("retry: {{ max_attempts: {} }}", 1 + dice.below(4));
-        let _ = writeln!(text, "  n{index}: {{ needs: [{}], {action}, {retry}{units} }}", needs.join(", "));
+        let when = if dice.percent(25) { format!(", when: \"{}\"", condition(dice, &needs)) } else { String::new() };
+        let _ = writeln!(text, "  n{index}: {{ needs: [{}], {action}, {retry}{units}{when} }}", needs.join(", "));
     }
     text
+}
+
+/// A condition over the input and what the needs hand on, which is text or null. Some have no answer.
+fn condition(dice: &mut Dice, needs: &[String]) -> String {
+    let over_input = ["inputs.go", "not inputs.go", "inputs.go|default(true)", "inputs.none|default(false)"];
+    let Some(need) = needs.get(usize::try_from(dice.below(8)).unwrap()) else {
+        let odd = dice.percent(4);
+        return if odd {
+            "inputs.nothing".to_owned()
+        } else {
+            over_input[usize::try_from(dice.below(4)).unwrap()].to_owned()
+        };
+    };
+    match dice.below(10) {
+        0..=5 => format!("nodes.{need}.output is none or nodes.{need}.output|length > 8"),
+        6..=8 => format!("not nodes.{need}.output"),
+        _ => format!("nodes.{need}.output|length > 3"),
+    }
 }
 
 /// Submits a random mission. `None` when it was refused, which left nothing behind.
@@ -42,6 +63,7 @@ pub(super) fn submit(world: &mut World, dice: &mut Dice) -> Option<MissionId> {
     if dice.percent(20) {
         submission.budget_ucr = Some(Ucr::new(i64::try_from(dice.below(600_000)).unwrap()));
     }
+    submission.input = json!({"go": dice.percent(60)});
     submission.priority = i16::try_from(dice.below(100)).unwrap();
     world.try_submit(&submission).ok()
 }

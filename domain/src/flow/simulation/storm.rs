@@ -7,7 +7,7 @@ use crate::flow::testbed::{Dice, INPUT_UCR, Lease, OUTPUT_UCR, World, verify};
 use crate::flow::{Refusal, SettleRequest};
 use crate::id::{CallId, HoldId, TaskId, WorkerId};
 use crate::outcome::{FinishedCall, Outcome};
-use crate::record::{Account, CallState, Hold, HoldState, Op, OpKind, Overrun};
+use crate::record::{Account, CallState, Hold, HoldState, Op, OpKind, Overrun, Task};
 use crate::state::{RunState, TaskState, WaitCause};
 
 use super::actors::{Job, Unanswered};
@@ -16,7 +16,7 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 37] = [
+pub(super) const CORNERS: [&str; 40] = [
     "adjustment",
     "attempt cancelled",
     "attempt failed",
@@ -28,6 +28,7 @@ pub(super) const CORNERS: [&str; 37] = [
     "call Failed",
     "call Lost",
     "call Rejected",
+    "condition failed",
     "debt",
     "debt refunded",
     "failure charged",
@@ -40,6 +41,7 @@ pub(super) const CORNERS: [&str; 37] = [
     "over a limit",
     "overrun absorbed",
     "poison",
+    "put off",
     "refund",
     "replay",
     "run cancelled",
@@ -48,6 +50,7 @@ pub(super) const CORNERS: [&str; 37] = [
     "run succeeded",
     "settle repeated",
     "settle stale",
+    "skipped by a condition",
     "submit refused",
     "successor",
     "top up",
@@ -88,6 +91,10 @@ impl Storm {
         // some storms blow over the poor, some over the rich
         let most_granted_ucr = 20_000 << dice.below(8);
         world.grant_ucr(Ucr::from_credits(1), None).unwrap();
+        // some see all that a settle may reach, some next to nothing of it
+        if dice.percent(50) {
+            world.sight = usize::try_from(dice.below(3)).unwrap();
+        }
         let mut storm = Self {
             world,
             dice,
@@ -324,6 +331,10 @@ impl Storm {
     /// Several settles in one transaction do exactly what they would do one after another. Tried out in two copies
     /// of the world, which are thrown away.
     fn batch(&mut self) {
+        if self.world.sight < 100 {
+            // who settles together sees together, and decides at once what others put off
+            return;
+        }
         let mut batch: Vec<(Lease, SettleRequest)> = Vec::new();
         for job in &self.jobs {
             let mut request = job.lease.settle(job.outcome(&mut self.dice));
@@ -492,6 +503,12 @@ impl Storm {
         let waits = |cause| tables.tasks.values().any(|task| task.wait == Some(cause));
         notice(waits(WaitCause::Credits), "waits for credits");
         notice(waits(WaitCause::RateLimit), "waits for a rate limit");
+        notice(waits(WaitCause::Condition), "put off");
+        let skipped = |task: &&Task| task.state == TaskState::Skipped && task.output.is_some();
+        notice(tables.tasks.values().any(|task| skipped(&task)), "skipped by a condition");
+        let has_error =
+            |code| tables.tasks.values().any(|task| task.error.as_ref().is_some_and(|error| error.code == code));
+        notice(has_error("condition_failed"), "condition failed");
         let poison = |error: &crate::outcome::StepError| error.code == "poison_pill";
         notice(tables.tasks.values().any(|task| task.error.as_ref().is_some_and(poison)), "poison");
         let paid = tables.runs.values().any(|run| run.fee_ucr.is_positive() && run.state == RunState::Succeeded);

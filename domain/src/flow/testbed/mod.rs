@@ -93,6 +93,8 @@ pub(crate) struct World {
     pub worker: WorkerId,
     /// Tasks that became ready, as the queue would be told after the commit.
     pub outbox: Vec<TaskId>,
+    /// How many nodes beyond a task's own dependents are loaded with it at most.
+    pub sight: usize,
     grants: u64,
 }
 
@@ -118,7 +120,19 @@ impl World {
         facts.prices.insert(book, Arc::new(prices()));
         let tables = Tables::default();
         let outbox = Vec::new();
-        let mut world = Self { tables, facts, now: DAWN, dice, tenant, wallet, book, worker, outbox, grants: 0 };
+        let mut world = Self {
+            tables,
+            facts,
+            now: DAWN,
+            dice,
+            tenant,
+            wallet,
+            book,
+            worker,
+            outbox,
+            sight: usize::MAX >> 1,
+            grants: 0,
+        };
         world.decide(&Want::default(), |turn| ledger::open_wallet(turn.set, wallet, tenant, turn.now));
         world
     }

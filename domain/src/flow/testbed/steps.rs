@@ -148,7 +148,7 @@ impl World {
             for id in chunk {
                 let task = &self.tables.tasks[id];
                 want.missions.push(task.mission_id);
-                want.nodes.extend(self.dependents(task));
+                self.reach(task, true, &mut want);
             }
             self.decide(&want, |turn| {
                 for id in chunk {
@@ -158,11 +158,18 @@ impl World {
         }
     }
 
-    /// Where the dependents of a task are found.
-    pub(crate) fn dependents(&self, task: &Task) -> Vec<(RunId, i32)> {
+    /// Wants what the end of a task reaches; with what lets it begin, too, for tasks that wait for that.
+    pub(crate) fn reach(&self, task: &Task, starts: bool, want: &mut Want) {
         let definition = &self.facts.workflows[&task.workflow_id];
-        let node = definition.node(u32::try_from(task.node_index).unwrap()).unwrap();
-        node.dependents.iter().map(|index| (task.run_id, i32::try_from(*index).unwrap())).collect()
+        let index = u32::try_from(task.node_index).unwrap();
+        let reach = if starts { definition.reach_of_start(index) } else { definition.reach_of_end(index) };
+        let at = |index: u32| (task.run_id, i32::try_from(index).unwrap());
+        // far-sighted or short-sighted, the same comes of it in the end
+        let own = definition.node(index).unwrap().dependents.len();
+        let nodes = reach.nodes.into_iter().take(own + self.sight);
+        want.nodes.extend(nodes.map(at));
+        want.results.extend(reach.results.into_iter().map(at));
+        want.inputs.extend(reach.input.then_some(task.mission_id));
     }
 
     /// A mission.

@@ -8,6 +8,7 @@ use std::fmt::Debug;
 
 use crate::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, WalletId};
 use crate::record::{Attempt, CallState, Event, Grant, Hold, Mission, Op, Run, Task, UsageCall, Wallet};
+use crate::state::TaskState;
 use crate::working_set::{Rows, WorkingSet};
 
 use super::checks;
@@ -20,6 +21,10 @@ pub(crate) struct Want {
     pub nodes: Vec<(RunId, i32)>,
     pub missions: Vec<MissionId>,
     pub wallets: Vec<WalletId>,
+    /// Nodes whose results are read.
+    pub results: Vec<(RunId, i32)>,
+    /// Missions whose input is read.
+    pub inputs: Vec<MissionId>,
     pub op_keys: Vec<(WalletId, String)>,
     pub calls: Vec<CallId>,
     /// Whether calls are loaded with their journaled answers.
@@ -68,6 +73,18 @@ impl Tables {
             set.missions.load(row.id, row);
         }
         self.load_money(want, &mut set);
+        let read: BTreeSet<_> = want.results.iter().copied().collect();
+        for task in self.tasks.values().filter(|task| read.contains(&(task.run_id, task.node_index))) {
+            let is_handed_on = matches!(task.state, TaskState::Succeeded | TaskState::Skipped);
+            if let Some(output) = task.output.as_ref().filter(|_| is_handed_on) {
+                set.results.insert((task.run_id, task.node_index), output.clone());
+            }
+        }
+        for id in &want.inputs {
+            if let Some(input) = self.missions.get(id).and_then(|mission| mission.input.clone()) {
+                set.inputs.insert(*id, input);
+            }
+        }
         set
     }
 

@@ -190,13 +190,24 @@ fn task_holds(tables: &Tables, task: &Task, broken: &mut Broken) {
     expect(task.hold_id.is_some() == open.is_some(), broken, || format!("I12: the hold of {task:?} is not open"));
     let sound = match (task.state, task.wait) {
         (Waiting, Some(WaitCause::Credits)) => open.is_none_or(|hold| hold.amount_ucr <= hold.used_ucr),
+        (Waiting, Some(WaitCause::Condition)) | (Pending | Succeeded | Failed | Cancelled | Skipped, _) => {
+            open.is_none()
+        }
         (Ready | Running | Retrying | Waiting, _) => task.priced == open.is_some(),
-        (Pending | Succeeded | Failed | Cancelled | Skipped, _) => open.is_none(),
     };
     expect(sound, broken, || format!("I12: {task:?} holds {open:?}"));
 }
 
-/// Nothing of a task happens before all its needs succeeded, and it counts exactly those that did not.
+/// Whether a task is over and its dependents may go on.
+fn is_passed(task: &Task) -> bool {
+    match task.state {
+        TaskState::Succeeded => true,
+        TaskState::Skipped => task.output.is_some(),
+        _ => false,
+    }
+}
+
+/// Nothing of a task happens before all its needs are over, and it counts exactly those that are not.
 fn needs_came_first(
     tables: &Tables,
     nodes: &BTreeMap<(RunId, i32), &Task>,
@@ -212,11 +223,11 @@ fn needs_came_first(
     };
     let open = |need: &&u32| {
         let need = nodes.get(&(task.run_id, i32::try_from(**need).unwrap_or(-1)));
-        need.is_none_or(|need| need.state != TaskState::Succeeded)
+        need.is_none_or(|need| !is_passed(need))
     };
     let missing = node.needs.iter().filter(open).count();
-    let waits = matches!(task.state, TaskState::Pending | TaskState::Skipped);
-    expect(waits || missing == 0, broken, || format!("{missing} needs of {task:?} had not succeeded"));
+    let waits = task.state == TaskState::Pending || task.state == TaskState::Skipped && task.output.is_none();
+    expect(waits || missing == 0, broken, || format!("{missing} needs of {task:?} were not over"));
     let counted = usize::try_from(task.remaining_needs) == Ok(missing);
     expect(counted, broken, || format!("{missing} needs are missing for {task:?}"));
     let lives = tables.runs.get(&task.run_id).is_some_and(|run| run.state.is_live());
@@ -263,8 +274,8 @@ fn run_is_sound(tables: &Tables, mission: &Mission, run: &Run, tasks: &[&Task], 
     let taken = fee_hold.map(|hold| hold.captured_ucr).unwrap_or_default();
     let owed = if run.state == RunState::Succeeded { run.fee_ucr } else { Ucr::ZERO };
     expect(taken == owed, broken, || format!("I11: the fee taken is {taken} of {run:?}"));
-    let all_well = tasks.iter().all(|task| task.state == TaskState::Succeeded);
-    expect(run.state != RunState::Succeeded || all_well, broken, || format!("{run:?} has tasks that did not succeed"));
+    let all_well = tasks.iter().all(|task| is_passed(task));
+    expect(run.state != RunState::Succeeded || all_well, broken, || format!("{run:?} has tasks that did not end well"));
     let moves = tasks.iter().any(|task| !task.state.is_final() && task.state != TaskState::Pending);
     expect(!run.state.is_live() || moves, broken, || format!("nothing will ever happen to {run:?}"));
 }

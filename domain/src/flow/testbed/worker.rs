@@ -163,6 +163,8 @@ impl World {
             want.tasks.extend(one.tasks);
             want.missions.extend(one.missions);
             want.nodes.extend(one.nodes);
+            want.results.extend(one.results);
+            want.inputs.extend(one.inputs);
             want.calls.extend(one.calls);
         }
         self.decide(&want, |turn| batch.iter().map(|(_, request)| flow::settle(turn, request)).collect())
@@ -172,7 +174,7 @@ impl World {
     pub(crate) fn settle_want(&self, lease: &Lease, request: &SettleRequest) -> Want {
         let mut want = Want { tasks: vec![lease.task], missions: vec![lease.mission], ..Want::default() };
         if let Outcome::Succeeded { .. } = request.outcome {
-            want.nodes = self.dependents(&self.tables.tasks[&lease.task]);
+            self.reach(&self.tables.tasks[&lease.task], false, &mut want);
         }
         if let Outcome::Succeeded { calls, .. } | Outcome::Failed { calls, .. } = &request.outcome {
             want.calls = calls.iter().map(|call| call.id).collect();

@@ -1,0 +1,169 @@
+//! All needs of a task are done: whether it begins, and what follows when it does not.
+//!
+//! A condition decides over the mission's input and what nodes handed on. A task whose condition does not hold is
+//! skipped: its dependents go on as if it had succeeded with null, perhaps to be skipped themselves. That goes on, in
+//! one decision, for as far as the rows were loaded; beyond, a task waits to be decided by itself.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use serde_json::{Map, Value, json};
+
+use crate::id::TaskId;
+use crate::outcome::{ErrorClass, StepError};
+use crate::record::Task;
+use crate::state::{TaskState, WaitCause};
+use crate::workflow::condition;
+use crate::workflow::template::TemplateError;
+use crate::workflow::{Definition, Node};
+
+use super::advance::{fail, make_ready, park, skip};
+use super::{Refusal, Turn, node_of};
+
+/// A task that is over and whose dependents count down, with the length of what it hands on.
+struct Ended {
+    id: TaskId,
+    output_bytes: i64,
+}
+
+/// Lets tasks begin whose needs are done. Returns those that are ready now.
+pub(super) fn begin_all(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Vec<TaskId>, Refusal> {
+    let mut ready = Vec::new();
+    let mut ended = VecDeque::new();
+    for id in ids {
+        let run = turn.task(*id)?.run_id;
+        // what came before may have failed the run; the others are skipped with it
+        if turn.run(run)?.state.is_live() {
+            ended.extend(begin(turn, *id, &mut ready)?);
+        }
+    }
+    follow(turn, ended, ready)
+}
+
+/// Counts a finished task's dependents down; those with nothing left to wait for begin. Returns those that are ready.
+pub(super) fn release_dependents(turn: &mut Turn<'_>, id: TaskId, output_bytes: i64) -> Result<Vec<TaskId>, Refusal> {
+    follow(turn, VecDeque::from([Ended { id, output_bytes }]), Vec::new())
+}
+
+fn follow(turn: &mut Turn<'_>, mut ended: VecDeque<Ended>, mut ready: Vec<TaskId>) -> Result<Vec<TaskId>, Refusal> {
+    while let Some(Ended { id, output_bytes }) = ended.pop_front() {
+        let task = turn.task(id)?.clone();
+        let definition = turn.definition(task.workflow_id)?;
+        for dependent in &node_of(&definition, &task)?.dependents {
+            let next = dependent_of(turn, &task, *dependent)?.id;
+            let Some(row) = turn.set.tasks.change(next) else { continue };
+            row.remaining_needs = row.remaining_needs.saturating_sub(1);
+            row.input_bytes = row.input_bytes.saturating_add(output_bytes);
+            let is_next = row.remaining_needs == 0 && row.state == TaskState::Pending;
+            // an earlier dependent may have failed the run for want of budget; the others are skipped with it
+            if is_next && turn.run(task.run_id)?.state.is_live() {
+                ended.extend(begin(turn, next, &mut ready)?);
+            }
+        }
+    }
+    Ok(ready)
+}
+
+fn dependent_of<'t>(turn: &'t Turn<'_>, task: &Task, index: u32) -> Result<&'t Task, Refusal> {
+    let index = i32::try_from(index).unwrap_or(i32::MAX);
+    let next = turn.set.task_of(task.run_id, index);
+    next.ok_or_else(|| Refusal::Unloaded(format!("node {index} of run {}", task.run_id)))
+}
+
+/// Begins one task, or ends it at once.
+fn begin(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Result<Option<Ended>, Refusal> {
+    let task = turn.task(id)?.clone();
+    let definition = turn.definition(task.workflow_id)?;
+    let node = node_of(&definition, &task)?;
+    if node.may_end_at_once() && node.dependents.iter().any(|index| dependent_of(turn, &task, *index).is_err()) {
+        put_off(turn, id);
+        return Ok(None);
+    }
+    match decide(turn, &definition, node, &task) {
+        Gate::Unknown => put_off(turn, id),
+        Gate::Broken(error) => fail(turn, id, error)?,
+        Gate::Shut => {
+            skip(turn, id, "skipped: its condition does not hold", Some(Value::Null))?;
+            return Ok(Some(Ended { id, output_bytes: 0 }));
+        }
+        Gate::Open => {
+            make_ready(turn, id)?;
+            ready.extend(turn.set.tasks.get(id).filter(|task| task.state == TaskState::Ready).map(|task| task.id));
+        }
+    }
+    Ok(None)
+}
+
+/// What it takes to decide was not loaded: the sweep decides, with this task alone in view.
+fn put_off(turn: &mut Turn<'_>, id: TaskId) {
+    park(turn, id, WaitCause::Condition, Some(0), "its condition is about to be decided");
+}
+
+/// Whether a task may begin.
+#[derive(Debug, PartialEq)]
+enum Gate {
+    Open,
+    Shut,
+    Broken(StepError),
+    /// Something that the condition reads was not loaded.
+    Unknown,
+}
+
+fn decide(turn: &Turn<'_>, definition: &Definition, node: &Node, task: &Task) -> Gate {
+    let Some(condition) = &node.when else { return Gate::Open };
+    let input = if node.opening.input { turn.set.input_of(task.mission_id) } else { Some(&Value::Null) };
+    let output_of = |index: u32| turn.set.result_of(task.run_id, i32::try_from(index).ok()?);
+    match input.zip(context(definition, node, output_of)) {
+        Some((input, nodes)) => judge(condition, input, &nodes),
+        None => Gate::Unknown,
+    }
+}
+
+/// `nodes` as the condition sees it. `None` where a result is not known.
+fn context<'o>(definition: &Definition, node: &Node, output_of: impl Fn(u32) -> Option<&'o Value>) -> Option<Value> {
+    let seen = |index: &u32| {
+        let output = output_of(*index)?;
+        Some((definition.node(*index)?.key.clone(), json!({"output": output})))
+    };
+    node.opening.nodes.iter().map(seen).collect::<Option<Map<_, _>>>().map(Value::Object)
+}
+
+fn judge(condition: &str, input: &Value, nodes: &Value) -> Gate {
+    match condition::holds(condition, &json!({"inputs": input, "nodes": nodes})) {
+        Ok(true) => Gate::Open,
+        Ok(false) => Gate::Shut,
+        Err(error) => Gate::Broken(broken(&error)),
+    }
+}
+
+fn broken(error: &TemplateError) -> StepError {
+    let advice = match error {
+        TemplateError::Undefined { name, .. } => format!("; where it may be missing, write `{name}|default(false)`"),
+        _ => String::new(),
+    };
+    let message = format!("the condition in `when` has no answer: {error}{advice}");
+    StepError::new(ErrorClass::Permanent, "condition_failed", message)
+}
+
+/// The nodes that begin with the run: those that need nothing, and those whose needs are all skipped at once.
+pub(super) fn first_nodes(definition: &Definition, input: &Value) -> BTreeSet<u32> {
+    let mut skipped = BTreeSet::new();
+    let mut first = BTreeSet::new();
+    // nodes are numbered after everything they need
+    for node in &definition.nodes {
+        if !node.needs.iter().all(|need| skipped.contains(need)) {
+            continue;
+        }
+        let output_of = |index: u32| skipped.contains(&index).then_some(&Value::Null);
+        let gate = match (&node.when, context(definition, node, output_of)) {
+            (None, _) => Gate::Open,
+            (Some(condition), Some(nodes)) => judge(condition, input, &nodes),
+            (Some(_), None) => Gate::Unknown,
+        };
+        match gate {
+            Gate::Open => first.insert(node.index),
+            Gate::Shut => skipped.insert(node.index),
+            Gate::Broken(_) | Gate::Unknown => continue,
+        };
+    }
+    first
+}
