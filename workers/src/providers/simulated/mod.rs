@@ -5,15 +5,17 @@
 //! kinds of steps (`script`); this file only plays it. Whoever shows an answer tells that it is simulated by
 //! the provider's name in the call, which no other provider can take.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bursar_domain::agent::Message;
 use bursar_domain::usage::Usage;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::conversation::to_wire;
-use super::{ChatEvent, ChatRequest, ChatStream, Provider, ProviderError};
+use super::{ChatEvent, ChatRequest, ChatStream, Provider, ProviderError, ToolDefinition};
 use crate::tokens::Counter;
 
 mod directives;
@@ -50,11 +52,27 @@ impl Default for SimulatedConfig {
 #[derive(Debug)]
 pub(super) struct Simulated {
     config: SimulatedConfig,
+    journal: Option<CallJournal>,
 }
 
 impl Simulated {
-    pub(super) fn new(config: SimulatedConfig) -> Self {
-        Self { config }
+    pub(super) fn new(config: SimulatedConfig, journal: Option<CallJournal>) -> Self {
+        Self { config, journal }
+    }
+}
+
+/// What the simulated model was asked, for tests that count what was really sent. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct CallJournal(Arc<Mutex<Vec<String>>>);
+
+impl CallJournal {
+    /// The hashes of all requests so far, in their order.
+    pub fn requests(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, hash: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(hash.to_owned());
     }
 }
 
@@ -79,13 +97,22 @@ impl Provider for Simulated {
         if let (Some(format), Some(fields)) = (&request.format, body.as_object_mut()) {
             fields.insert("response_format".to_owned(), format.to_wire());
         }
+        if let (false, Some(fields)) = (request.tools.is_empty(), body.as_object_mut()) {
+            fields.insert("tools".to_owned(), request.tools.iter().map(ToolDefinition::to_wire).collect());
+        }
         body
     }
 
     async fn stream(&self, request: &ChatRequest) -> Result<ChatStream, ProviderError> {
-        let directives = Directives::of(&request.contents())?;
+        // what tools gave is no wish of the prompt's author
+        let told: Vec<&str> =
+            request.messages.iter().filter(|message| message.role() != "tool").map(Message::content).collect();
+        let directives = Directives::of(&told)?;
         let input_tokens = counter().count_messages(&request.contents()).await;
         let seed = super::request_hash(NAME, &request.model, &self.body(request));
+        if let Some(journal) = &self.journal {
+            journal.note(&seed);
+        }
         let script = Script::write(request, &directives, input_tokens, &seed);
         wait(directives.delay_ms).await;
         if let Some(refusal) = script.refusal {
@@ -107,6 +134,10 @@ async fn play(step: Step, word_delay_ms: u64) -> Result<ChatEvent, ProviderError
         Step::Word(word) => {
             wait(word_delay_ms).await;
             Ok(ChatEvent::Text(word))
+        }
+        Step::ToolCall(piece) => {
+            wait(word_delay_ms).await;
+            Ok(ChatEvent::ToolCall(piece))
         }
         Step::Finish(reason) => Ok(ChatEvent::Finish(reason.to_owned())),
         Step::Report(usage) => Ok(ChatEvent::Usage(Some(usage))),
