@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bursar_domain::id::{KeyId, TenantId, WalletId};
 use bursar_domain::pricing::PriceBook;
 use bursar_workers::Providers;
-use bursar_workers::providers::{Models, OpenAiConfig, SimulatedConfig};
+use bursar_workers::providers::{CallJournal, Models, OpenAiConfig, SimulatedConfig};
 use bursar_workers::tools::{HttpGet, HttpGetConfig, ToolLimits, Tools};
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +74,10 @@ pub fn providers(config: &Config) -> Result<Providers, BootError> {
     if config.simulated.unwrap_or(true) {
         let word_delay_ms = config.simulated_word_ms.unwrap_or(20);
         builder = builder.simulated_with(SimulatedConfig { word_delay_ms });
+        if let Some(path) = &config.simulated_journal {
+            let unusable = |error| BootError::Providers(format!("simulated_journal {}: {error}", path.display()));
+            builder = builder.simulated_journal(CallJournal::in_file(path).map_err(unusable)?);
+        }
     }
     for (name, provider) in &config.providers {
         let mut openai = OpenAiConfig::new(name, &provider.base_url);

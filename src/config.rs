@@ -39,6 +39,9 @@ pub struct Config {
     pub simulated: Option<bool>,
     /// Pause between the simulated provider's words in ms, 20 by default. Environment: `BURSAR_SIMULATED_WORD_MS`.
     pub simulated_word_ms: Option<u64>,
+    /// File to which the simulated provider adds a line, a hash, for each request that it gets; none by default.
+    /// Environment: `BURSAR_SIMULATED_JOURNAL`.
+    pub simulated_journal: Option<PathBuf>,
     /// OpenAI-compatible providers by name. `OPENAI_API_KEY` (or `…_FILE`) and `OPENAI_BASE_URL` make one named
     /// `openai` that serves every model no other one lists.
     pub providers: BTreeMap<String, ProviderConfig>,
@@ -215,6 +218,7 @@ impl Config {
         over(&mut self.db_connections, parsed("BURSAR_DB_CONNECTIONS")?);
         over(&mut self.simulated, parsed("BURSAR_SIMULATED")?);
         over(&mut self.simulated_word_ms, parsed("BURSAR_SIMULATED_WORD_MS")?);
+        over(&mut self.simulated_journal, variable("BURSAR_SIMULATED_JOURNAL").map(PathBuf::from));
         let (key, url) = (secret("OPENAI_API_KEY")?, variable("OPENAI_BASE_URL"));
         if key.is_some() || url.is_some() {
             let openai = self.providers.entry("openai".to_owned()).or_default();

@@ -180,7 +180,7 @@ impl Tool for Probe {
         self.name
     }
 
-    fn description(&self) -> &str {
+    fn description(&self) -> &'static str {
         "Looks."
     }
 

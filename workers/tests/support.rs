@@ -139,7 +139,7 @@ impl Tool for Probe {
         self.name
     }
 
-    fn description(&self) -> &str {
+    fn description(&self) -> &'static str {
         "Looks at number n."
     }
 

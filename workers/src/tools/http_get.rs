@@ -24,6 +24,10 @@ const MOST_REDIRECTS: usize = 5;
 /// The name.
 const NAME: &str = "http_get";
 
+/// What the model is told.
+const DESCRIPTION: &str =
+    "Reads a web page or an API by HTTP GET and gives its status, type and body. Only some hosts are allowed.";
+
 /// Where `http_get` may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpGetConfig {
@@ -145,7 +149,7 @@ impl Tool for HttpGet {
     }
 
     fn description(&self) -> &str {
-        "Reads a web page or an API by HTTP GET and gives its status, type and body. Only some hosts are allowed."
+        DESCRIPTION
     }
 
     fn parameters(&self) -> &Value {

@@ -1,15 +1,20 @@
 //! The simulated model: makes up readable text from a hash of the request, streams it word by word, reports
 //! usage, and fails or stalls on request. For development and tests; free of network, chance and secrets.
+//! Where a journal is asked for, each request is noted in it before it is answered.
 //!
 //! The same request gets the same answer for ever. What it does is decided beforehand, as a script of a few
 //! kinds of steps (`script`); this file only plays it. Whoever shows an answer tells that it is simulated by
 //! the provider's name in the call, which no other provider can take.
 
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bursar_domain::agent::Message;
+use bursar_domain::outcome::ErrorClass;
 use bursar_domain::usage::Usage;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -63,16 +68,38 @@ impl Simulated {
 
 /// What the simulated model was asked, for tests that count what was really sent. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct CallJournal(Arc<Mutex<Vec<String>>>);
+pub struct CallJournal(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    requests: Vec<String>,
+    file: Option<File>,
+}
 
 impl CallJournal {
-    /// The hashes of all requests so far, in their order.
-    pub fn requests(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// A journal that also adds a line to a file for each request, so that it outlives the process, as a provider's own
+    /// books would. Errors: the file cannot be opened.
+    pub fn in_file(path: &Path) -> io::Result<Self> {
+        let file = File::options().create(true).append(true).open(path)?;
+        Ok(Self(Arc::new(Mutex::new(Noted { requests: Vec::new(), file: Some(file) }))))
     }
 
-    fn note(&self, hash: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(hash.to_owned());
+    /// The hashes of all requests so far, in their order.
+    pub fn requests(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).requests.clone()
+    }
+
+    /// Notes a request before anything of it is answered. One that cannot be noted is refused.
+    fn note(&self, hash: &str) -> Result<(), ProviderError> {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &mut noted.file {
+            file.write_all(format!("{hash}\n").as_bytes()).map_err(|error| {
+                let message = format!("the simulated model's journal cannot be written: {error}");
+                ProviderError::refused(ErrorClass::Retryable, "simulated_journal_unwritable", message)
+            })?;
+        }
+        noted.requests.push(hash.to_owned());
+        Ok(())
     }
 }
 
@@ -111,7 +138,7 @@ impl Provider for Simulated {
         let input_tokens = counter().count_messages(&request.contents()).await;
         let seed = super::request_hash(NAME, &request.model, &self.body(request));
         if let Some(journal) = &self.journal {
-            journal.note(&seed);
+            journal.note(&seed)?;
         }
         let script = Script::write(request, &directives, input_tokens, &seed);
         wait(directives.delay_ms).await;
