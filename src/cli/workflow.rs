@@ -20,6 +20,8 @@ pub enum Workflow {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Print the JSON Schema of the format, for an editor. A file that keeps to it may still be broken: validate it.
+    Schema,
     /// Put a file as a new version; the same content again changes nothing.
     Put {
         /// A YAML or JSON file.
@@ -33,6 +35,10 @@ impl Workflow {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Validate { files } => validate(&files),
+            Self::Schema => {
+                println!("{}", serde_json::to_string_pretty(&workflow::json_schema())?);
+                Ok(ExitCode::SUCCESS)
+            }
             Self::Put { file, target } => {
                 let Some(definition) = read(&file)? else { return Ok(ExitCode::FAILURE) };
                 let client = target.client(false)?;

@@ -117,6 +117,17 @@ pub(super) fn document() -> &'static OpenApi {
     &DOCUMENT
 }
 
+/// Read the JSON Schema of workflows
+///
+/// For editors: keys, types, ranges and names. What nodes say about each other is checked when a workflow is put.
+#[utoipa::path(
+    get, path = "/schemas/workflow.json", operation_id = "ops.workflow_schema", tag = "ops",
+    responses((status = 200, description = "JSON Schema 2020-12", body = Object)), security(()),
+)]
+pub(super) async fn workflow_schema() -> Response<Body> {
+    json(StatusCode::OK, &bursar_domain::workflow::json_schema())
+}
+
 /// Read this description
 #[utoipa::path(
     get, path = "/openapi.json", operation_id = "ops.openapi", tag = "ops",

@@ -84,6 +84,7 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(ops::startupz))
         .routes(routes!(ops::meta))
         .routes(routes!(description::get))
+        .routes(routes!(description::workflow_schema))
         .routes(routes!(pages::docs))
         .routes(routes!(pages::problems))
         .routes(routes!(pages::problem))

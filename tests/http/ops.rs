@@ -16,6 +16,7 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("get", "/problems", "ops.problems"),
     ("get", "/problems/{code}", "ops.problem"),
     ("get", "/readyz", "ops.readyz"),
+    ("get", "/schemas/workflow.json", "ops.workflow_schema"),
     ("get", "/startupz", "ops.startupz"),
     ("get", "/v1/admin/estimates", "admin.estimates"),
     ("get", "/v1/admin/overview", "admin.overview"),

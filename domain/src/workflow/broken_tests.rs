@@ -6,7 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(clippy::needless_raw_string_hashes, reason = "all tables are quoted alike")]
 
-use super::{Problem, Syntax, parse, parse_value};
+use super::problem::Problems;
+use super::{Problem, Syntax, json_schema, parse, parse_value, strict};
 use crate::limits::{
     MAX_DEFINITION_BYTES, MAX_KEY_BYTES, MAX_NEEDS_PER_NODE, MAX_NODES, MAX_PROBLEMS, MAX_PROMPT_BYTES,
 };
@@ -17,13 +18,33 @@ fn problems(text: &str, syntax: Syntax) -> Vec<Problem> {
 
 /// Checks each row of a table: `around` puts what it says into a whole definition.
 fn check(table: &str, syntax: Syntax, around: impl Fn(&str) -> String) {
+    let published = jsonschema::validator_for(&json_schema()).unwrap();
     for row in table.trim_matches('\n').lines() {
         let (says, expected) = row.split_once(" ¦ ").expect(row);
         let found = problems(&around(&says.replace('⏎', "\n")), syntax);
         let shown: Vec<String> = found.iter().map(show).collect();
         assert_eq!(shown, [expected], "{says}");
+        if OF_THE_SHAPE.contains(&found[0].code) {
+            let definition = strict::read(&around(&says.replace('⏎', "\n")), syntax, &mut Problems::default()).unwrap();
+            assert!(!published.is_valid(&definition), "the published schema accepts {says}");
+        }
     }
 }
+
+/// What the published schema refuses as well. The others are about meaning, sizes in bytes, or one text among others.
+const OF_THE_SHAPE: [&str; 11] = [
+    "invalid_duration",
+    "invalid_name",
+    "missing",
+    "misplaced_key",
+    "no_kind",
+    "no_nodes",
+    "several_kinds",
+    "unknown_choice",
+    "unknown_key",
+    "unsupported",
+    "wrong_type",
+];
 
 fn show(problem: &Problem) -> String {
     let Problem { pointer, code, message, hint } = problem;

@@ -24,6 +24,7 @@ pub mod condition;
 mod definition;
 mod duration;
 mod graph;
+mod json_schema;
 mod name;
 mod output;
 mod output_path;
@@ -43,6 +44,7 @@ mod property_tests;
 #[cfg(test)]
 mod sample_tests;
 
+pub use json_schema::json_schema;
 pub use output::OutputSchema;
 pub use output_path::OutputPath;
 pub use problem::Problem;

@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::template::{render_text, render_value};
-use super::{Definition, Problem, Syntax, parse, parse_value};
+use super::{Definition, Problem, Syntax, json_schema, parse, parse_value};
 use crate::limits::MAX_PROBLEMS;
 
 /// Pieces of definitions, sound and broken, which random texts are put together from.
@@ -123,12 +124,16 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
+static PUBLISHED: LazyLock<jsonschema::Validator> =
+    LazyLock::new(|| jsonschema::validator_for(&json_schema()).unwrap());
+
 fn outcome_is_sound(outcome: Result<Definition, Vec<Problem>>) -> Result<(), TestCaseError> {
     match outcome {
         Ok(definition) => {
             let again = parse_value(&definition.source);
             prop_assert_eq!(again.as_ref(), Ok(&definition), "the canonical source is the same definition");
             prop_assert_eq!(parse(&definition.source.to_string(), Syntax::Json), again);
+            prop_assert!(PUBLISHED.is_valid(&definition.source), "what is accepted keeps to the published schema");
         }
         Err(problems) => {
             prop_assert!(!problems.is_empty() && problems.len() <= MAX_PROBLEMS);

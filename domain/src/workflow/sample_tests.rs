@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::template::{render_text, render_value};
-use super::{Action, Budget, Definition, OnExhausted, Syntax, parse, parse_value};
+use super::{Action, Budget, Definition, OnExhausted, Syntax, json_schema, parse, parse_value};
 use crate::credits::Ucr;
 use crate::retry::RetryPolicy;
 
@@ -18,6 +18,10 @@ fn sample(name: &str) -> Definition {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         unreachable!("{name}:\n{}", lines.join("\n"))
     })
+}
+
+fn published() -> jsonschema::Validator {
+    jsonschema::validator_for(&json_schema()).unwrap()
 }
 
 fn keys(definition: &Definition, indexes: &[u32]) -> Vec<String> {
@@ -34,6 +38,7 @@ fn every_shipped_workflow_parses_and_survives_its_canonical_form() {
         assert_eq!(format!("{}.yaml", definition.name), name, "a file is called like its workflow");
         let again = parse_value(&definition.source).unwrap();
         assert_eq!(again, definition, "{name}");
+        assert!(published().is_valid(&definition.source), "{name} keeps to the published schema");
         assert_eq!(again.content_hash(), definition.content_hash());
         let as_json = parse(&definition.source.to_string(), Syntax::Json).unwrap();
         assert_eq!(as_json, definition, "{name}");
@@ -53,6 +58,7 @@ fn every_example_of_the_format_parses_and_survives_its_canonical_form() {
         let definition =
             parse(example, Syntax::Yaml).unwrap_or_else(|problems| unreachable!("{problems:?} in\n{example}"));
         assert_eq!(parse_value(&definition.source).unwrap(), definition);
+        assert!(published().is_valid(&definition.source), "the published schema refuses\n{example}");
     }
 }
 

@@ -1,0 +1,243 @@
+//! The JSON Schema of the format, for editors and for whoever writes definitions with a program.
+//!
+//! It tells the shape: keys, types, ranges, names. What nodes say about each other, templates, conditions, the bytes of
+//! texts and the exactness of amounts are `parse`'s alone, so a text may keep to this schema and still be refused;
+//! what `parse` accepts always keeps to it. The limits are the parser's own.
+
+use serde_json::{Value, json};
+
+use crate::limits::{
+    MAX_AGENTS, MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_MODEL_NAME_BYTES, MAX_NAME_BYTES, MAX_NEEDS_PER_NODE, MAX_NODES,
+    MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_POOL_NAME_BYTES, MAX_PRIORITY, MAX_REPAIRS, MAX_SCHEMAS, MAX_TOOL_CALLS,
+    MAX_TURNS, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
+};
+
+/// The JSON Schema (draft 2020-12) of a workflow definition.
+pub fn json_schema() -> Value {
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Bursar workflow",
+        "description": "A workflow: agents and the nodes they work on. YAML or JSON.",
+        "type": "object",
+        "required": ["workflow", "nodes"],
+        "additionalProperties": false,
+        "properties": {
+            "workflow": described(dashed(MAX_NAME_BYTES), "Its name."),
+            "description": described(text(), "What it is for."),
+            "inputs": described(json!({"type": "object"}), "The JSON Schema of a mission's input."),
+            "budget": described(of("budget"), "The most a mission may spend."),
+            "flat_fee": described(of("credits"), "Charged once, when a mission succeeds."),
+            "deadline": described(of("duration"), "How long a mission may take."),
+            "defaults": {
+                "description": "What holds for all nodes that do not say otherwise.",
+                "type": "object",
+                "additionalProperties": false,
+                "properties": with_call(json!({"timeout": of("duration"), "retry": of("retry")})),
+            },
+            "agents": described(named(&identifier(), MAX_AGENTS, &of("agent")), "Who does the work, by name."),
+            "schemas": described(
+                named(&format!("^[A-Za-z][A-Za-z0-9_]{{0,{}}}$", MAX_NAME_BYTES.saturating_sub(1)), MAX_SCHEMAS, &json!({"type": "object"})),
+                "JSON Schemas of outputs, by name."
+            ),
+            "nodes": described(
+                with(named(&identifier(), MAX_NODES, &of("node")), json!({"minProperties": 1})),
+                "The work, by name."
+            ),
+            "outputs": described(
+                named(&identifier(), MAX_OUTPUTS, &json!({"type": "string", "pattern": "^nodes\\."})),
+                "What a mission hands on, by name: paths such as nodes.summary.output."
+            ),
+        },
+        "$defs": definitions(),
+    })
+}
+
+fn definitions() -> Value {
+    json!({
+        "duration": {
+            "description": "A whole number with its unit: 500ms, 30s, 10m, 2h or 1d.",
+            "type": "string",
+            "pattern": "^[0-9]+(ms|s|m|h|d)$",
+        },
+        "credits": {
+            "description": "An amount of credits: a whole number, or a decimal in quotes.",
+            "type": ["integer", "string"],
+            "minimum": 0,
+            "pattern": "^[0-9.]+$",
+        },
+        "budget": {
+            "type": "object",
+            "required": ["credits"],
+            "additionalProperties": false,
+            "properties": {
+                "credits": described(of("credits"), "The most; more than zero."),
+                "on_exhausted": {
+                    "description": "What happens when it is spent; by default the work pauses.",
+                    "enum": ["pause", "fail"],
+                },
+            },
+        },
+        "retry": {
+            "type": "object",
+            "additionalProperties": false,
+            "properties": {
+                "max_attempts": described(whole(1, MAX_ATTEMPTS), "All attempts, the first one included."),
+                "backoff": {
+                    "description": "The pauses between attempts.",
+                    "type": "object",
+                    "additionalProperties": false,
+                    "properties": {
+                        "initial": of("duration"),
+                        "factor": whole(1, MAX_BACKOFF_FACTOR),
+                        "max": of("duration"),
+                        "jitter": {"type": "boolean"},
+                    },
+                },
+            },
+        },
+        "output": {
+            "description": "What an agent answers: JSON that keeps to a schema.",
+            "type": "object",
+            "required": ["schema"],
+            "additionalProperties": false,
+            "properties": {
+                "schema": described(
+                    json!({"type": ["string", "object"]}),
+                    "The name of one of the `schemas`, or a JSON Schema in place."
+                ),
+                "repair": described(whole(0, MAX_REPAIRS), "How often an answer may be sent back to be mended."),
+            },
+        },
+        "agent": {
+            "type": "object",
+            "required": ["instructions"],
+            "additionalProperties": false,
+            "properties": with_call(json!({
+                "instructions": described(text(), "Who it is."),
+                "output": of("output"),
+            })),
+        },
+        "node": node(),
+    })
+}
+
+/// A node: one kind, and what any node may say. Keys of agents stand beside an `agent` only.
+fn node() -> Value {
+    let call = with_call(json!({"prompt": described(text(), "A template: what to ask."), "output": of("output")}));
+    let beside_agent: Value =
+        call.as_object().into_iter().flatten().map(|(key, _)| (key.clone(), json!(["agent"]))).collect();
+    let common = json!({
+        "agent": described(text(), "The name of an agent."),
+        "transform": {"description": "The output: any value, its texts are templates."},
+        "sleep": described(of("duration"), "Waits so long."),
+        "needs": {
+            "description": "The nodes that must be done before.",
+            "type": "array",
+            "maxItems": MAX_NEEDS_PER_NODE,
+            "uniqueItems": true,
+            "items": {"type": "string"},
+        },
+        "when": described(text(), "A condition; the node is skipped where it does not hold."),
+        "pool": described(dashed(MAX_POOL_NAME_BYTES), "The pool whose workers do it."),
+        "priority": described(whole(-MAX_PRIORITY, MAX_PRIORITY), "Higher goes first, within its tenant and pool."),
+        "retry": of("retry"),
+        "timeout": described(of("duration"), "How long one attempt may take."),
+        "units": described(
+            named(
+                &format!("^[a-z0-9][a-z0-9_.-]{{0,{}}}$", MAX_NAME_BYTES.saturating_sub(1)),
+                MAX_UNITS_PER_NODE,
+                &json!({"type": "integer", "minimum": 1, "maximum": MAX_UNIT_QUANTITY})
+            ),
+            "Priced quantities that it uses, by unit."
+        ),
+        "budget": described(of("budget"), "The most the node may spend."),
+    });
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "oneOf": [{"required": ["agent", "prompt"]}, {"required": ["transform"]}, {"required": ["sleep"]}],
+        "dependentRequired": beside_agent,
+        "properties": with(common, call),
+    })
+}
+
+/// The given properties and those of a call to a model.
+fn with_call(properties: Value) -> Value {
+    let call = json!({
+        "model": {
+            "description": "Which model is asked.",
+            "type": "string",
+            "maxLength": MAX_MODEL_NAME_BYTES,
+            "pattern": "^[!-~]+$",
+        },
+        "max_output_tokens": described(whole(1, MAX_OUTPUT_TOKENS), "The most that one call may produce."),
+        "temperature": {
+            "description": "From 0 to 2, with at most six decimals.",
+            "type": ["number", "string"],
+            "minimum": 0,
+            "maximum": 2,
+        },
+        "max_turns": described(whole(1, MAX_TURNS), "How often the model may be asked within the step."),
+        "max_tool_calls": described(whole(0, MAX_TOOL_CALLS), "How many tools it may call within the step."),
+    });
+    with(properties, call)
+}
+
+fn of(definition: &str) -> Value {
+    json!({"$ref": format!("#/$defs/{definition}")})
+}
+
+fn text() -> Value {
+    json!({"type": "string"})
+}
+
+fn whole(least: i64, most: i64) -> Value {
+    json!({"type": "integer", "minimum": least, "maximum": most})
+}
+
+fn dashed(most: usize) -> Value {
+    json!({"type": "string", "pattern": "^[a-z0-9-]+$", "maxLength": most})
+}
+
+fn identifier() -> String {
+    format!("^[a-z][a-z0-9_]{{0,{}}}$", MAX_NAME_BYTES.saturating_sub(1))
+}
+
+/// A mapping whose keys are names.
+fn named(pattern: &str, most: usize, each: &Value) -> Value {
+    json!({
+        "type": "object",
+        "maxProperties": most,
+        "propertyNames": {"pattern": pattern},
+        "additionalProperties": each,
+    })
+}
+
+fn described(schema: Value, says: &str) -> Value {
+    with(schema, json!({"description": says}))
+}
+
+/// Both mappings in one.
+fn with(mut schema: Value, more: Value) -> Value {
+    if let (Value::Object(schema), Value::Object(more)) = (&mut schema, more) {
+        schema.extend(more);
+    }
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn every_key_of_the_schema_says_what_it_is() {
+        let schema = json_schema();
+        for at in ["/properties", "/$defs/node/properties", "/$defs/agent/properties"] {
+            for (key, value) in schema.pointer(at).unwrap().as_object().unwrap() {
+                assert!(value.get("description").is_some() || value.get("$ref").is_some(), "{at}/{key}");
+            }
+        }
+    }
+}
