@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use bursar_domain::id::{KeyId, TenantId, WalletId};
 use bursar_domain::pricing::PriceBook;
 use bursar_workers::Providers;
-use bursar_workers::providers::{Models, OpenAiConfig, SimulatedConfig};
+use bursar_workers::providers::{CallJournal, Models, OpenAiConfig, SimulatedConfig};
+use bursar_workers::tools::{HttpGet, HttpGetConfig, ToolLimits, Tools};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, new_id};
@@ -30,6 +31,9 @@ pub enum BootError {
     /// A setting.
     #[error("{0}")]
     Config(#[from] crate::config::ConfigError),
+    /// A tool.
+    #[error("tools: {0}")]
+    Tools(String),
     /// A provider.
     #[error("providers: {0}")]
     Providers(String),
@@ -70,6 +74,10 @@ pub fn providers(config: &Config) -> Result<Providers, BootError> {
     if config.simulated.unwrap_or(true) {
         let word_delay_ms = config.simulated_word_ms.unwrap_or(20);
         builder = builder.simulated_with(SimulatedConfig { word_delay_ms });
+        if let Some(path) = &config.simulated_journal {
+            let unusable = |error| BootError::Providers(format!("simulated_journal {}: {error}", path.display()));
+            builder = builder.simulated_journal(CallJournal::in_file(path).map_err(unusable)?);
+        }
     }
     for (name, provider) in &config.providers {
         let mut openai = OpenAiConfig::new(name, &provider.base_url);
@@ -80,7 +88,23 @@ pub fn providers(config: &Config) -> Result<Providers, BootError> {
         openai.json_schema = provider.json_schema;
         builder = builder.openai(openai);
     }
-    builder.build().map_err(|error| BootError::Providers(error.to_string()))
+    builder.tools(tools(config)?).build().map_err(|error| BootError::Providers(error.to_string()))
+}
+
+/// The tools that the configuration names.
+fn tools(config: &Config) -> Result<Tools, BootError> {
+    let refused = |reason: String| BootError::Tools(reason);
+    let mut tools = Tools::default();
+    if let Some(http_get) = &config.tools.http_get {
+        let mut limits = ToolLimits::default();
+        limits.timeout_ms = http_get.timeout_ms().map_err(|error| refused(error.to_string()))?;
+        limits.result_bytes = http_get.result_bytes.unwrap_or(limits.result_bytes);
+        let (allow, allow_private) = (http_get.allow.clone(), http_get.allow_private);
+        let tool = HttpGet::new(&HttpGetConfig { allow, allow_private, limits });
+        let tool = tool.map_err(|error| refused(error.to_string()))?;
+        tools = tools.with(Arc::new(tool)).map_err(|error| refused(error.to_string()))?;
+    }
+    Ok(tools)
 }
 
 /// Reads a price book from a TOML file, or the built-in one.

@@ -39,9 +39,43 @@ pub struct Config {
     pub simulated: Option<bool>,
     /// Pause between the simulated provider's words in ms, 20 by default. Environment: `BURSAR_SIMULATED_WORD_MS`.
     pub simulated_word_ms: Option<u64>,
+    /// File to which the simulated provider adds a line, a hash, for each request that it gets; none by default.
+    /// Environment: `BURSAR_SIMULATED_JOURNAL`.
+    pub simulated_journal: Option<PathBuf>,
     /// OpenAI-compatible providers by name. `OPENAI_API_KEY` (or `…_FILE`) and `OPENAI_BASE_URL` make one named
     /// `openai` that serves every model no other one lists.
     pub providers: BTreeMap<String, ProviderConfig>,
+    /// Tools that agents may call.
+    pub tools: ToolsConfig,
+}
+
+/// The tools of a worker. One that is not configured does not exist.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ToolsConfig {
+    /// Reads pages from allowed hosts.
+    pub http_get: Option<HttpGetToolConfig>,
+}
+
+/// Where the tool `http_get` may go.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpGetToolConfig {
+    /// Hosts: `example.com`, `*.example.com`, `example.com:8443`.
+    pub allow: Vec<String>,
+    /// Whether these hosts may have private addresses; off by default.
+    pub allow_private: bool,
+    /// Bytes of a page that the model is told, 16384 by default.
+    pub result_bytes: Option<usize>,
+    /// How long one request may take, 30s by default.
+    pub timeout: Option<String>,
+}
+
+impl HttpGetToolConfig {
+    /// How long one request may take.
+    pub fn timeout_ms(&self) -> Result<u64, ConfigError> {
+        duration_ms("tools.http_get.timeout", self.timeout.as_deref(), 30_000)
+    }
 }
 
 /// An OpenAI-compatible endpoint.
@@ -184,6 +218,7 @@ impl Config {
         over(&mut self.db_connections, parsed("BURSAR_DB_CONNECTIONS")?);
         over(&mut self.simulated, parsed("BURSAR_SIMULATED")?);
         over(&mut self.simulated_word_ms, parsed("BURSAR_SIMULATED_WORD_MS")?);
+        over(&mut self.simulated_journal, variable("BURSAR_SIMULATED_JOURNAL").map(PathBuf::from));
         let (key, url) = (secret("OPENAI_API_KEY")?, variable("OPENAI_BASE_URL"));
         if key.is_some() || url.is_some() {
             let openai = self.providers.entry("openai".to_owned()).or_default();

@@ -84,6 +84,9 @@ pub const MAX_REPAIRS: i64 = 10;
 /// Characters of the words about a wrong answer that go back to the model and into the step's error.
 pub const MAX_VIOLATION_CHARS: usize = 1_000;
 
+/// Tools of one agent. Each is described in every request.
+pub const MAX_TOOLS: usize = 64;
+
 /// Turns of one agent step. Each is a paid call whose input holds all turns before it, so cost grows with the square.
 pub const MAX_TURNS: i64 = 100;
 

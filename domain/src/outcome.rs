@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::id::CallId;
+use crate::id::{CallId, ToolCallId};
 use crate::usage::Usage;
 
 /// How an error is treated: who is at fault and whether another attempt can help.
@@ -95,6 +95,17 @@ pub enum CallRefusal {
         /// Credits that could be had.
         available: crate::credits::Ucr,
     },
+    /// An earlier attempt may have run this tool call, which takes effect once: it is not run again.
+    #[error(
+        "nobody knows whether an earlier attempt ran tool call {number} (`{tool}`), which takes effect once: see what it \
+         did, then fork the run from this node"
+    )]
+    FateUnknown {
+        /// The tool.
+        tool: String,
+        /// The call's number within the step.
+        number: i32,
+    },
     /// The store cannot be reached; nothing was recorded and nothing may be sent.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
@@ -120,6 +131,86 @@ pub struct FinishedCall {
     pub duration_ms: i64,
     /// Milliseconds from sending to the first token, where there was one.
     pub first_token_ms: Option<i64>,
+}
+
+/// What running a tool twice would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolEffects {
+    /// It changes nothing: it may run any number of times.
+    None,
+    /// It changes something, and the same again changes nothing more.
+    Idempotent,
+    /// Each run changes something: never twice.
+    Once,
+}
+
+/// The tool calls of one turn that a step wants to run. They must be granted before anything runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolRequest {
+    /// The calls.
+    pub calls: Vec<ToolIntent>,
+    /// Model calls of this attempt that ended since the last request: journaled in the same transaction.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub finished: Vec<FinishedCall>,
+}
+
+/// One tool call that a step wants to run. Its `Debug` leaves the arguments out.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolIntent {
+    /// Its number within the step: 1, 2, 3…, fixed before any of its turn starts.
+    pub number: i32,
+    /// SHA-256 (hex) over tool and arguments: what makes a replay the same call.
+    pub request_hash: String,
+    /// The tool's name.
+    pub tool: String,
+    /// What running it twice would do.
+    pub effects: ToolEffects,
+    /// The arguments as JSON text, for watchers.
+    pub arguments: String,
+}
+
+/// The engine's yes to a [`ToolIntent`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolPermit {
+    /// Recorded: run it now, under this id.
+    Run(ToolCallId),
+    /// It ran before: use its result, run nothing.
+    Replay(ToolAnswer),
+}
+
+/// What came of a tool call, as its journal keeps it and the model is told. Its `Debug` tells sizes only.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolAnswer {
+    /// The result, or why there is none. Nothing in it is trusted.
+    pub content: String,
+    /// Whether it is the latter.
+    pub is_error: bool,
+}
+
+/// A tool call that came to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolEnd {
+    /// The id under which it was granted.
+    pub id: ToolCallId,
+    /// Its number within the step.
+    pub number: i32,
+    /// What came of it.
+    pub answer: ToolAnswer,
+    /// Milliseconds from start to end.
+    pub duration_ms: i64,
+}
+
+impl std::fmt::Debug for ToolIntent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}({} bytes)", self.number, self.tool, self.arguments.len())
+    }
+}
+
+impl std::fmt::Debug for ToolAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes, is_error: {}", self.content.len(), self.is_error)
+    }
 }
 
 /// How an attempt ended.

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, WalletId};
-use crate::record::{Attempt, Event, Grant, Hold, Mission, Op, Run, Task, UsageCall, Wallet};
+use crate::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, ToolCallId, WalletId};
+use crate::record::{Attempt, Event, Grant, Hold, Mission, Op, Run, Task, ToolRun, UsageCall, Wallet};
 use crate::time::Timestamp;
 
 /// Whether a row must be written.
@@ -94,6 +94,8 @@ pub struct WorkingSet {
     pub tasks: Rows<TaskId, Task>,
     /// Usage calls of the loaded tasks.
     pub calls: Rows<CallId, UsageCall>,
+    /// Tool calls, of those numbers that were asked for.
+    pub tool_runs: Rows<ToolCallId, ToolRun>,
     /// Holds of the loaded tasks and runs.
     pub holds: Rows<HoldId, Hold>,
     /// Grants of the loaded wallets that have something left or that a loaded hold drew from.
@@ -216,6 +218,7 @@ impl WorkingSet {
             && quiet(&self.runs)
             && quiet(&self.tasks)
             && quiet(&self.calls)
+            && quiet(&self.tool_runs)
             && quiet(&self.holds)
             && quiet(&self.grants)
             && quiet(&self.wallets)

@@ -103,6 +103,7 @@ impl View {
                 let why = data["error"]["message"].as_str().map_or_else(|| text("reason"), str::to_owned);
                 self.line(&self.paint("33", &format!("… {node}: {why}")));
             }
+            "task.tool_call" => self.line(&self.paint("36", &format!("⚒ {node}: {}", text("tool")))),
             "task.failed" => {
                 let why = data["error"]["message"].as_str().unwrap_or("failed");
                 self.line(&self.paint("31", &format!("✘ {node}: {why}")));

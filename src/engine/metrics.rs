@@ -159,6 +159,7 @@ impl Metrics {
             Err(CallRefusal::StaleFence) => "stale_fence",
             Err(CallRefusal::NotPriced(_)) => "not_priced",
             Err(CallRefusal::InsufficientCredits { .. }) => "insufficient_credits",
+            Err(CallRefusal::FateUnknown { .. }) => "fate_unknown",
             Err(CallRefusal::Unavailable(_)) => "unavailable",
         };
         self.reservations.get_or_create(&Kind { kind: kind.to_owned() }).inc();

@@ -1,28 +1,107 @@
-//! Reserve: a step wants to make a call. Recorded and reserved durably before anything is sent. Batched.
+//! Reserve: a step wants to make a call, run tools, or has run one. Recorded durably before anything is sent. Batched.
 
-use bursar_domain::flow::{self, Guard, Lesson, OpenCalls};
+use bursar_domain::flow::{self, Guard, Lesson, OpenCalls, Turn};
 use bursar_domain::id::MissionId;
-use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest};
+use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest, FinishedCall, ToolEnd, ToolPermit, ToolRequest};
 
 use super::Engine;
 use super::batcher::Process;
 use crate::store::{Journals, StoreError, Want};
 
-/// A call to grant.
+/// What a running step wants to be recorded.
 #[derive(Debug, Clone)]
 pub(super) struct Reserve {
     pub(super) guard: Guard,
     pub(super) mission_id: MissionId,
-    pub(super) request: CallRequest,
+    pub(super) wish: Wish,
 }
 
-pub(super) type Reserved = Result<CallPermit, CallRefusal>;
+/// The wish itself.
+#[derive(Debug, Clone)]
+pub(super) enum Wish {
+    /// To make a call.
+    Call(CallRequest),
+    /// To run the tools of a turn.
+    Tools(ToolRequest),
+    /// To keep what a tool gave.
+    ToolEnd(ToolEnd),
+}
+
+/// The answer to a wish, of its kind.
+#[derive(Debug)]
+pub(super) enum Granted {
+    Call(CallPermit),
+    Tools(Vec<ToolPermit>),
+    Kept,
+}
+
+pub(super) type Reserved = Result<Granted, CallRefusal>;
+
+impl Wish {
+    /// The calls that ended before it.
+    fn finished(&self) -> &[FinishedCall] {
+        match self {
+            Self::Call(request) => &request.finished,
+            Self::Tools(request) => &request.finished,
+            Self::ToolEnd(_) => &[],
+        }
+    }
+
+    /// The numbers of the tool calls it is about.
+    fn tool_numbers(&self) -> Vec<i32> {
+        match self {
+            Self::Call(_) => Vec::new(),
+            Self::Tools(request) => request.calls.iter().map(|call| call.number).collect(),
+            Self::ToolEnd(end) => vec![end.number],
+        }
+    }
+}
 
 impl Engine {
-    pub(super) async fn reserve(&self, reserve: Reserve) -> Reserved {
+    async fn record(&self, reserve: Reserve) -> Reserved {
         let answer = self.parts.reserves.call(reserve).await;
         answer.unwrap_or_else(|| Err(CallRefusal::Unavailable("the engine is stopping".to_owned())))
     }
+
+    /// Asks for permission to make a call.
+    pub(super) async fn reserve(
+        &self,
+        guard: Guard,
+        mission_id: MissionId,
+        request: CallRequest,
+    ) -> Result<CallPermit, CallRefusal> {
+        match self.record(Reserve { guard, mission_id, wish: Wish::Call(request) }).await? {
+            Granted::Call(permit) => Ok(permit),
+            other => Err(mistaken(&other)),
+        }
+    }
+
+    /// Asks for permission to run tools.
+    pub(super) async fn begin_tools(
+        &self,
+        guard: Guard,
+        mission_id: MissionId,
+        request: ToolRequest,
+    ) -> Result<Vec<ToolPermit>, CallRefusal> {
+        match self.record(Reserve { guard, mission_id, wish: Wish::Tools(request) }).await? {
+            Granted::Tools(permits) => Ok(permits),
+            other => Err(mistaken(&other)),
+        }
+    }
+
+    /// Keeps what a tool gave.
+    pub(super) async fn end_tool(&self, guard: Guard, mission_id: MissionId, end: ToolEnd) -> Result<(), CallRefusal> {
+        match self.record(Reserve { guard, mission_id, wish: Wish::ToolEnd(end) }).await? {
+            Granted::Kept => Ok(()),
+            other => Err(mistaken(&other)),
+        }
+    }
+}
+
+/// An answer of another kind than the wish: a defect of this file.
+fn mistaken(answer: &Granted) -> CallRefusal {
+    tracing::error!(?answer, "a wish was given an answer of another kind");
+    CallRefusal::Unavailable("the engine mistook one wish for another".to_owned())
 }
 
 /// Grants a batch in one transaction.
@@ -31,18 +110,24 @@ pub(super) struct ReserveBatch;
 
 impl Process<Reserve, Reserved> for ReserveBatch {
     async fn process(&self, engine: &Engine, items: Vec<Reserve>) -> Result<Vec<Reserved>, StoreError> {
+        let asks_for_calls = items.iter().any(|item| matches!(item.wish, Wish::Call(_)));
+        let tools = |item: &Reserve| {
+            let task = item.guard.task_id;
+            item.wish.tool_numbers().into_iter().map(move |number| (task, number))
+        };
         let want = Want {
             tasks: items.iter().map(|item| item.guard.task_id).collect(),
             missions: items.iter().map(|item| item.mission_id).collect(),
-            calls: items.iter().flat_map(|item| &item.request.finished).map(|call| call.id).collect(),
-            journals: Journals::Open,
+            calls: items.iter().flat_map(|item| item.wish.finished()).map(|call| call.id).collect(),
+            tool_calls: items.iter().flat_map(tools).collect(),
+            journals: if asks_for_calls { Journals::Open } else { Journals::Closed },
             ..Want::default()
         };
-        let mut decide = |turn: &mut flow::Turn<'_>| {
+        let mut decide = |turn: &mut Turn<'_>| {
             let mut lessons: Vec<Lesson> = Vec::new();
             let one = |item: &Reserve| {
-                let open = OpenCalls::before(turn, &item.request.finished);
-                let answer = flow::reserve_call(turn, &item.guard, &item.request);
+                let open = OpenCalls::before(turn, item.wish.finished());
+                let answer = grant(turn, item);
                 lessons.push(open.after(turn));
                 answer
             };
@@ -57,5 +142,13 @@ impl Process<Reserve, Reserved> for ReserveBatch {
 
     fn refuse(&self, error: &StoreError) -> Reserved {
         Err(CallRefusal::Unavailable(error.to_string()))
+    }
+}
+
+fn grant(turn: &mut Turn<'_>, item: &Reserve) -> Reserved {
+    match &item.wish {
+        Wish::Call(request) => flow::reserve_call(turn, &item.guard, request).map(Granted::Call),
+        Wish::Tools(request) => flow::begin_tools(turn, &item.guard, request).map(Granted::Tools),
+        Wish::ToolEnd(end) => flow::end_tool(turn, &item.guard, end).map(|()| Granted::Kept),
     }
 }

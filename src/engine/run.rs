@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bursar_domain::flow::{Guard, Handoff, SettleRequest};
 use bursar_domain::id::WorkerId;
-use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest, ErrorClass, Outcome, StepError};
+use bursar_domain::outcome::{
+    CallPermit, CallRefusal, CallRequest, ErrorClass, Outcome, StepError, ToolEnd, ToolPermit, ToolRequest,
+};
 use bursar_workers::{Context, Job, Providers};
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use super::claim::ClaimedJob;
 use super::leases::{LeaseHandle, Leases, StopCause};
-use super::reserve::Reserve;
 use super::settle::{Settle, SettleError, Settled};
 use crate::clock::new_token;
 use crate::stream::{Frame, FrameBody};
@@ -193,10 +194,17 @@ impl Context for StepContext {
     }
 
     async fn reserve(&self, call: CallRequest) -> Result<CallPermit, CallRefusal> {
-        let reserve = Reserve { guard: self.guard.clone(), mission_id: self.mission_id, request: call };
-        let answer = self.runtime.engine.reserve(reserve).await;
+        let answer = self.runtime.engine.reserve(self.guard.clone(), self.mission_id, call).await;
         self.runtime.engine.metrics().note_reservation(&answer);
         answer
+    }
+
+    async fn begin_tools(&self, request: ToolRequest) -> Result<Vec<ToolPermit>, CallRefusal> {
+        self.runtime.engine.begin_tools(self.guard.clone(), self.mission_id, request).await
+    }
+
+    async fn end_tool(&self, end: ToolEnd) -> Result<(), CallRefusal> {
+        self.runtime.engine.end_tool(self.guard.clone(), self.mission_id, end).await
     }
 
     fn delta(&self, text: &str) {

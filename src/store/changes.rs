@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::StoreError;
 use super::columns::Columns;
 use super::schema::{
-    ATTEMPTS, CALLS, Dialect, EVENTS, GRANTS, HOLDS, Kind, MISSIONS, OPS, RUNS, TASKS, Table, WALLETS,
+    ATTEMPTS, CALLS, Dialect, EVENTS, GRANTS, HOLDS, Kind, MISSIONS, OPS, RUNS, TASKS, TOOL_CALLS, Table, WALLETS,
 };
 
 /// One statement to run: rows to insert into or to update in one table.
@@ -50,6 +50,7 @@ pub(super) fn writes(set: &WorkingSet, dialect: Dialect) -> Result<Vec<Write>, S
     writes.both(&TASKS, &set.tasks)?;
     writes.both(&HOLDS, &set.holds)?;
     writes.both(&CALLS, &set.calls)?;
+    writes.both(&TOOL_CALLS, &set.tool_runs)?;
     writes.push(&OPS, true, set.ops.iter())?;
     writes.push(&EVENTS, true, set.events.iter())?;
     writes.push(&ATTEMPTS, true, set.attempts.iter())?;
@@ -136,6 +137,10 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
         }
         "tasks" => set.load_task(parse(table, body)?),
         "usage_calls" => set.load_call(parse(table, body)?),
+        "tool_calls" => {
+            let row: bursar_domain::record::ToolRun = parse(table, body)?;
+            set.tool_runs.load(row.id, row);
+        }
         "holds" => {
             let row: bursar_domain::record::Hold = parse(table, body)?;
             set.holds.load(row.id, row);

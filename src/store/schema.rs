@@ -135,6 +135,12 @@ table!(CALLS, "usage_calls",
     estimated Bool Always, usage Json Always, response Json IfPresentUnread, duration_ms Int Always,
     first_token_ms Int Always, created_at Int Once, ended_at Int Always, estimated_input_tokens Int Once);
 
+table!(TOOL_CALLS, "tool_calls",
+    id Text Once, tenant_id Text Once, mission_id Text Once, run_id Text Once, task_id Text Once,
+    attempt Int Once, number Int Once, request_hash Text Once, tool Text Once, effects Text Once,
+    state Text Always, result Text IfPresent, is_error Bool Always, duration_ms Int Always,
+    created_at Int Once, ended_at Int Always);
+
 /// Columns, of any table or read, that hold JSON documents.
 pub const JSON_COLUMNS: &[&str] = &[
     "input",
@@ -157,7 +163,7 @@ pub const JSON_COLUMNS: &[&str] = &[
 ];
 /// Columns, of any table or read, that hold true or false.
 pub const BOOL_COLUMNS: &[&str] =
-    &["priced", "frozen", "expired", "billable", "estimated", "draining", "active", "simulated"];
+    &["priced", "frozen", "expired", "billable", "estimated", "draining", "active", "simulated", "is_error"];
 
 /// How an engine takes many rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -47,6 +47,8 @@ pub struct Want {
     pub op_keys: Vec<(WalletId, String)>,
     /// Usage calls that a settle names.
     pub calls: Vec<CallId>,
+    /// Tool calls by task and number, with their results.
+    pub tool_calls: Vec<(TaskId, i32)>,
     /// Whether answers are loaded.
     pub journals: Journals,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bursar::store::{Conflict, StoreError, Want};
 use bursar_domain::flow;
-use bursar_domain::outcome::{CallRequest, ErrorClass, Outcome, StepError};
+use bursar_domain::outcome::{CallRequest, ErrorClass, Outcome, StepError, ToolEffects, ToolIntent, ToolRequest};
 
 use crate::support::hand::Hand;
 use crate::support::stores::{Storage, on_both_stores};
@@ -37,6 +37,15 @@ async fn one_row_of_each(storage: Storage) -> Hand {
     };
     let want = Want::tasks(claimed[0].mission_id, [claimed[0].id]);
     hand.decide(&want, |turn| flow::reserve_call(turn, &guard, &request)).await.unwrap().unwrap();
+    let intent = ToolIntent {
+        number: 1,
+        request_hash: "hash".to_owned(),
+        tool: "look".to_owned(),
+        effects: ToolEffects::None,
+        arguments: "{}".to_owned(),
+    };
+    let tools = ToolRequest { calls: vec![intent], finished: Vec::new() };
+    hand.decide(&want, |turn| flow::begin_tools(turn, &guard, &tools)).await.unwrap().unwrap();
     let (again, token) = hand.claim(&ready[1..]).await;
     let error = StepError::new(ErrorClass::Retryable, "flaky", "again");
     hand.settle(&again[0], &token, Outcome::Failed { error, calls: Vec::new() }).await.unwrap();
@@ -156,6 +165,10 @@ const CHECKS: &[(&str, &[&str])] = &[
         "usage_calls_sent",
         &["update usage_calls set ended_at = 1", "update usage_calls set state = 'done', reserved_ucr = 0"],
     ),
+    ("tool_calls_effects", &["update tool_calls set effects = 'many'"]),
+    ("tool_calls_state", &["update tool_calls set state = 'odd', ended_at = 1"]),
+    ("tool_calls_ended", &["update tool_calls set ended_at = 1", "update tool_calls set state = 'lost'"]),
+    ("tool_calls_done", &["update tool_calls set state = 'done', ended_at = 1", "update tool_calls set result = 'x'"]),
     ("usage_calls_reserved", &["update usage_calls set state = 'done', ended_at = 1, reserved_ucr = 1"]),
 ];
 
@@ -209,11 +222,13 @@ fn declared(kind: &str) -> BTreeSet<&'static str> {
         include_str!("../../migrations/postgres/0001_trunk.sql"),
         include_str!("../../migrations/postgres/0002_credits.sql"),
         include_str!("../../migrations/postgres/0005_waits.sql"),
+        include_str!("../../migrations/postgres/0006_tools.sql"),
     ];
     let sqlite = [
         include_str!("../../migrations/sqlite/0001_trunk.sql"),
         include_str!("../../migrations/sqlite/0002_credits.sql"),
         include_str!("../../migrations/sqlite/0005_waits.sql"),
+        include_str!("../../migrations/sqlite/0006_tools.sql"),
     ];
     let postgres: BTreeSet<&str> = postgres.into_iter().flat_map(of).collect();
     assert_eq!(postgres, sqlite.into_iter().flat_map(of).collect());

@@ -99,6 +99,11 @@ impl Process {
     /// Starts workers with leases of their own length.
     pub(crate) fn work_with_lease(&mut self, slots: usize, lease: Duration) {
         let providers = Providers::builder().simulated_with(SimulatedConfig { word_delay_ms: 0 }).build().unwrap();
+        self.work_with(providers, slots, lease);
+    }
+
+    /// Starts workers with providers and tools of their own.
+    pub(crate) fn work_with(&mut self, providers: Providers, slots: usize, lease: Duration) {
         let pools = ["default", "agent"].map(|name| PoolConfig { name: name.to_owned(), slots });
         let workers = WorkerPool::start(&self.engine, Arc::new(providers), &pools, "test".to_owned(), lease);
         self.workers = Some(workers);

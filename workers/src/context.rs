@@ -4,7 +4,7 @@
 //! nothing else: no store, no queue, no clock.
 
 use async_trait::async_trait;
-use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest};
+use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest, ToolEnd, ToolPermit, ToolRequest};
 use tokio_util::sync::CancellationToken;
 
 /// The engine as one step sees it.
@@ -19,6 +19,13 @@ pub trait Context: Send + Sync {
     /// A step never abandons this future (a permit that nobody takes would stay in flight), so it must end in
     /// bounded time: with [`CallRefusal::Unavailable`] when the store does not answer.
     async fn reserve(&self, call: CallRequest) -> Result<CallPermit, CallRefusal>;
+
+    /// Asks for permission to run the tools of one turn. Nothing may run before the answer, which has a permit for
+    /// each call in the order of the request. Never abandoned and bounded in time, as [`Context::reserve`].
+    async fn begin_tools(&self, request: ToolRequest) -> Result<Vec<ToolPermit>, CallRefusal>;
+
+    /// Journals what a tool gave, before anybody uses it.
+    async fn end_tool(&self, end: ToolEnd) -> Result<(), CallRefusal>;
 
     /// Passes text on to whoever watches, in order and without waiting. The engine coalesces small pieces.
     fn delta(&self, text: &str);

@@ -20,6 +20,7 @@ pub mod providers;
 mod run;
 mod stop;
 pub mod tokens;
+pub mod tools;
 mod transform;
 
 pub use context::Context;

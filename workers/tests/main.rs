@@ -9,3 +9,4 @@ mod registry;
 mod simulated;
 mod structured;
 mod support;
+mod tools;

@@ -10,10 +10,14 @@ use async_trait::async_trait;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use bursar_domain::id::{CallId, TaskId};
-use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest, FinishedCall, Outcome, StepError};
+use bursar_domain::id::{CallId, TaskId, ToolCallId};
+use bursar_domain::outcome::{
+    CallPermit, CallRefusal, CallRequest, FinishedCall, Outcome, StepError, ToolEffects, ToolEnd, ToolIntent,
+    ToolPermit, ToolRequest,
+};
 use bursar_domain::workflow::{Action, AgentStep};
 use bursar_workers::providers::{Models, OpenAiConfig, SimulatedConfig};
+use bursar_workers::tools::{Tool, ToolError, ToolLimits};
 use bursar_workers::{Context, Job, Providers};
 use futures::{Stream, StreamExt, stream};
 use serde_json::{Value, json};
@@ -28,6 +32,10 @@ pub struct Recorder {
     pub answers: Mutex<VecDeque<Result<CallPermit, CallRefusal>>>,
     pub asked: Mutex<Vec<CallRequest>>,
     pub deltas: Mutex<Vec<String>>,
+    /// Answers to wishes for tools; then always with permits.
+    pub tool_answers: Mutex<VecDeque<Result<Vec<ToolPermit>, CallRefusal>>>,
+    pub tools_asked: Mutex<Vec<ToolRequest>>,
+    pub tools_ended: Mutex<Vec<ToolEnd>>,
     /// Cancels as soon as text arrives.
     pub cancel_at_first_delta: bool,
     /// Cancels while it gives the permit.
@@ -66,6 +74,22 @@ impl Context for Recorder {
         self.answers.lock().unwrap().pop_front().unwrap_or(Ok(CallPermit::Send(nth_call_id(number))))
     }
 
+    async fn begin_tools(&self, request: ToolRequest) -> Result<Vec<ToolPermit>, CallRefusal> {
+        let first = {
+            let mut asked = self.tools_asked.lock().unwrap();
+            asked.push(request.clone());
+            asked.len() as u128 * 100
+        };
+        let permit = |(at, _): (u128, &ToolIntent)| ToolPermit::Run(ToolCallId::from_uuid(Uuid::from_u128(first + at)));
+        let permits = (0..).zip(&request.calls).map(permit).collect();
+        self.tool_answers.lock().unwrap().pop_front().unwrap_or(Ok(permits))
+    }
+
+    async fn end_tool(&self, end: ToolEnd) -> Result<(), CallRefusal> {
+        self.tools_ended.lock().unwrap().push(end);
+        Ok(())
+    }
+
     fn delta(&self, text: &str) {
         self.deltas.lock().unwrap().push(text.to_owned());
         if self.cancel_at_first_delta {
@@ -87,6 +111,59 @@ fn nth_call_id(number: u128) -> CallId {
     CallId::from_uuid(Uuid::from_u128(41 + number))
 }
 
+/// A tool that notes what it was asked and says so.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    name: &'static str,
+    pub parameters: Value,
+    pub limits: ToolLimits,
+    /// Never answers.
+    pub hangs: bool,
+    ran: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Probe {
+    pub fn new(name: &'static str) -> Self {
+        let parameters = json!({"type": "object", "properties": {"n": {"type": "integer"}}});
+        Self { name, parameters, limits: ToolLimits::default(), hangs: false, ran: Arc::default() }
+    }
+
+    pub fn ran(&self) -> Vec<Value> {
+        self.ran.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl Tool for Probe {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn description(&self) -> &'static str {
+        "Looks at number n."
+    }
+
+    fn parameters(&self) -> &Value {
+        &self.parameters
+    }
+
+    fn effects(&self) -> ToolEffects {
+        ToolEffects::None
+    }
+
+    fn limits(&self) -> ToolLimits {
+        self.limits
+    }
+
+    async fn call(&self, arguments: &Value) -> Result<String, ToolError> {
+        self.ran.lock().unwrap().push(arguments.clone());
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
+        Ok(format!("saw {}", arguments["n"]))
+    }
+}
+
 /// A first attempt of an agent step with this prompt.
 pub fn agent_job(model: &str, prompt: &str) -> Job {
     Job {
@@ -101,6 +178,7 @@ pub fn agent_job(model: &str, prompt: &str) -> Job {
             max_output_tokens: 200,
             temperature: None,
             output: None,
+            tools: Vec::new(),
             max_turns: 4,
             max_tool_calls: 8,
         }),

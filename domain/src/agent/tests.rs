@@ -3,16 +3,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Answer, Machine, Message, Next, ToolCall, ToolResult};
+use super::{Answer, Machine, Message, Next, ToolCall, ToolResult, ToolWish};
 use crate::flow::testbed::{Dice, INPUT_UCR, Lease, OUTPUT_UCR, World, answer, request};
 use crate::id::MissionId;
 use crate::limits::LEASE_MS;
-use crate::outcome::{CallPermit, ErrorClass, FinishedCall, Outcome, StepError};
+use crate::outcome::{
+    CallPermit, CallRefusal, ErrorClass, FinishedCall, Outcome, StepError, ToolAnswer, ToolEffects, ToolEnd,
+    ToolIntent, ToolPermit, ToolRequest,
+};
 use crate::record::CallState;
 use crate::workflow::{Action, AgentStep, Syntax, parse};
 
@@ -198,6 +201,9 @@ impl Play {
 
 /// Plays a step on a world whose workers die at the given moments, counted over all attempts.
 struct Theatre<'a> {
+    effects: ToolEffects,
+    /// How often each tool call was really run.
+    ran: BTreeMap<i32, u32>,
     world: &'a mut World,
     mission: MissionId,
     step: AgentStep,
@@ -208,20 +214,36 @@ struct Theatre<'a> {
     sent: usize,
 }
 
-/// The worker is no more.
-struct Died;
+/// Why an attempt came to no output.
+enum Stopped {
+    /// The worker is no more.
+    Died,
+    /// Nobody knows whether a tool that takes effect once has run.
+    Unknown,
+}
 
-impl Theatre<'_> {
-    fn moment(&mut self) -> Result<(), Died> {
+use Stopped::Died;
+
+impl<'a> Theatre<'a> {
+    fn new(world: &'a mut World, play: &'a Play, deaths: BTreeSet<u32>) -> Self {
+        let mission = world.submit(&workflow(""));
+        let (effects, ran) = (ToolEffects::None, BTreeMap::new());
+        Self { effects, ran, world, mission, step: step(""), play, deaths, moment: 0, sent: 0 }
+    }
+
+    fn moment(&mut self) -> Result<(), Stopped> {
         self.moment += 1;
         if self.deaths.remove(&self.moment) { Err(Died) } else { Ok(()) }
     }
 
-    fn play(&mut self) -> Value {
+    /// The output; `None` when a tool's fate is unknown.
+    fn play(&mut self) -> Option<Value> {
         loop {
             let lease = self.world.claim(self.mission, "one");
-            if let Ok(output) = self.attempt(&lease) {
-                return output;
+            match self.attempt(&lease) {
+                Ok(output) => return Some(output),
+                Err(Stopped::Unknown) => return None,
+                Err(Died) => {}
             }
             self.world.pass_ms(LEASE_MS + 1);
             self.world.sweep();
@@ -229,7 +251,7 @@ impl Theatre<'_> {
         }
     }
 
-    fn attempt(&mut self, lease: &Lease) -> Result<Value, Died> {
+    fn attempt(&mut self, lease: &Lease) -> Result<Value, Stopped> {
         let mut machine = begin();
         let (mut consumed, mut fresh) = (Vec::new(), Vec::new());
         loop {
@@ -243,8 +265,8 @@ impl Theatre<'_> {
                     machine.answered(&self.step, said);
                 }
                 Next::CallTools(wishes) => {
-                    let results: Vec<_> = wishes.iter().map(|wish| gives(wish.number, "42")).collect();
-                    self.moment()?;
+                    let wishes = wishes.to_vec();
+                    let results = self.tools(lease, &wishes, &mut fresh)?;
                     machine.tools_answered(&results);
                 }
                 Next::Done(output) => {
@@ -257,6 +279,47 @@ impl Theatre<'_> {
         }
     }
 
+    /// The tools of one turn: asked for with what ended before, replayed or run one after the other.
+    fn tools(
+        &mut self,
+        lease: &Lease,
+        wishes: &[ToolWish],
+        fresh: &mut Vec<FinishedCall>,
+    ) -> Result<Vec<ToolResult>, Stopped> {
+        let intent = |wish: &ToolWish| ToolIntent {
+            number: wish.number,
+            request_hash: wish.call.name.clone(),
+            tool: wish.call.name.clone(),
+            effects: self.effects,
+            arguments: "{}".to_owned(),
+        };
+        let request = ToolRequest { calls: wishes.iter().map(intent).collect(), finished: std::mem::take(fresh) };
+        let permits = match self.world.ask_tools(lease, &request) {
+            Err(CallRefusal::FateUnknown { .. }) => return Err(Stopped::Unknown),
+            permits => permits.unwrap(),
+        };
+        let mut results = Vec::new();
+        for (wish, permit) in wishes.iter().zip(permits) {
+            let answer = match permit {
+                ToolPermit::Replay(answer) => answer,
+                ToolPermit::Run(id) => {
+                    self.moment()?;
+                    *self.ran.entry(wish.number).or_default() += 1;
+                    self.moment()?;
+                    let answer = ToolAnswer { content: format!("result {}", wish.number), is_error: false };
+                    let end = ToolEnd { id, number: wish.number, answer: answer.clone(), duration_ms: 1 };
+                    self.world.end_tool(lease, &end).unwrap();
+                    self.world.end_tool(lease, &end).unwrap();
+                    self.moment()?;
+                    answer
+                }
+            };
+            assert_eq!(answer.content, format!("result {}", wish.number));
+            results.push(gives(wish.number, &answer.content));
+        }
+        Ok(results)
+    }
+
     /// One model call: asked for with what ended before, replayed or sent.
     fn call(
         &mut self,
@@ -264,7 +327,7 @@ impl Theatre<'_> {
         number: i32,
         machine: &Machine,
         fresh: &mut Vec<FinishedCall>,
-    ) -> Result<FinishedCall, Died> {
+    ) -> Result<FinishedCall, Stopped> {
         let body = serde_json::to_string(machine.messages()).unwrap();
         let input = u64::try_from(number).unwrap();
         let mut wish = request(number, &body, (input, 1));
@@ -289,10 +352,9 @@ impl Theatre<'_> {
 fn perform(seed: u64, play: &Play, deaths: BTreeSet<u32>) -> (Value, i64, usize) {
     let mut world = World::new(seed);
     world.grant(100);
-    let mission = world.submit(&workflow(""));
-    let mut theatre = Theatre { world: &mut world, mission, step: step(""), play, deaths, moment: 0, sent: 0 };
-    let output = theatre.play();
-    let sent = theatre.sent;
+    let mut theatre = Theatre::new(&mut world, play, deaths);
+    let output = theatre.play().unwrap();
+    let (sent, mission) = (theatre.sent, theatre.mission);
     world.verify();
     (output, world.spent(mission), sent)
 }
@@ -302,7 +364,7 @@ fn a_crash_at_any_moment_costs_at_most_the_call_in_flight() {
     let play = Play { answers: vec![wants(&["a"]), wants(&["a", "a"]), wants(&["a"]), wants(&["a"]), says("done")] };
     let (output, bill, sent) = perform(1, &play, BTreeSet::new());
     assert_eq!((output, bill, sent), (json!("done"), play.bill(), 5));
-    for moment in 1..=30 {
+    for moment in 1..=40 {
         let (output, bill, sent) = perform(1, &play, BTreeSet::from([moment]));
         assert_eq!((output, bill), (json!("done"), play.bill()), "moment {moment}");
         assert!(sent <= 6, "moment {moment}: {sent} calls sent");
@@ -312,29 +374,20 @@ fn a_crash_at_any_moment_costs_at_most_the_call_in_flight() {
 #[test]
 fn a_step_that_gets_on_is_no_poison_pill_however_often_its_workers_vanish() {
     let play = Play { answers: [vec![wants(&["a"]); 6], vec![says("done")]].concat() };
-    // one death in each attempt, after the call that it added was journaled
+    // one death in each attempt, right after the call that it added was journaled
     let mut world = World::with_credits(100);
-    let mission = world.submit(&workflow(""));
-    let mut theatre = Theatre {
-        world: &mut world,
-        mission,
-        step: step(""),
-        play: &play,
-        deaths: BTreeSet::new(),
-        moment: 0,
-        sent: 0,
-    };
+    let mut theatre = Theatre::new(&mut world, &play, BTreeSet::new());
+    let journaled = |world: &World| world.tables.calls.values().filter(|call| call.state == CallState::Done).count();
     for _ in 0..5 {
-        let lease = theatre.world.claim(mission, "one");
-        let journaled =
-            |world: &World| world.tables.calls.values().filter(|call| call.state == CallState::Done).count();
+        let lease = theatre.world.claim(theatre.mission, "one");
         let before = journaled(theatre.world);
-        // dies at the first moment after a new call was journaled
         for moments in 1.. {
             let mut copy = theatre.world.clone();
             let mut trial = Theatre {
+                effects: theatre.effects,
+                ran: BTreeMap::new(),
                 world: &mut copy,
-                mission,
+                mission: theatre.mission,
                 step: step(""),
                 play: &play,
                 deaths: BTreeSet::from([moments]),
@@ -350,7 +403,46 @@ fn a_step_that_gets_on_is_no_poison_pill_however_often_its_workers_vanish() {
         theatre.world.pass_ms(LEASE_MS + 1);
         theatre.world.sweep();
     }
-    assert_eq!(theatre.play(), json!("done"));
+    assert_eq!(theatre.play(), Some(json!("done")));
+}
+
+#[test]
+fn a_tool_that_takes_effect_once_is_run_once_or_the_step_stops_by_that_name() {
+    let play = Play { answers: vec![wants(&["a"]), wants(&["a", "a"]), wants(&["a"]), says("done")] };
+    let (mut unknown, mut whole) = (0, 0);
+    for moment in 1..=40 {
+        let mut world = World::with_credits(100);
+        let mut theatre = Theatre::new(&mut world, &play, BTreeSet::from([moment]));
+        theatre.effects = ToolEffects::Once;
+        let output = theatre.play();
+        assert!(theatre.ran.values().all(|times| *times == 1), "moment {moment}: {:?}", theatre.ran);
+        if output.is_some() {
+            assert_eq!(theatre.ran.len(), 4);
+            whole += 1;
+        } else {
+            unknown += 1;
+        }
+        let results = theatre.world.events(theatre.mission).iter().filter(|kind| **kind == "task.tool_result").count();
+        assert!(results <= 4 && (output.is_none() || results == 4), "a replay is no event");
+        world.verify();
+    }
+    assert!(unknown >= 4 && whole >= 20, "{unknown} unknown, {whole} whole");
+}
+
+#[test]
+fn a_harmless_tool_whose_worker_vanished_is_run_again() {
+    let play = Play { answers: vec![wants(&["a"]), says("done")] };
+    for effects in [ToolEffects::None, ToolEffects::Idempotent] {
+        let mut most = 0;
+        for moment in 1..=12 {
+            let mut world = World::with_credits(100);
+            let mut theatre = Theatre::new(&mut world, &play, BTreeSet::from([moment]));
+            theatre.effects = effects;
+            assert_eq!(theatre.play(), Some(json!("done")));
+            most = most.max(theatre.ran[&1]);
+        }
+        assert_eq!(most, 2);
+    }
 }
 
 proptest! {

@@ -18,6 +18,7 @@ mod reserve;
 mod settle;
 mod submit;
 mod timer;
+mod tools;
 mod wake;
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use recover::{lease_ran_out, recover_lease};
 pub use reserve::{CallGuard, record_late, reserve_call};
 pub use settle::{Guard, Handoff, SettleRequest, Settlement, settle};
 pub use submit::{Submission, submit};
+pub use tools::{begin_tools, end_tool};
 pub use wake::{expire_holds, expire_run, wake_task};
 
 use std::collections::BTreeMap;

@@ -4,10 +4,12 @@
 //! [`crate::working_set::WorkingSet`]; everyone else reads them.
 
 mod money;
+mod tools;
 mod work;
 
 pub use money::{
     Account, CallState, ChargeFailed, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Overrun, Slice,
     UsageCall, Wallet,
 };
+pub use tools::{ToolCallState, ToolRun};
 pub use work::{Attempt, Event, Mission, Run, Task};

@@ -147,7 +147,10 @@ fn fields_of_agents() {
 Writer: { instructions: x } ¦ /agents/Writer ¦ invalid_name ¦ names in `agents` must be 1 to 64 of the characters a-z, 0-9 and _, a letter first
 b: {} ¦ /agents/b/instructions ¦ missing ¦ `instructions` is missing: they tell the agent who it is
 b: text ¦ /agents/b ¦ wrong_type ¦ expected a mapping, found text
-b: { instructions: x, tools: [] } ¦ /agents/b/tools ¦ unsupported ¦ `tools` is not supported by this version
+b: { instructions: x, memory: none } ¦ /agents/b/memory ¦ unsupported ¦ `memory` is not supported by this version
+b: { instructions: x, tools: http_get } ¦ /agents/b/tools ¦ wrong_type ¦ expected a list of tool names, found text
+b: { instructions: x, tools: [http_get, 'http get'] } ¦ /agents/b/tools/1 ¦ invalid_name ¦ a tool's name must be 1 to 64 letters, digits, _ and -, a letter first
+b: { instructions: x, tools: [a, b, a] } ¦ /agents/b/tools/2 ¦ duplicate_tool ¦ the tool `a` is named twice
 b: { instructions: x, modell: y } ¦ /agents/b/modell ¦ unknown_key ¦ unknown key `modell` ¦ did you mean `model`?
 b: { instructions: x, model: gpt 4 } ¦ /agents/b/model ¦ invalid_name ¦ `model` must be 1 to 128 visible ASCII characters without spaces
 "#;
@@ -193,7 +196,7 @@ until: '{{ nodes.first.output }}' ¦ /nodes/a/until ¦ not_upstream ¦ line 1: `
 until: '{{ task.attempt }}' ¦ /nodes/a/until ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
 until: '{{ inputs.idea' ¦ /nodes/a/until ¦ template_syntax ¦ line 1: unexpected end of input, expected end of variable block
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, until, prompt, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, pool, priority, retry, timeout, on_error, units, budget
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, until, prompt, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, pool, priority, retry, timeout, on_error, units, budget
 needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until
 prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
@@ -205,6 +208,8 @@ agent: writer, prompt: x, output: { schema: Plan, repair: 11 } ¦ /nodes/a/outpu
 agent: writer, prompt: x, output: { schema: Plan, repairs: 1 } ¦ /nodes/a/output/repairs ¦ unknown_key ¦ unknown key `repairs` ¦ did you mean `repair`?
 agent: writer, prompt: x, output: { schema: { type: objekt } } ¦ /nodes/a/output/schema/type ¦ invalid_schema ¦ this is not a usable JSON Schema: value is not valid under any of the schemas listed in the 'anyOf' keyword
 transform: x, output: { schema: Plan } ¦ /nodes/a/output ¦ misplaced_key ¦ `output` belongs to nodes with an `agent`
+agent: writer, prompt: x, tools: [5] ¦ /nodes/a/tools/0 ¦ wrong_type ¦ expected the name of a tool, found a number
+sleep: 1s, tools: [] ¦ /nodes/a/tools ¦ misplaced_key ¦ `tools` belongs to nodes with an `agent`
 agent: writer, prompt: x, max_turns: 0 ¦ /nodes/a/max_turns ¦ out_of_range ¦ `max_turns` must be a whole number from 1 to 100
 sleep: 1s, max_tool_calls: 3 ¦ /nodes/a/max_tool_calls ¦ misplaced_key ¦ `max_tool_calls` belongs to nodes with an `agent`
 sleep: 1s, prompt: x ¦ /nodes/a/prompt ¦ misplaced_key ¦ `prompt` belongs to nodes with an `agent`

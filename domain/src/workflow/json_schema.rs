@@ -11,7 +11,7 @@ use super::retry_on::CLASSES;
 use crate::limits::{
     MAX_AGENTS, MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_MODEL_NAME_BYTES, MAX_NAME_BYTES, MAX_NEEDS_PER_NODE, MAX_NODES,
     MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_POOL_NAME_BYTES, MAX_PRIORITY, MAX_REPAIRS, MAX_SCHEMAS, MAX_TOOL_CALLS,
-    MAX_TURNS, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
+    MAX_TOOLS, MAX_TURNS, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
 };
 
 /// The JSON Schema (draft 2020-12) of a workflow definition.
@@ -122,15 +122,33 @@ fn definitions() -> Value {
             "properties": with_call(json!({
                 "instructions": described(text(), "Who it is."),
                 "output": of("output"),
+                "tools": tools(),
             })),
         },
         "node": node(),
     })
 }
 
+fn tools() -> Value {
+    json!({
+        "description": "The tools that the agent may call, by the names that the workers know them by.",
+        "type": "array",
+        "maxItems": MAX_TOOLS,
+        "uniqueItems": true,
+        "items": {
+            "type": "string",
+            "pattern": format!("^[A-Za-z][A-Za-z0-9_-]{{0,{}}}$", MAX_NAME_BYTES.saturating_sub(1)),
+        },
+    })
+}
+
 /// A node: one kind, and what any node may say. Keys of agents stand beside an `agent` only.
 fn node() -> Value {
-    let call = with_call(json!({"prompt": described(text(), "A template: what to ask."), "output": of("output")}));
+    let call = with_call(json!({
+        "prompt": described(text(), "A template: what to ask."),
+        "output": of("output"),
+        "tools": tools(),
+    }));
     let beside_agent: Value =
         call.as_object().into_iter().flatten().map(|(key, _)| (key.clone(), json!(["agent"]))).collect();
     let common = json!({

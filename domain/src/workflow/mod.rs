@@ -53,6 +53,7 @@ pub use output::OutputSchema;
 pub use output_path::OutputPath;
 pub use problem::Problem;
 pub use reach::{Opening, Reach};
+pub use schema::Schema;
 pub use template::TemplateError;
 pub use wait::Wait;
 
@@ -185,6 +186,8 @@ pub struct AgentStep {
     pub temperature: Option<Number>,
     /// What the answer must be; without it the answer is any text.
     pub output: Option<OutputSchema>,
+    /// The tools it may call, by the names that the workers know them by.
+    pub tools: Vec<String>,
     /// How many answers may move the conversation on; one that asks for tools must not be the last.
     pub max_turns: u32,
     /// How many tool calls the step may make altogether.

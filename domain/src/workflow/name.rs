@@ -49,6 +49,14 @@ pub(super) const SCHEMA: NameRule = NameRule {
     rest: |byte| byte.is_ascii_alphanumeric() || byte == b'_',
 };
 
+/// Tools: a name that model APIs take as it is.
+pub(super) const TOOL: NameRule = NameRule {
+    says: "1 to 64 letters, digits, _ and -, a letter first",
+    max_bytes: MAX_NAME_BYTES,
+    first: |byte| byte.is_ascii_alphabetic(),
+    rest: |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'),
+};
+
 /// Nodes, agents and outputs: parts of template paths, where `-` would be a minus.
 pub(super) const IDENTIFIER: NameRule = NameRule {
     says: "1 to 64 of the characters a-z, 0-9 and _, a letter first",

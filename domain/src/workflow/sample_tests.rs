@@ -49,11 +49,14 @@ fn every_shipped_workflow_parses_and_survives_its_canonical_form() {
 
 #[test]
 fn every_example_of_the_format_parses_and_survives_its_canonical_form() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/workflow-format.md");
-    let page = std::fs::read_to_string(page).unwrap();
-    let examples: Vec<&str> =
-        page.split("```yaml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
-    assert!(!examples.is_empty());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let pages = ["workflow-format.md", "agent-step.md"].map(|name| std::fs::read_to_string(folder.join(name)).unwrap());
+    assert!(pages.iter().all(|page| page.contains("```yaml\n")));
+    let examples: Vec<&str> = pages
+        .iter()
+        .flat_map(|page| page.split("```yaml\n").skip(1))
+        .filter_map(|rest| Some(rest.split_once("```")?.0))
+        .collect();
     for example in examples {
         let definition =
             parse(example, Syntax::Yaml).unwrap_or_else(|problems| unreachable!("{problems:?} in\n{example}"));

@@ -77,6 +77,24 @@ impl InputCheck {
     }
 }
 
+/// A JSON Schema that is no part of a definition, such as that of a tool's arguments; bounded like those that are.
+#[derive(Debug, Clone)]
+pub struct Schema(InputCheck);
+
+impl Schema {
+    /// Compiles it. Errors: what is wrong with it, by JSON pointers.
+    pub fn compile(schema: &Value) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let check = InputCheck::compile(schema, "", &mut problems);
+        problems.or(Some(Self(check)))
+    }
+
+    /// Checks a value. Errors: what is wrong with it, by places and rules, never by values.
+    pub fn check(&self, value: &Value) -> Result<(), Vec<Problem>> {
+        self.0.check(value)
+    }
+}
+
 fn explain(error: &jsonschema::ValidationError<'_>) -> Problem {
     let parent = error.instance_path().to_string();
     if let ValidationErrorKind::Required { property: Value::String(key) } = error.kind() {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Number, Value};
 
 use super::condition;
-use super::name::{MODEL, POOL, UNIT};
+use super::name::{MODEL, POOL, TOOL, UNIT};
 use super::on_error::{self, OnError};
 use super::output::{OutputSchema, Schemas, read_output};
 use super::problem::{Problem, Problems, below, did_you_mean};
@@ -21,7 +21,8 @@ use super::{Action, AgentStep, Budget, OnExhausted, TransformStep};
 use crate::credits::Ucr;
 use crate::limits::{
     MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_NEEDS_PER_NODE, MAX_OUTPUT_TOKENS, MAX_PRIORITY, MAX_PROMPT_BYTES,
-    MAX_TIMEOUT_MS, MAX_TOOL_CALLS, MAX_TRANSFORM_TEMPLATES, MAX_TURNS, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
+    MAX_TIMEOUT_MS, MAX_TOOL_CALLS, MAX_TOOLS, MAX_TRANSFORM_TEMPLATES, MAX_TURNS, MAX_UNIT_QUANTITY,
+    MAX_UNITS_PER_NODE,
 };
 use crate::retry::RetryPolicy;
 
@@ -44,12 +45,12 @@ const KINDS: [&str; 4] = ["agent", "transform", "sleep", "until"];
 const LATER_KINDS: [&str; 8] = ["approval", "exec", "external", "http", "plan", "retrieve", "signal", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
-const LATER_KEYS: [&str; 10] =
-    ["cache", "concurrency", "deadline", "map", "memory", "models", "parent_close", "repeat", "review", "tools"];
+const LATER_KEYS: [&str; 9] =
+    ["cache", "concurrency", "deadline", "map", "memory", "models", "parent_close", "repeat", "review"];
 
 /// Keys that only nodes with an agent have.
-const AGENT_KEYS: [&str; 7] =
-    ["prompt", "model", "max_output_tokens", "temperature", "max_turns", "max_tool_calls", "output"];
+const AGENT_KEYS: [&str; 8] =
+    ["prompt", "model", "max_output_tokens", "temperature", "max_turns", "max_tool_calls", "output", "tools"];
 
 /// What may be set for a call on the node, on its agent and in the defaults.
 #[derive(Debug, Clone, Default)]
@@ -100,6 +101,7 @@ pub(super) struct Agent {
     pub(super) instructions: String,
     pub(super) call: CallSettings,
     pub(super) output: Option<OutputSchema>,
+    pub(super) tools: Option<Vec<String>>,
 }
 
 /// What nodes are read with.
@@ -256,6 +258,7 @@ fn read_agent<'v>(
     }
     let own = CallSettings::read(fields);
     let output = read_output(fields, &around.schemas);
+    let tools = read_tools(fields);
     let (name, agent) = (name?, agent?);
     let call = own.or(&agent.call).or(&around.defaults.call);
     if call.model.is_none() && !fields.has_any(&["model"]) {
@@ -271,9 +274,40 @@ fn read_agent<'v>(
         max_output_tokens: call.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS),
         temperature: call.temperature,
         output: output.or_else(|| agent.output.clone()),
+        tools: tools.or_else(|| agent.tools.clone()).unwrap_or_default(),
         max_turns: call.max_turns.unwrap_or(DEFAULT_MAX_TURNS),
         max_tool_calls: call.max_tool_calls.unwrap_or(DEFAULT_MAX_TOOL_CALLS),
     })
+}
+
+/// Reads `tools`, a list of names, each once. `None` when there is no such key; an empty list takes an agent's away.
+fn read_tools(fields: &mut Fields<'_, '_>) -> Option<Vec<String>> {
+    let value = fields.value("tools")?;
+    let at = fields.at("tools");
+    let Value::Array(items) = value else {
+        fields.problems.push(wrong_type(at, "a list of tool names", value));
+        return None;
+    };
+    if items.len() > MAX_TOOLS {
+        let message = format!("an agent has at most {MAX_TOOLS} tools, this has {}", items.len());
+        fields.problems.add(at, "too_many", message);
+        return None;
+    }
+    let mut tools: Vec<String> = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let at = below(&at, index);
+        match item.as_str() {
+            None => fields.problems.push(wrong_type(at, "the name of a tool", item)),
+            Some(name) if !TOOL.allows(name) => {
+                fields.problems.add(at, "invalid_name", format!("a tool's name must be {}", TOOL.says));
+            }
+            Some(name) if tools.iter().any(|known| known == name) => {
+                fields.problems.add(at, "duplicate_tool", format!("the tool `{name}` is named twice"));
+            }
+            Some(name) => tools.push(name.to_owned()),
+        }
+    }
+    Some(tools)
 }
 
 fn read_transform<'v>(fields: &mut Fields<'v, '_>, mentions: &mut Vec<(Mention<'v>, String)>) -> Option<TransformStep> {
@@ -394,8 +428,9 @@ pub(super) fn read_agent_entry(entry: &Entry<'_>, schemas: &Schemas<'_>, problem
         instructions: fields.text("instructions", MAX_PROMPT_BYTES).unwrap_or_default().to_owned(),
         call: CallSettings::read(&mut fields),
         output: read_output(&mut fields, schemas),
+        tools: read_tools(&mut fields),
     };
-    fields.close(&["budget", "knowledge", "memory", "models", "tools"]);
+    fields.close(&["budget", "knowledge", "memory", "models"]);
     agent
 }
 

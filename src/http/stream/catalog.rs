@@ -45,6 +45,12 @@ pub enum StreamEvent {
     /// The task waits for a named cause.
     #[serde(rename = "task.waiting")]
     TaskWaiting(Told<Waiting>),
+    /// An agent has a tool run.
+    #[serde(rename = "task.tool_call")]
+    TaskToolCall(Told<ToolCalled>),
+    /// What came of it.
+    #[serde(rename = "task.tool_result")]
+    TaskToolResult(Told<ToolEnded>),
     /// The task is done.
     #[serde(rename = "task.succeeded")]
     TaskSucceeded(Told<TaskDone>),
@@ -109,6 +115,30 @@ macro_rules! carried {
 }
 
 carried! {
+    /// A tool was called.
+    ToolCalled {
+        /// Its name.
+        tool: String,
+        /// The call's number within the step.
+        number: i64,
+        /// The beginning of its arguments, as JSON text.
+        arguments: String,
+    }
+    /// A tool call ended.
+    ToolEnded {
+        /// The tool's name.
+        tool: String,
+        /// The call's number within the step.
+        number: i64,
+        /// Whether it failed; the model is told why.
+        is_error: bool,
+        /// The size of its result.
+        bytes: i64,
+        /// How long it took.
+        duration_ms: i64,
+        /// The beginning of its result. Nothing in it is trusted.
+        preview: String,
+    }
     /// A mission was made.
     Created {
         /// The workflow's name.

@@ -20,7 +20,7 @@ use super::PostgresStore;
 use crate::store::changes::{Sent, Write, load_row, writes};
 use crate::store::columns::Values;
 use crate::store::error::asks_to_retry;
-use crate::store::schema::{CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, TASKS, WALLETS};
+use crate::store::schema::{CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, TASKS, TOOL_CALLS, WALLETS};
 use crate::store::{Decide, Journals, StoreError, Want};
 
 /// How often a transaction is run again when the database asks for it.
@@ -139,6 +139,19 @@ static WORK_WITH_READS: LazyLock<String> = LazyLock::new(|| work_sql(Journals::C
 static WORK_WITH_ALL: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Open, true));
 static MONEY: LazyLock<String> = LazyLock::new(money_sql);
 
+static TOOLS: LazyLock<String> = LazyLock::new(|| {
+    let tools = TOOL_CALLS.loaded(true);
+    format!(
+        "select 'tool_calls', row_to_json(k)::text
+         from (
+           select {tools} from tool_calls
+           where (task_id, number) in (
+             select n.task_id, n.number from unnest($1::text[], $2::int[]) as n (task_id, number)
+           )
+         ) k"
+    )
+});
+
 /// `begin`, with the locks on the missions in the same message. Ids are base32 and need no quoting.
 fn begin_sql(want: &Want) -> String {
     let missions: BTreeSet<String> = want.missions.iter().map(|id| format!("'{id}'")).collect();
@@ -248,6 +261,13 @@ async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut Wo
     Ok(want.covers(set)?)
 }
 
+/// Tool calls, under the locks on their tasks. A trip of its own: few batches ask for any.
+async fn load_tool_calls(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut WorkingSet) -> Result<(), Failed> {
+    let (tasks, numbers): (Vec<String>, Vec<i32>) =
+        want.tool_calls.iter().map(|(task, number)| (task.to_string(), *number)).unzip();
+    load(tx, sqlx::query(TOOLS.as_str()).bind(tasks).bind(numbers), set).await
+}
+
 /// The wallets that are wanted and those of the loaded missions, with every grant that has something left or that a
 /// loaded hold drew from.
 async fn load_money(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut WorkingSet) -> Result<(), Failed> {
@@ -299,6 +319,10 @@ async fn attempt(store: &PostgresStore, want: &Want, decide: &mut Decide<'_>) ->
     let mut trips = 3;
     if !(want.tasks.is_empty() && want.nodes.is_empty() && want.missions.is_empty() && want.calls.is_empty()) {
         load_work(&mut tx, want, &mut set).await?;
+        trips += 1;
+    }
+    if !want.tool_calls.is_empty() {
+        load_tool_calls(&mut tx, want, &mut set).await?;
         trips += 1;
     }
     load_money(&mut tx, want, &mut set).await?;

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::SqliteStore;
 use crate::store::changes::{Sent, load_row, writes};
-use crate::store::schema::{CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, TASKS, WALLETS};
+use crate::store::schema::{CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, TASKS, TOOL_CALLS, WALLETS};
 use crate::store::want::json_list;
 use crate::store::{Decide, Journals, StoreError, Want};
 
@@ -26,6 +26,7 @@ struct Loads {
     grants: String,
     wallets: String,
     calls: [String; 2],
+    tools: String,
     ops: String,
 }
 
@@ -68,6 +69,10 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         ),
         wallets: format!("select {} from wallets where id in {}", WALLETS.sqlite_object(false), list(1)),
         calls: [calls(false), calls(true)],
+        tools: format!(
+            "select {} from {pairs} n join tool_calls on task_id = n.a and number = n.b",
+            TOOL_CALLS.sqlite_object(true)
+        ),
         ops: format!("select {} from ops where (wallet_id, key) in {pairs}", OPS.sqlite_object(false)),
     }
 });
@@ -152,6 +157,10 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     let priced: Vec<_> = set.tasks.iter().filter(|task| task.kind == "agent").map(|task| task.id).collect();
     let calls = &sql.calls[usize::from(want.journals == Journals::Open)];
     fetch(connection, set, "usage_calls", calls, &[&json_list(&priced), &json_list(&want.calls)]).await?;
+    if !want.tool_calls.is_empty() {
+        let tools: Vec<_> = want.tool_calls.iter().map(|(task, number)| serde_json::json!([task, number])).collect();
+        fetch(connection, set, "tool_calls", &sql.tools, &[&serde_json::Value::from(tools).to_string()]).await?;
+    }
     let keys: Vec<_> = want.op_keys.iter().map(|(wallet, key)| serde_json::json!([wallet, key])).collect();
     fetch(connection, set, "ops", &sql.ops, &[&serde_json::Value::from(keys).to_string()]).await
 }

@@ -3,7 +3,9 @@
 //! Kept apart from the call itself, so that a call that is stopped in the middle still has everything that
 //! arrived until then.
 
-use bursar_domain::agent::Answer;
+use std::collections::BTreeMap;
+
+use bursar_domain::agent::{Answer, ToolCall};
 use bursar_domain::id::CallId;
 use bursar_domain::outcome::FinishedCall;
 use bursar_domain::usage::Usage;
@@ -11,7 +13,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::context::Context;
-use crate::providers::ChatEvent;
+use crate::providers::{ChatEvent, ToolCallPiece};
 use crate::tokens::Counter;
 
 /// What arrived so far.
@@ -20,6 +22,7 @@ pub(crate) struct Arriving {
     first_token_ms: Option<i64>,
     text: String,
     reasoning: String,
+    tool_calls: ToolCalls,
     finish_reason: Option<String>,
     usage: Option<Usage>,
     may_have_cost: bool,
@@ -33,6 +36,7 @@ impl Arriving {
             first_token_ms: None,
             text: String::new(),
             reasoning: String::new(),
+            tool_calls: ToolCalls::default(),
             finish_reason: None,
             usage: None,
             may_have_cost: true,
@@ -52,6 +56,10 @@ impl Arriving {
             ChatEvent::Reasoning(text) => {
                 self.mark_first_token();
                 self.reasoning.push_str(&text);
+            }
+            ChatEvent::ToolCall(piece) => {
+                self.mark_first_token();
+                self.tool_calls.take(piece);
             }
             ChatEvent::Finish(reason) => self.finish_reason = Some(reason.replace('\0', "\u{FFFD}")),
             ChatEvent::Usage(usage) => self.usage = usage,
@@ -77,7 +85,12 @@ impl Arriving {
         cap: u64,
         succeeded: bool,
     ) -> FinishedCall {
-        let produced = counter.count_text(&self.text).await.saturating_add(counter.count_text(&self.reasoning).await);
+        let tool_calls = self.tool_calls.whole();
+        let wishes: String = tool_calls.iter().flat_map(|call| [call.name.as_str(), &call.arguments]).collect();
+        let mut produced = counter.count_text(&self.text).await;
+        for text in [&self.reasoning, &wishes] {
+            produced = produced.saturating_add(counter.count_text(text).await);
+        }
         let counted = Usage {
             input_tokens: if self.may_have_cost { input_tokens } else { 0 },
             // Never above the reservation, which was made for the cap.
@@ -87,9 +100,7 @@ impl Arriving {
         // A report of nothing for something that arrived is no report.
         let usage = self.usage.filter(|usage| usage.output_tokens > 0 || produced == 0);
         let response = match self.finish_reason {
-            Some(reason) if succeeded => {
-                Answer { text: self.text, finish_reason: reason, tool_calls: Vec::new() }.to_journal()
-            }
+            Some(reason) if succeeded => Answer { text: self.text, finish_reason: reason, tool_calls }.to_journal(),
             _ => Value::Null,
         };
         FinishedCall {
@@ -106,6 +117,38 @@ impl Arriving {
 
     fn mark_first_token(&mut self) {
         self.first_token_ms.get_or_insert_with(|| elapsed_ms(self.started));
+    }
+}
+
+/// Wishes to call tools, put together from their pieces.
+#[derive(Default)]
+struct ToolCalls {
+    by_index: BTreeMap<u64, ToolCall>,
+}
+
+impl ToolCalls {
+    fn take(&mut self, piece: ToolCallPiece) {
+        let clean = |text: String| text.replace('\0', "\u{FFFD}");
+        let empty = || ToolCall { id: String::new(), name: String::new(), arguments: String::new() };
+        let call = self.by_index.entry(piece.index).or_insert_with(empty);
+        // some servers repeat id and name with every piece, none sends them in parts
+        if let Some(id) = piece.id.filter(|id| !id.is_empty()) {
+            call.id = clean(id);
+        }
+        if let Some(name) = piece.name.filter(|name| !name.is_empty()) {
+            call.name = clean(name);
+        }
+        call.arguments.push_str(&clean(piece.arguments));
+    }
+
+    /// The wishes, in their order. A server that gives no ids gets ours.
+    fn whole(self) -> Vec<ToolCall> {
+        let numbered = (1_u64..).zip(self.by_index.into_values());
+        let whole = |(number, call): (u64, ToolCall)| {
+            let id = if call.id.is_empty() { format!("call_{number}") } else { call.id };
+            ToolCall { id, ..call }
+        };
+        numbered.map(whole).collect()
     }
 }
 

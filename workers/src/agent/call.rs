@@ -8,26 +8,29 @@ use bursar_domain::agent::{Answer, Message};
 use bursar_domain::id::CallId;
 use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest, ErrorClass, FinishedCall, StepError};
 use futures::StreamExt;
+use serde_json::Value;
 
 use super::Performance;
 use super::answer::Arriving;
 use crate::context::Context;
-use crate::providers::{AnswerFormat, ChatRequest, Provider, ProviderError, request_hash};
-use crate::tokens::Counter;
+use crate::providers::{AnswerFormat, ChatRequest, Provider, ProviderError, ToolDefinition, request_hash};
+use crate::tokens::{self, Counter};
 
 impl Performance<'_> {
     /// Makes the call with this number, or replays it; the call is among the calls of the step afterwards.
     pub(super) async fn call_model(&mut self, number: i32, messages: &[Message]) -> Result<Answer, StepError> {
         let provider = self.providers.resolve(&self.step.model)?;
-        let request = self.request(&*provider, messages);
+        let request = self.request(&*provider, messages)?;
         let counter = Counter::for_model(&request.model, self.context.tokenizer(&request.model));
         let schema = request.format.as_ref().map(|format| format.schema.to_string());
-        let contents: Vec<&str> = request.contents().into_iter().chain(schema.as_deref()).collect();
+        let texts = request.contents().into_iter().chain(schema.as_deref());
+        let contents: Vec<tokens::Message<'_>> = texts.map(|content| tokens::Message { name: None, content }).collect();
+        let tools: Vec<Value> = request.tools.iter().map(ToolDefinition::to_wire).collect();
         // The last chance to stop without a trace: from here on the call is recorded.
         let input_tokens = tokio::select! {
             biased;
             reason = self.stop.wait() => return Err(reason),
-            tokens = counter.count_messages(&contents) => tokens,
+            tokens = counter.count_request(&contents, &tools) => tokens,
         };
         let wish = CallRequest {
             number,
@@ -60,7 +63,7 @@ impl Performance<'_> {
     }
 
     /// The request as this provider takes it.
-    fn request(&self, provider: &dyn Provider, messages: &[Message]) -> ChatRequest {
+    fn request(&self, provider: &dyn Provider, messages: &[Message]) -> Result<ChatRequest, StepError> {
         let mut messages = messages.to_vec();
         let mut format = None;
         if let Some(output) = &self.step.output {
@@ -78,7 +81,7 @@ impl Performance<'_> {
                 }
             }
         }
-        ChatRequest {
+        Ok(ChatRequest {
             agent: self.step.agent.clone(),
             attempt: self.job.attempt,
             model: self.step.model.clone(),
@@ -86,7 +89,8 @@ impl Performance<'_> {
             max_output_tokens: self.step.max_output_tokens,
             temperature: self.step.temperature.clone(),
             format,
-        }
+            tools: self.definitions()?,
+        })
     }
 
     /// Makes the call it has a permit for, until it ends or `stop` says so. Always gives the call back, finished.
@@ -157,6 +161,7 @@ pub(super) fn refused(refusal: CallRefusal) -> StepError {
         CallRefusal::StaleFence => (ErrorClass::Lost, "stale_fence"),
         CallRefusal::NotPriced(_) => (ErrorClass::Permanent, "model_not_priced"),
         CallRefusal::InsufficientCredits { .. } => (ErrorClass::Budget, "insufficient_credits"),
+        CallRefusal::FateUnknown { .. } => (ErrorClass::Permanent, "tool_fate_unknown"),
         CallRefusal::Unavailable(_) => (ErrorClass::Retryable, "store_unavailable"),
     };
     StepError::new(class, code, message)

@@ -6,7 +6,7 @@
 //! Whatever way the step ends, the outcome carries every call with its usage.
 
 use bursar_domain::agent::{Machine, Message, Next};
-use bursar_domain::outcome::{ErrorClass, FinishedCall, Outcome, StepError};
+use bursar_domain::outcome::{FinishedCall, Outcome, StepError};
 use bursar_domain::workflow::AgentStep;
 use bursar_domain::workflow::template::render_text;
 use serde_json::Value;
@@ -19,6 +19,7 @@ use crate::transform::template_failed;
 
 mod answer;
 mod call;
+mod tools;
 
 /// Performs the step. `stop` is watched while a call is in flight.
 pub(crate) async fn run(
@@ -59,7 +60,10 @@ impl Performance<'_> {
                     let answer = self.call_model(number, machine.messages()).await?;
                     machine.answered(self.step, answer);
                 }
-                Next::CallTools(_) => return Err(no_tools()),
+                Next::CallTools(wishes) => {
+                    let results = self.call_tools(wishes).await?;
+                    machine.tools_answered(&results);
+                }
                 Next::Done(output) => return Ok(output.clone()),
                 Next::Failed { error, rejects } => {
                     if let Some(last) = self.calls.last_mut() {
@@ -83,9 +87,4 @@ impl Performance<'_> {
         messages.push(Message::User { content: prompt });
         Ok(messages)
     }
-}
-
-/// The model asks for a tool although it was offered none.
-fn no_tools() -> StepError {
-    StepError::new(ErrorClass::Retryable, "unasked_tool_call", "the model called a tool although it was given none")
 }

@@ -20,7 +20,7 @@ pub mod usage;
 
 pub use openai::{Models, OpenAiConfig, OutputCapField};
 pub use registry::{Builder, Providers, ProvidersError};
-pub use simulated::SimulatedConfig;
+pub use simulated::{CallJournal, SimulatedConfig};
 
 /// One LLM call. It has no `Debug` on purpose: prompts stay out of logs.
 #[derive(Clone)]
@@ -39,6 +39,27 @@ pub struct ChatRequest {
     pub temperature: Option<Number>,
     /// The format that the answer must have, sent only to providers that take one ([`Provider::takes_schema`]).
     pub format: Option<AnswerFormat>,
+    /// The tools that the model may ask for.
+    pub tools: Vec<ToolDefinition>,
+}
+
+/// A tool as a model is told of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolDefinition {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// The JSON Schema of its arguments.
+    pub parameters: Value,
+}
+
+impl ToolDefinition {
+    /// An item of `tools` as `OpenAI` defines it.
+    pub(crate) fn to_wire(&self) -> Value {
+        let Self { name, description, parameters } = self;
+        json!({"type": "function", "function": {"name": name, "description": description, "parameters": parameters}})
+    }
 }
 
 /// A JSON Schema that the provider shall hold the model to.
@@ -72,8 +93,13 @@ impl ChatRequest {
 
 /// SHA-256 (hex) over provider, model and the exact request body: two calls with one hash are the same call.
 pub fn request_hash(provider: &str, model: &str, body: &Value) -> String {
+    hash_of(&[provider, model, &body.to_string()])
+}
+
+/// SHA-256 (hex) over a list of texts.
+pub(crate) fn hash_of(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
-    for part in [provider, model, &body.to_string()] {
+    for part in parts {
         // The length first, so that no two lists of parts run together.
         hash.update(part.len().to_be_bytes());
         hash.update(part.as_bytes());
@@ -88,10 +114,25 @@ pub enum ChatEvent {
     Text(String),
     /// A piece of the model's reasoning: produced and paid for, not part of the answer.
     Reasoning(String),
+    /// A piece of a wish to call a tool.
+    ToolCall(ToolCallPiece),
     /// The model stopped, for this reason (`stop`, `length`, …).
     Finish(String),
     /// A usage report; the last one counts. `None` when it makes no sense.
     Usage(Option<Usage>),
+}
+
+/// A piece of a wish to call a tool; pieces with one index belong together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolCallPiece {
+    /// Which of the answer's wishes it is a piece of.
+    pub index: u64,
+    /// The model's id of the call, with the first piece.
+    pub id: Option<String>,
+    /// The tool's name, with the first piece.
+    pub name: Option<String>,
+    /// A piece of the arguments.
+    pub arguments: String,
 }
 
 /// An answer on its way. Dropping it aborts the call.

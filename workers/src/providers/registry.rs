@@ -10,7 +10,8 @@ use bursar_domain::outcome::{ErrorClass, StepError};
 
 use super::Provider;
 use super::openai::{Models, OpenAi, OpenAiConfig};
-use super::simulated::{self, Simulated, SimulatedConfig};
+use super::simulated::{self, CallJournal, Simulated, SimulatedConfig};
+use crate::tools::Tools;
 
 /// Why a set of providers cannot be used, in the order of the checks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,18 +53,24 @@ pub enum ProvidersError {
     },
 }
 
-/// All providers of a process. Cheap to clone.
+/// All providers of a process, and the tools that its agents may call. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Providers {
     listed: BTreeMap<String, Arc<dyn Provider>>,
     simulated: Option<Arc<dyn Provider>>,
     catch_all: Option<Arc<dyn Provider>>,
+    tools: Tools,
 }
 
 impl Providers {
     /// Begins an empty set.
     pub fn builder() -> Builder {
         Builder::default()
+    }
+
+    /// The tools.
+    pub fn tools(&self) -> &Tools {
+        &self.tools
     }
 
     /// The provider that serves `model`, or `no_provider_for_model` (permanent) with what to configure.
@@ -97,7 +104,9 @@ impl Providers {
 #[derive(Debug, Default)]
 pub struct Builder {
     simulated: Option<SimulatedConfig>,
+    journal: Option<CallJournal>,
     openai: Vec<OpenAiConfig>,
+    tools: Tools,
 }
 
 impl Builder {
@@ -114,6 +123,20 @@ impl Builder {
         self
     }
 
+    /// Has the simulated provider note what it is asked.
+    #[must_use]
+    pub fn simulated_journal(mut self, journal: CallJournal) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// Sets the tools.
+    #[must_use]
+    pub fn tools(mut self, tools: Tools) -> Self {
+        self.tools = tools;
+        self
+    }
+
     /// Adds an OpenAI-compatible endpoint.
     #[must_use]
     pub fn openai(mut self, config: OpenAiConfig) -> Self {
@@ -124,11 +147,11 @@ impl Builder {
     /// Checks the set and prepares the HTTP clients. The process must have installed a rustls crypto provider
     /// before (`rustls::crypto::ring::default_provider().install_default()`).
     pub fn build(self) -> Result<Providers, ProvidersError> {
-        let mut providers = Providers::default();
+        let mut providers = Providers { tools: self.tools, ..Providers::default() };
         // Taken even where the simulated provider is off: the name is what labels a call as simulated.
         let mut names = vec![simulated::NAME.to_owned()];
         if let Some(config) = self.simulated {
-            providers.simulated = Some(Arc::new(Simulated::new(config)));
+            providers.simulated = Some(Arc::new(Simulated::new(config, self.journal)));
         }
         for config in self.openai {
             if names.contains(&config.name) {

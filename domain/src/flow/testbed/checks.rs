@@ -78,6 +78,12 @@ pub(super) fn rows(tables: &Tables, next: &Written, broken: &mut Vec<String>) {
     for row in &next.calls {
         call(tables, row, &mut refuse);
     }
+    for row in &next.tool_runs {
+        let running = row.state == crate::record::ToolCallState::Running;
+        refuse(running == row.ended_at.is_none(), "tool_calls_ended", format!("{row:?}"));
+        let rests = tables.tool_runs.get(&row.id).is_none_or(|old| old.ended_at.is_none() || old == row);
+        refuse(rests, "a tool call that is over was changed", format!("{row:?}"));
+    }
     for row in &next.holds {
         hold(tables, row, &mut refuse);
     }

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
-use crate::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, WalletId};
-use crate::record::{Attempt, CallState, Event, Grant, Hold, Mission, Op, Run, Task, UsageCall, Wallet};
+use crate::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, ToolCallId, WalletId};
+use crate::record::{Attempt, CallState, Event, Grant, Hold, Mission, Op, Run, Task, ToolRun, UsageCall, Wallet};
 use crate::state::TaskState;
 use crate::working_set::{Rows, WorkingSet};
 
@@ -29,6 +29,8 @@ pub(crate) struct Want {
     pub calls: Vec<CallId>,
     /// Whether calls are loaded with their journaled answers.
     pub journals: bool,
+    /// Tool calls, by task and number.
+    pub tool_runs: Vec<(TaskId, i32)>,
     /// Grants, those with nothing left included.
     pub grants: Vec<GrantId>,
     /// Holds without a task or run.
@@ -42,6 +44,7 @@ pub(crate) struct Tables {
     pub runs: BTreeMap<RunId, Run>,
     pub tasks: BTreeMap<TaskId, Task>,
     pub calls: BTreeMap<CallId, UsageCall>,
+    pub tool_runs: BTreeMap<ToolCallId, ToolRun>,
     pub holds: BTreeMap<HoldId, Hold>,
     pub grants: BTreeMap<GrantId, Grant>,
     pub wallets: BTreeMap<WalletId, Wallet>,
@@ -71,6 +74,9 @@ impl Tables {
                 set.runs.load(run.id, run.clone());
             }
             set.missions.load(row.id, row);
+        }
+        for run in self.tool_runs.values().filter(|run| want.tool_runs.contains(&(run.task_id, run.number))) {
+            set.tool_runs.load(run.id, run.clone());
         }
         self.load_money(want, &mut set);
         let read: BTreeSet<_> = want.results.iter().copied().collect();
@@ -135,6 +141,7 @@ impl Tables {
             tasks: upsert(&self.tasks, &set.tasks, |row| row.id, keep_task, &mut broken),
             holds: upsert(&self.holds, &set.holds, |row| row.id, |_, row| row.clone(), &mut broken),
             calls: upsert(&self.calls, &set.calls, |row| row.id, keep_call, &mut broken),
+            tool_runs: upsert(&self.tool_runs, &set.tool_runs, |row| row.id, |_, row| row.clone(), &mut broken),
         };
         checks::rows(self, &next, &mut broken);
         checks::log(self, set, &next, &mut broken);
@@ -148,6 +155,7 @@ impl Tables {
         self.tasks.extend(next.tasks.into_iter().map(|row| (row.id, row)));
         self.holds.extend(next.holds.into_iter().map(|row| (row.id, row)));
         self.calls.extend(next.calls.into_iter().map(|row| (row.id, row)));
+        self.tool_runs.extend(next.tool_runs.into_iter().map(|row| (row.id, row)));
         for op in &set.ops {
             self.balances.add(op);
             self.ops.insert((op.wallet_id, op.key.clone()), op.clone());
@@ -173,6 +181,7 @@ pub(super) struct Written {
     pub runs: Vec<Run>,
     pub tasks: Vec<Task>,
     pub calls: Vec<UsageCall>,
+    pub tool_runs: Vec<ToolRun>,
     pub holds: Vec<Hold>,
     pub grants: Vec<Grant>,
     pub wallets: Vec<Wallet>,

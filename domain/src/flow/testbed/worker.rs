@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use crate::flow::{self, Guard, Handoff, Refusal, SettleRequest, Settlement};
 use crate::id::{CallId, MissionId, RunId, TaskId, WorkerId};
 use crate::limits::{HEARTBEAT_MS, LEASE_MS};
-use crate::outcome::{CallPermit, CallRefusal, CallRequest, ErrorClass, FinishedCall, Outcome, StepError};
+use crate::outcome::{
+    CallPermit, CallRefusal, CallRequest, ErrorClass, FinishedCall, Outcome, StepError, ToolEnd, ToolPermit,
+    ToolRequest,
+};
 use crate::state::{RunState, TaskState};
 use crate::usage::Usage;
 
@@ -137,6 +140,29 @@ impl World {
     pub(crate) fn ask_for(&mut self, lease: &Lease, request: &CallRequest) -> Result<CallPermit, CallRefusal> {
         let want = Want { tasks: vec![lease.task], missions: vec![lease.mission], journals: true, ..Want::default() };
         self.decide(&want, |turn| flow::reserve_call(turn, &lease.guard, request))
+    }
+
+    /// Asks for tool calls.
+    pub(crate) fn ask_tools(&mut self, lease: &Lease, request: &ToolRequest) -> Result<Vec<ToolPermit>, CallRefusal> {
+        let want = Want {
+            tasks: vec![lease.task],
+            missions: vec![lease.mission],
+            calls: request.finished.iter().map(|call| call.id).collect(),
+            tool_runs: request.calls.iter().map(|call| (lease.task, call.number)).collect(),
+            ..Want::default()
+        };
+        self.decide(&want, |turn| flow::begin_tools(turn, &lease.guard, request))
+    }
+
+    /// Tells how a tool call ended.
+    pub(crate) fn end_tool(&mut self, lease: &Lease, end: &ToolEnd) -> Result<(), CallRefusal> {
+        let want = Want {
+            tasks: vec![lease.task],
+            missions: vec![lease.mission],
+            tool_runs: vec![(lease.task, end.number)],
+            ..Want::default()
+        };
+        self.decide(&want, |turn| flow::end_tool(turn, &lease.guard, end))
     }
 
     /// Makes a call that uses so many tokens; it fits and was not made before.

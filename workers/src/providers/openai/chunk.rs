@@ -6,7 +6,7 @@ use bursar_domain::outcome::ErrorClass;
 use serde_json::Value;
 
 use super::refusal::{self, Redaction};
-use crate::providers::{ChatEvent, ProviderError, usage};
+use crate::providers::{ChatEvent, ProviderError, ToolCallPiece, usage};
 
 /// What the chunk says, in the order text, usage, finish. A chunk that is an error says only that.
 pub(super) fn events(chunk: &Value, redaction: &Redaction) -> Vec<Result<ChatEvent, ProviderError>> {
@@ -26,6 +26,10 @@ pub(super) fn events(chunk: &Value, redaction: &Redaction) -> Vec<Result<ChatEve
             events.push(Ok(ChatEvent::Text(text)));
         }
     }
+    let wishes = delta.get("tool_calls").and_then(Value::as_array);
+    for (place, wish) in (0_u64..).zip(wishes.into_iter().flatten()) {
+        events.push(Ok(ChatEvent::ToolCall(tool_call(place, wish))));
+    }
     if let Some(report) = usage::find(chunk) {
         events.push(Ok(ChatEvent::Usage(usage::normalise(report))));
     }
@@ -36,6 +40,22 @@ pub(super) fn events(chunk: &Value, redaction: &Redaction) -> Vec<Result<ChatEve
         Some(reason) => events.push(Ok(ChatEvent::Finish(reason.to_owned()))),
     }
     events
+}
+
+/// A piece of a wish to call a tool. Servers that send wishes whole may leave the index out.
+fn tool_call(place: u64, wish: &Value) -> ToolCallPiece {
+    let text = |pointer: &str| wish.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let arguments = match wish.pointer("/function/arguments") {
+        // some servers send them as an object
+        Some(arguments @ Value::Object(_)) => arguments.to_string(),
+        _ => text("/function/arguments").unwrap_or_default(),
+    };
+    ToolCallPiece {
+        index: wish.get("index").and_then(Value::as_u64).unwrap_or(place),
+        id: text("/id"),
+        name: text("/function/name"),
+        arguments,
+    }
 }
 
 /// A text, or the text parts of a list of content parts; `None` when there is none.

@@ -25,7 +25,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
 use super::conversation::to_wire;
-use super::{ChatRequest, ChatStream, Provider, ProviderError, ProvidersError};
+use super::{ChatRequest, ChatStream, Provider, ProviderError, ProvidersError, ToolDefinition};
 
 mod chunk;
 mod refusal;
@@ -233,6 +233,9 @@ impl Provider for OpenAi {
         }
         if let Some(format) = &request.format {
             body.insert("response_format".into(), format.to_wire());
+        }
+        if !request.tools.is_empty() {
+            body.insert("tools".into(), request.tools.iter().map(ToolDefinition::to_wire).collect());
         }
         body.insert("stream".into(), Value::Bool(true));
         if self.include_usage {

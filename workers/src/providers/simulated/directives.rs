@@ -10,6 +10,10 @@
 //! | `tokens=N` | answers with exactly N tokens |
 //! | `delay_ms=N` | waits before it begins |
 //! | `no_usage` | reports no usage |
+//! | `tool=NAME` | asks for this tool before it answers |
+//! | `args=JSON` | with these arguments, without blanks; `$n` becomes the call's number (default `{}`) |
+//! | `tool_turns=N` | in so many turns, one after the other (default 1) |
+//! | `parallel=N` | so many times in each turn (default 1) |
 //! | `json=VALUE` | answers with this text, which has no blanks |
 //! | `wrong_json=N` | the first N answers of the conversation are no JSON |
 //! | `output_tokens_reported=N` | reports this output, whatever it streamed |
@@ -43,6 +47,10 @@ pub(super) struct Directives {
     pub(super) tokens: Option<u64>,
     pub(super) delay_ms: u64,
     pub(super) no_usage: bool,
+    pub(super) tool: Option<String>,
+    pub(super) args: String,
+    pub(super) tool_turns: u64,
+    pub(super) parallel: u64,
     pub(super) json: Option<String>,
     pub(super) wrong_json: u64,
     pub(super) output_tokens_reported: Option<u64>,
@@ -59,6 +67,10 @@ impl Default for Directives {
             tokens: None,
             delay_ms: 0,
             no_usage: false,
+            tool: None,
+            args: "{}".to_owned(),
+            tool_turns: 1,
+            parallel: 1,
             json: None,
             wrong_json: 0,
             output_tokens_reported: None,
@@ -93,6 +105,10 @@ impl Directives {
             "after_tokens" => self.after_tokens = number(key, value)?,
             "retry_after_ms" => self.retry_after_ms = i64::try_from(number(key, value)?).unwrap_or(i64::MAX),
             "tokens" => self.tokens = Some(number(key, value)?),
+            "tool" => self.tool = Some(value.to_owned()),
+            "args" => value.clone_into(&mut self.args),
+            "tool_turns" => self.tool_turns = number(key, value)?,
+            "parallel" => self.parallel = number(key, value)?,
             "json" => self.json = Some(value.to_owned()),
             "wrong_json" => self.wrong_json = number(key, value)?,
             "delay_ms" => self.delay_ms = number(key, value)?,

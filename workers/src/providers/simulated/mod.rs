@@ -1,19 +1,26 @@
 //! The simulated model: makes up readable text from a hash of the request, streams it word by word, reports
 //! usage, and fails or stalls on request. For development and tests; free of network, chance and secrets.
+//! Where a journal is asked for, each request is noted in it before it is answered.
 //!
 //! The same request gets the same answer for ever. What it does is decided beforehand, as a script of a few
 //! kinds of steps (`script`); this file only plays it. Whoever shows an answer tells that it is simulated by
 //! the provider's name in the call, which no other provider can take.
 
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bursar_domain::agent::Message;
+use bursar_domain::outcome::ErrorClass;
 use bursar_domain::usage::Usage;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::conversation::to_wire;
-use super::{ChatEvent, ChatRequest, ChatStream, Provider, ProviderError};
+use super::{ChatEvent, ChatRequest, ChatStream, Provider, ProviderError, ToolDefinition};
 use crate::tokens::Counter;
 
 mod directives;
@@ -50,11 +57,49 @@ impl Default for SimulatedConfig {
 #[derive(Debug)]
 pub(super) struct Simulated {
     config: SimulatedConfig,
+    journal: Option<CallJournal>,
 }
 
 impl Simulated {
-    pub(super) fn new(config: SimulatedConfig) -> Self {
-        Self { config }
+    pub(super) fn new(config: SimulatedConfig, journal: Option<CallJournal>) -> Self {
+        Self { config, journal }
+    }
+}
+
+/// What the simulated model was asked, for tests that count what was really sent. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct CallJournal(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    requests: Vec<String>,
+    file: Option<File>,
+}
+
+impl CallJournal {
+    /// A journal that also adds a line to a file for each request, so that it outlives the process, as a provider's own
+    /// books would. Errors: the file cannot be opened.
+    pub fn in_file(path: &Path) -> io::Result<Self> {
+        let file = File::options().create(true).append(true).open(path)?;
+        Ok(Self(Arc::new(Mutex::new(Noted { requests: Vec::new(), file: Some(file) }))))
+    }
+
+    /// The hashes of all requests so far, in their order.
+    pub fn requests(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).requests.clone()
+    }
+
+    /// Notes a request before anything of it is answered. One that cannot be noted is refused.
+    fn note(&self, hash: &str) -> Result<(), ProviderError> {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &mut noted.file {
+            file.write_all(format!("{hash}\n").as_bytes()).map_err(|error| {
+                let message = format!("the simulated model's journal cannot be written: {error}");
+                ProviderError::refused(ErrorClass::Retryable, "simulated_journal_unwritable", message)
+            })?;
+        }
+        noted.requests.push(hash.to_owned());
+        Ok(())
     }
 }
 
@@ -79,13 +124,22 @@ impl Provider for Simulated {
         if let (Some(format), Some(fields)) = (&request.format, body.as_object_mut()) {
             fields.insert("response_format".to_owned(), format.to_wire());
         }
+        if let (false, Some(fields)) = (request.tools.is_empty(), body.as_object_mut()) {
+            fields.insert("tools".to_owned(), request.tools.iter().map(ToolDefinition::to_wire).collect());
+        }
         body
     }
 
     async fn stream(&self, request: &ChatRequest) -> Result<ChatStream, ProviderError> {
-        let directives = Directives::of(&request.contents())?;
+        // what tools gave is no wish of the prompt's author
+        let told: Vec<&str> =
+            request.messages.iter().filter(|message| message.role() != "tool").map(Message::content).collect();
+        let directives = Directives::of(&told)?;
         let input_tokens = counter().count_messages(&request.contents()).await;
         let seed = super::request_hash(NAME, &request.model, &self.body(request));
+        if let Some(journal) = &self.journal {
+            journal.note(&seed)?;
+        }
         let script = Script::write(request, &directives, input_tokens, &seed);
         wait(directives.delay_ms).await;
         if let Some(refusal) = script.refusal {
@@ -107,6 +161,10 @@ async fn play(step: Step, word_delay_ms: u64) -> Result<ChatEvent, ProviderError
         Step::Word(word) => {
             wait(word_delay_ms).await;
             Ok(ChatEvent::Text(word))
+        }
+        Step::ToolCall(piece) => {
+            wait(word_delay_ms).await;
+            Ok(ChatEvent::ToolCall(piece))
         }
         Step::Finish(reason) => Ok(ChatEvent::Finish(reason.to_owned())),
         Step::Report(usage) => Ok(ChatEvent::Usage(Some(usage))),

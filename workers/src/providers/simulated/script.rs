@@ -8,7 +8,7 @@ use super::directives::{Directives, Failure, strip};
 use super::prose::Prose;
 use super::sample;
 use super::{count, counter};
-use crate::providers::{ChatRequest, ProviderError};
+use crate::providers::{ChatRequest, ProviderError, ToolCallPiece};
 
 /// The shortest answer that nobody asked a length for, in tokens beyond its opening words.
 const SHORTEST: u64 = 24;
@@ -23,6 +23,7 @@ const QUOTED_WORDS: usize = 6;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
     Word(String),
+    ToolCall(ToolCallPiece),
     Finish(&'static str),
     Report(Usage),
     Fail(ProviderError),
@@ -45,6 +46,9 @@ impl Script {
         let failure = directives.fail.filter(|_| struck).map(|kind| failure(kind, directives));
         if let Some(refusal) = failure.clone().filter(|_| directives.after_tokens == 0) {
             return Self { refusal: Some(refusal), steps: Vec::new() };
+        }
+        if let Some(steps) = tool_turn(request, directives, input_tokens).filter(|_| failure.is_none()) {
+            return Self { refusal: None, steps };
         }
         let answer = Answer::structured(request, directives, seed)
             .unwrap_or_else(|| Answer::write(request, directives.tokens, seed));
@@ -125,6 +129,29 @@ impl Answer {
         }
         steps
     }
+}
+
+/// The calls of a tool that the directives ask for in this turn; `None` when it is time to answer.
+fn tool_turn(request: &ChatRequest, directives: &Directives, input_tokens: u64) -> Option<Vec<Step>> {
+    let name = directives.tool.as_ref()?;
+    let turns = request.messages.iter().filter(|message| !message.tool_calls().is_empty()).count() as u64;
+    if turns >= directives.tool_turns {
+        return None;
+    }
+    let mut steps = Vec::new();
+    let mut said = String::new();
+    for index in 0..directives.parallel {
+        let number = turns * directives.parallel + index + 1;
+        let arguments = directives.args.replace("$n", &number.to_string());
+        said = said + name + &arguments;
+        let id = Some(format!("call_{number}"));
+        steps.push(Step::ToolCall(ToolCallPiece { index, id, name: Some(name.clone()), arguments }));
+    }
+    steps.push(Step::Finish("tool_calls"));
+    if !directives.no_usage {
+        steps.push(Step::Report(count(input_tokens, &said)));
+    }
+    Some(steps)
 }
 
 /// The text in pieces of some characters, as they would stream.
