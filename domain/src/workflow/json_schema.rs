@@ -79,29 +79,7 @@ fn definitions() -> Value {
                 },
             },
         },
-        "retry": {
-            "type": "object",
-            "additionalProperties": false,
-            "properties": {
-                "max_attempts": described(whole(1, MAX_ATTEMPTS), "All attempts, the first one included."),
-                "on": {
-                    "description": "The classes of errors that are worth another attempt; by default all of these.",
-                    "type": "array",
-                    "items": {"enum": CLASSES},
-                },
-                "backoff": {
-                    "description": "The pauses between attempts.",
-                    "type": "object",
-                    "additionalProperties": false,
-                    "properties": {
-                        "initial": of("duration"),
-                        "factor": whole(1, MAX_BACKOFF_FACTOR),
-                        "max": of("duration"),
-                        "jitter": {"type": "boolean"},
-                    },
-                },
-            },
-        },
+        "retry": retry(),
         "output": {
             "description": "What an agent answers: JSON that keeps to a schema.",
             "type": "object",
@@ -126,6 +104,32 @@ fn definitions() -> Value {
             })),
         },
         "node": node(),
+    })
+}
+
+fn retry() -> Value {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "max_attempts": described(whole(1, MAX_ATTEMPTS), "All attempts, the first one included."),
+            "on": {
+                "description": "The classes of errors that are worth another attempt; by default all of these.",
+                "type": "array",
+                "items": {"enum": CLASSES},
+            },
+            "backoff": {
+                "description": "The pauses between attempts.",
+                "type": "object",
+                "additionalProperties": false,
+                "properties": {
+                    "initial": of("duration"),
+                    "factor": whole(1, MAX_BACKOFF_FACTOR),
+                    "max": of("duration"),
+                    "jitter": {"type": "boolean"},
+                },
+            },
+        },
     })
 }
 

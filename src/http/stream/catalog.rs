@@ -251,6 +251,8 @@ carried! {
     TaskLost {
         /// Why.
         error: Fault,
+        /// Whether the run goes on without it (`on_error`).
+        run_goes_on: bool,
     }
     /// A task was ended.
     TaskStopped {
