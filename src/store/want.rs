@@ -1,6 +1,6 @@
 //! What a decision wants to see: the ids from which a store loads a working set.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use bursar_domain::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, WalletId};
 use bursar_domain::time::Timestamp;
@@ -30,9 +30,9 @@ pub struct Want {
     /// Tasks by run and node index (dependents); their missions as well.
     pub nodes: Vec<(RunId, i32)>,
     /// Nodes whose results are read: what they handed on, where they are over. Their tasks are not locked.
-    pub results: Vec<(RunId, i32)>,
+    pub results: BTreeSet<(RunId, i32)>,
     /// Missions whose input is read.
-    pub inputs: Vec<MissionId>,
+    pub inputs: BTreeSet<MissionId>,
     /// Missions.
     pub missions: Vec<MissionId>,
     /// Wallets.
@@ -75,9 +75,7 @@ impl Want {
             None => Ok(()),
         }
     }
-}
 
-impl Want {
     /// What the end of a task reaches, or its beginning.
     pub fn reach(&mut self, mission: MissionId, run: RunId, reach: &Reach) {
         let at = |index: &u32| i32::try_from(*index).ok().map(|index| (run, index));
@@ -92,8 +90,7 @@ impl Want {
     }
 }
 
-/// A JSON array of ids.
-pub(super) fn json_list<T: std::fmt::Display>(ids: &[T]) -> String {
-    let texts: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    serde_json::Value::from(texts).to_string()
+/// A JSON array of ids, or of pairs.
+pub(super) fn json_list<T: serde::Serialize>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| serde_json::json!(item)).collect::<serde_json::Value>().to_string()
 }

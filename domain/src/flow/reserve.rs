@@ -21,13 +21,7 @@ pub type CallGuard = Guard;
 /// task's hold, topping the hold up within wallet and budget where it is too small. Calls that ended before it are
 /// journaled first. A refusal for want of credits leaves these and the counted size of the call with the task.
 pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallRequest) -> Result<CallPermit, CallRefusal> {
-    let task = turn.set.tasks.get(guard.task_id).cloned().ok_or(CallRefusal::StaleFence)?;
-    check_guard(&task, guard).map_err(|_| CallRefusal::StaleFence)?;
-    let run = turn.run(task.run_id).map_err(|error| CallRefusal::Unavailable(error.to_string()))?;
-    if !run.state.is_live() {
-        // a run that is ending buys nothing more: what the worker does cannot count
-        return Err(CallRefusal::StaleFence);
-    }
+    let task = live_task(turn, guard)?;
     journal(turn, &task, &request.finished)?;
     if let Some(done) = journaled(turn, &task, request) {
         return Ok(CallPermit::Replay(done));
@@ -75,9 +69,25 @@ pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallReques
     Ok(CallPermit::Send(id))
 }
 
-/// Journals calls of a running attempt that came to their end. Whether they are billed is decided when the step ends.
-///
+/// The task, if the guard names its present lease and its run goes on: a run that is ending buys nothing more, what the
+/// worker does cannot count.
+pub(super) fn live_task(turn: &Turn<'_>, guard: &CallGuard) -> Result<Task, CallRefusal> {
+    let task = turn.set.tasks.get(guard.task_id).cloned().ok_or(CallRefusal::StaleFence)?;
+    check_guard(&task, guard).map_err(|_| CallRefusal::StaleFence)?;
+    let run = turn.run(task.run_id).map_err(|error| CallRefusal::Unavailable(error.to_string()))?;
+    if run.state.is_live() { Ok(task) } else { Err(CallRefusal::StaleFence) }
+}
+
 /// Progress that is journaled clears the count of vanished workers: a step that gets on is not what kills them.
+pub(super) fn note_progress(turn: &mut Turn<'_>, task: TaskId) {
+    if turn.set.tasks.get(task).is_some_and(|row| row.losses > 0)
+        && let Some(row) = turn.set.tasks.change(task)
+    {
+        row.losses = 0;
+    }
+}
+
+/// Journals calls of a running attempt that came to their end. Whether they are billed is decided when the step ends.
 pub(super) fn journal(turn: &mut Turn<'_>, task: &Task, finished: &[FinishedCall]) -> Result<(), CallRefusal> {
     let unusable = |refusal: Refusal| CallRefusal::Unavailable(refusal.to_string());
     check_calls(turn, task, finished).map_err(unusable)?;
@@ -85,9 +95,8 @@ pub(super) fn journal(turn: &mut Turn<'_>, task: &Task, finished: &[FinishedCall
         let state = if call.succeeded { CallState::Done } else { CallState::Failed };
         finish_call(turn, task, call, state, false).map_err(unusable)?;
     }
-    let has_progress = finished.iter().any(|call| call.succeeded);
-    if let Some(row) = turn.set.tasks.change(task.id).filter(|row| has_progress && row.losses > 0) {
-        row.losses = 0;
+    if finished.iter().any(|call| call.succeeded) {
+        note_progress(turn, task.id);
     }
     Ok(())
 }

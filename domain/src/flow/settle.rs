@@ -128,7 +128,7 @@ fn check_outcome(turn: &Turn<'_>, task: &Task, outcome: &Outcome) -> Result<(), 
     turn.mission(task.mission_id)?;
     let definition = turn.definition(task.workflow_id)?;
     let node = node_of(&definition, task)?;
-    if node.on_error != OnError::Fail {
+    if node.on_error != OnError::Fail || matches!(outcome, Outcome::Succeeded { .. }) {
         check_dependents(turn, task)?;
     }
     let calls = match outcome {
@@ -136,7 +136,6 @@ fn check_outcome(turn: &Turn<'_>, task: &Task, outcome: &Outcome) -> Result<(), 
         Outcome::Failed { calls, .. } => calls,
         Outcome::Succeeded { calls, .. } => {
             turn.prices(task.run_id)?.units_cost(&node.units)?;
-            check_dependents(turn, task)?;
             calls
         }
     };

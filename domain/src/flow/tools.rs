@@ -10,8 +10,7 @@ use crate::outcome::{CallRefusal, ToolAnswer, ToolEffects, ToolEnd, ToolIntent, 
 use crate::record::{Task, ToolCallState, ToolRun};
 
 use super::Turn;
-use super::reserve::{CallGuard, journal};
-use super::settle::check_guard;
+use super::reserve::{CallGuard, journal, live_task, note_progress};
 
 /// Characters of arguments and of results that events show.
 const SHOWN_CHARS: usize = 500;
@@ -51,10 +50,7 @@ pub fn end_tool(turn: &mut Turn<'_>, guard: &CallGuard, end: &ToolEnd) -> Result
         run.duration_ms = Some(end.duration_ms);
         run.ended_at = Some(now);
     }
-    // a step that gets on is not what kills its workers
-    if let Some(row) = turn.set.tasks.change(task.id).filter(|row| row.losses > 0) {
-        row.losses = 0;
-    }
+    note_progress(turn, task.id);
     let data = json!({
         "tool": tool,
         "number": number,
@@ -65,14 +61,6 @@ pub fn end_tool(turn: &mut Turn<'_>, guard: &CallGuard, end: &ToolEnd) -> Result
     });
     turn.emit(task.mission_id, "task.tool_result", Some(task.id), data);
     Ok(())
-}
-
-/// The task, if the guard names its present lease and its run goes on.
-fn live_task(turn: &Turn<'_>, guard: &CallGuard) -> Result<Task, CallRefusal> {
-    let task = turn.set.tasks.get(guard.task_id).cloned().ok_or(CallRefusal::StaleFence)?;
-    check_guard(&task, guard).map_err(|_| CallRefusal::StaleFence)?;
-    let run = turn.run(task.run_id).map_err(|error| CallRefusal::Unavailable(error.to_string()))?;
-    if run.state.is_live() { Ok(task) } else { Err(CallRefusal::StaleFence) }
 }
 
 /// What was recorded of this very call before.

@@ -9,7 +9,6 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use bursar_domain::id::RunId;
 use bursar_domain::time::Timestamp;
 use bursar_domain::working_set::WorkingSet;
 use sqlx::pool::PoolConnection;
@@ -38,15 +37,14 @@ fn work_sql(journals: Journals, reads: bool) -> String {
     let read = if reads { READ } else { "" };
     format!(
         "with wanted as materialized (
-           select id, mission_id from tasks where id = any($1)
+           select id from tasks where id = any($1)
            union
-           select t.id, t.mission_id
+           select t.id
            from unnest($2::text[], $3::int[]) as n (run_id, node_index)
            join tasks t on t.run_id = n.run_id and t.node_index = n.node_index
          ),
          m as materialized (
-           select {missions} from missions
-           where id in (select unnest($4::text[]) union select mission_id from wanted)
+           select {missions} from missions where id = any($4)
          ),
          r as materialized (select {runs} from runs where id in (select run_id from m)),
          t as materialized (
@@ -162,8 +160,13 @@ fn begin_sql(want: &Want) -> String {
     format!("begin; select 1 from missions where id in ({missions}) order by id for update")
 }
 
-fn texts<T: ToString>(ids: &[T]) -> Vec<String> {
-    ids.iter().map(ToString::to_string).collect()
+fn texts<'i, T: ToString + 'i>(ids: impl IntoIterator<Item = &'i T>) -> Vec<String> {
+    ids.into_iter().map(ToString::to_string).collect()
+}
+
+/// Pairs as two arrays.
+fn columns<'p, T: ToString + 'p>(pairs: impl IntoIterator<Item = &'p (T, i32)>) -> (Vec<String>, Vec<i32>) {
+    pairs.into_iter().map(|(id, number)| (id.to_string(), *number)).unzip()
 }
 
 /// All writes in one statement: data-modifying CTEs, each executed once and to its end.
@@ -238,10 +241,7 @@ async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut Wo
         (Journals::Closed, true) => &WORK_WITH_READS,
         (Journals::Open, true) => &WORK_WITH_ALL,
     };
-    let places = |nodes: &[(RunId, i32)]| -> (Vec<String>, Vec<i32>) {
-        nodes.iter().map(|(run, index)| (run.to_string(), *index)).unzip()
-    };
-    let (runs, indexes) = places(&want.nodes);
+    let (runs, indexes) = columns(&want.nodes);
     let mut query = sqlx::query(sql.as_str())
         .bind(texts(&want.tasks))
         .bind(runs)
@@ -249,12 +249,7 @@ async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut Wo
         .bind(texts(&want.missions))
         .bind(texts(&want.calls));
     if want.reads() {
-        let distinct = |mut nodes: Vec<(RunId, i32)>| {
-            nodes.sort_unstable();
-            nodes.dedup();
-            nodes
-        };
-        let (runs, indexes) = places(&distinct(want.results.clone()));
+        let (runs, indexes) = columns(&want.results);
         query = query.bind(runs).bind(indexes).bind(texts(&want.inputs));
     }
     load(tx, query, set).await?;
@@ -263,8 +258,7 @@ async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut Wo
 
 /// Tool calls, under the locks on their tasks. A trip of its own: few batches ask for any.
 async fn load_tool_calls(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut WorkingSet) -> Result<(), Failed> {
-    let (tasks, numbers): (Vec<String>, Vec<i32>) =
-        want.tool_calls.iter().map(|(task, number)| (task.to_string(), *number)).unzip();
+    let (tasks, numbers) = columns(&want.tool_calls);
     load(tx, sqlx::query(TOOLS.as_str()).bind(tasks).bind(numbers), set).await
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::LazyLock;
 
-use bursar_domain::id::RunId;
 use bursar_domain::working_set::WorkingSet;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
@@ -123,12 +122,8 @@ async fn fetch(
 async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingSet) -> Result<(), StoreError> {
     let sql = &*LOADS;
     fetch(connection, set, "tasks", &sql.tasks, &[&json_list(&want.tasks)]).await?;
-    let places = |nodes: &[(RunId, i32)]| {
-        let nodes: Vec<_> = nodes.iter().map(|(run, index)| serde_json::json!([run, index])).collect();
-        serde_json::Value::from(nodes).to_string()
-    };
-    fetch(connection, set, "tasks", &sql.nodes, &[&places(&want.nodes)]).await?;
-    fetch(connection, set, "results", &sql.results, &[&places(&want.results)]).await?;
+    fetch(connection, set, "tasks", &sql.nodes, &[&json_list(&want.nodes)]).await?;
+    fetch(connection, set, "results", &sql.results, &[&json_list(&want.results)]).await?;
     fetch(connection, set, "inputs", &sql.inputs, &[&json_list(&want.inputs)]).await?;
 
     want.covers(set)?;
@@ -145,8 +140,7 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     wallets.dedup();
     fetch(connection, set, "holds", &sql.holds, &[&json_list(&want.holds)]).await?;
     if let Some(now) = want.now {
-        let now = serde_json::json!([now]).to_string();
-        fetch(connection, set, "holds", &sql.overdue, &[&now, &json_list(&wallets)]).await?;
+        fetch(connection, set, "holds", &sql.overdue, &[&json_list([now]), &json_list(&wallets)]).await?;
     }
     let mut grants: Vec<_> = set.holds.iter().flat_map(|hold| hold.slices.iter().map(|slice| slice.grant)).collect();
     grants.extend(&want.grants);
@@ -157,10 +151,6 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     let priced: Vec<_> = set.tasks.iter().filter(|task| task.kind == "agent").map(|task| task.id).collect();
     let calls = &sql.calls[usize::from(want.journals == Journals::Open)];
     fetch(connection, set, "usage_calls", calls, &[&json_list(&priced), &json_list(&want.calls)]).await?;
-    if !want.tool_calls.is_empty() {
-        let tools: Vec<_> = want.tool_calls.iter().map(|(task, number)| serde_json::json!([task, number])).collect();
-        fetch(connection, set, "tool_calls", &sql.tools, &[&serde_json::Value::from(tools).to_string()]).await?;
-    }
-    let keys: Vec<_> = want.op_keys.iter().map(|(wallet, key)| serde_json::json!([wallet, key])).collect();
-    fetch(connection, set, "ops", &sql.ops, &[&serde_json::Value::from(keys).to_string()]).await
+    fetch(connection, set, "tool_calls", &sql.tools, &[&json_list(&want.tool_calls)]).await?;
+    fetch(connection, set, "ops", &sql.ops, &[&json_list(&want.op_keys)]).await
 }
