@@ -7,5 +7,6 @@ mod money;
 mod outages;
 mod prices;
 mod runs;
+mod services;
 mod share;
 mod writes;

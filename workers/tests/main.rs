@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod agent;
+mod exec;
+mod http;
 mod openai_faults;
 mod openai_streams;
 mod registry;

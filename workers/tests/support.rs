@@ -15,7 +15,7 @@ use bursar_domain::outcome::{
     CallPermit, CallRefusal, CallRequest, FinishedCall, Outcome, StepError, ToolEffects, ToolEnd, ToolIntent,
     ToolPermit, ToolRequest,
 };
-use bursar_domain::workflow::{Action, AgentStep};
+use bursar_domain::workflow::{self, Action, AgentStep};
 use bursar_workers::providers::{Models, OpenAiConfig, SimulatedConfig};
 use bursar_workers::tools::{Tool, ToolError, ToolLimits};
 use bursar_workers::{Context, Job, Providers};
@@ -100,6 +100,16 @@ impl Context for Recorder {
     fn tokenizer(&self, _model: &str) -> (Option<String>, u32) {
         (None, 1_000_000)
     }
+}
+
+/// A job of the one node of a workflow, from the node's YAML, with `inputs` as the mission's.
+pub fn node_job(node: &str, inputs: &Value) -> Job {
+    let text = format!("workflow: w\nnodes:\n  n: {{ {node} }}\n");
+    let definition = workflow::parse(&text, workflow::Syntax::Yaml).unwrap();
+    let mut job = agent_job("m", "");
+    job.action = definition.nodes[0].action.clone();
+    job.context["inputs"] = inputs.clone();
+    job
 }
 
 /// The id of the first call that a [`Recorder`] grants.

@@ -23,7 +23,9 @@ use crate::retry::RetryPolicy;
 pub mod condition;
 mod definition;
 mod duration;
+mod exec;
 mod graph;
+mod http;
 mod json_schema;
 mod name;
 mod on_error;
@@ -47,6 +49,8 @@ mod property_tests;
 #[cfg(test)]
 mod sample_tests;
 
+pub use exec::ExecStep;
+pub use http::{HttpBody, HttpHeader, HttpMethod, HttpStep};
 pub use json_schema::json_schema;
 pub use on_error::OnError;
 pub use output::OutputSchema;
@@ -154,6 +158,10 @@ pub enum Action {
     Agent(AgentStep),
     /// Compute a JSON value from templates.
     Transform(TransformStep),
+    /// Call a service.
+    Http(HttpStep),
+    /// Run a program.
+    Exec(ExecStep),
     /// Wait. Takes no worker.
     Wait(Wait),
 }
@@ -164,7 +172,19 @@ impl Action {
         match self {
             Self::Agent(_) => "agent",
             Self::Transform(_) => "transform",
+            Self::Http(_) => "http",
+            Self::Exec(_) => "exec",
             Self::Wait(wait) => wait.kind(),
+        }
+    }
+
+    /// The pool of workers that does it, unless the node names another.
+    pub fn default_pool(&self) -> &'static str {
+        match self {
+            Self::Agent(_) => "agent",
+            Self::Http(_) => "http",
+            Self::Exec(_) => "exec",
+            Self::Transform(_) | Self::Wait(_) => "default",
         }
     }
 }

@@ -18,6 +18,7 @@ use super::scan::{Mention, ROOTS};
 use super::template::{self, TemplateError};
 use super::wait;
 use super::{Action, AgentStep, Budget, OnExhausted, TransformStep};
+use super::{exec, http};
 use crate::credits::Ucr;
 use crate::limits::{
     MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_NEEDS_PER_NODE, MAX_OUTPUT_TOKENS, MAX_PRIORITY, MAX_PROMPT_BYTES,
@@ -39,10 +40,10 @@ const DEFAULT_MAX_TURNS: u32 = 16;
 const DEFAULT_MAX_TOOL_CALLS: u32 = 64;
 
 /// The kinds of nodes, as their keys.
-const KINDS: [&str; 4] = ["agent", "transform", "sleep", "until"];
+const KINDS: [&str; 6] = ["agent", "transform", "http", "exec", "sleep", "until"];
 
 /// Kinds of nodes that a later version will know.
-const LATER_KINDS: [&str; 8] = ["approval", "exec", "external", "http", "plan", "retrieve", "signal", "workflow"];
+const LATER_KINDS: [&str; 6] = ["approval", "external", "plan", "retrieve", "signal", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
 const LATER_KEYS: [&str; 9] =
@@ -141,7 +142,7 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
     let (mut mentions, mut opening) = (Vec::new(), Vec::new());
     let when = condition::read(&mut fields, &mut opening);
     let action = read_action(&mut fields, around, &mut mentions, &mut opening);
-    let default_pool = if matches!(action, Some(Action::Agent(_))) { "agent" } else { "default" };
+    let default_pool = action.as_ref().map_or("default", Action::default_pool);
     let draft = Draft {
         key: entry.name,
         needs,
@@ -207,6 +208,8 @@ fn read_action<'v>(
     let action = match kinds.as_slice() {
         ["agent"] => return read_agent(fields, around, mentions).map(Action::Agent),
         ["transform"] => read_transform(fields, mentions).map(Action::Transform),
+        ["http"] => http::read(fields, mentions).map(Action::Http),
+        ["exec"] => exec::read(fields, mentions).map(Action::Exec),
         ["sleep"] => wait::read_sleep(fields).map(Action::Wait),
         ["until"] => wait::read_until(fields, opening).map(Action::Wait),
         [] if !unsupported => {
@@ -333,7 +336,7 @@ fn read_transform<'v>(fields: &mut Fields<'v, '_>, mentions: &mut Vec<(Mention<'
     Some(TransformStep { output })
 }
 
-fn collect_templates<'v>(value: &'v Value, at: &str, templates: &mut Vec<(&'v str, String)>) {
+pub(super) fn collect_templates<'v>(value: &'v Value, at: &str, templates: &mut Vec<(&'v str, String)>) {
     match value {
         Value::String(text) if text.contains('{') => templates.push((text, at.to_owned())),
         Value::Array(items) => {
@@ -345,7 +348,12 @@ fn collect_templates<'v>(value: &'v Value, at: &str, templates: &mut Vec<(&'v st
 }
 
 /// Checks a template as far as that goes without knowing the other nodes.
-fn read_template<'v>(text: &'v str, at: &str, mentions: &mut Vec<(Mention<'v>, String)>, problems: &mut Problems) {
+pub(super) fn read_template<'v>(
+    text: &'v str,
+    at: &str,
+    mentions: &mut Vec<(Mention<'v>, String)>,
+    problems: &mut Problems,
+) {
     let found = match template::inspect(text) {
         Ok(found) => found,
         Err(error) => {

@@ -254,6 +254,7 @@ pub(in crate::http) fn key_reused() -> Problem {
 fn refused(site: &Site, error: SubmitError) -> Problem {
     match error {
         SubmitError::KeyReused => key_reused(),
+        SubmitError::NotAllowed(problems) => Problem::of_workflow("/workflow", &problems),
         SubmitError::Stopping => Problem::new(Code::Overloaded, "the server is stopping"),
         SubmitError::Store(cause, is_transient) => {
             tracing::warn!(cause, is_transient, "a submit did not reach the store");
