@@ -84,6 +84,9 @@ pub const MAX_REPAIRS: i64 = 10;
 /// Characters of the words about a wrong answer that go back to the model and into the step's error.
 pub const MAX_VIOLATION_CHARS: usize = 1_000;
 
+/// Models that one agent may fall back through. Each is asked, and may be waited for, in turn.
+pub const MAX_MODELS: usize = 5;
+
 /// Tools of one agent. Each is described in every request.
 pub const MAX_TOOLS: usize = 64;
 

@@ -125,13 +125,15 @@ impl Engine {
 fn unpriced(definition: &Definition, prices: &PriceBook) -> Vec<Problem> {
     let mut problems = Vec::new();
     for node in &definition.nodes {
-        if let workflow::Action::Agent(step) = &node.action
-            && prices.price_of(&step.model).is_none()
-        {
+        let models = match &node.action {
+            workflow::Action::Agent(step) => step.models().collect(),
+            _ => Vec::new(),
+        };
+        for model in models.into_iter().filter(|model| prices.price_of(model).is_none()) {
             problems.push(Problem {
                 pointer: format!("/nodes/{}", node.key),
                 code: "model_not_priced",
-                message: format!("model `{}` has no price in the price book `{}`", step.model, prices.name()),
+                message: format!("model `{model}` has no price in the price book `{}`", prices.name()),
                 hint: Some("use a model of the price book, or add its price".to_owned()),
             });
         }

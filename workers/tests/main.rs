@@ -4,6 +4,7 @@
 
 mod agent;
 mod exec;
+mod fallback;
 mod http;
 mod openai_faults;
 mod openai_streams;

@@ -184,6 +184,7 @@ pub fn agent_job(model: &str, prompt: &str) -> Job {
             agent: "engineer".into(),
             instructions: "You are an engineer.".into(),
             model: model.into(),
+            fallbacks: Vec::new(),
             prompt: prompt.into(),
             max_output_tokens: 200,
             temperature: None,

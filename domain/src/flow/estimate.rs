@@ -77,8 +77,13 @@ impl Basis<'_> {
         let tokens = match &node.action {
             Action::Agent(step) => {
                 let input_tokens = input_tokens.saturating_add(MESSAGE_OVERHEAD_TOKENS);
-                let input_tokens = scaled(input_tokens, self.learned.largest_factor_ppm(&step.model));
-                self.prices.call_ceiling(&step.model, input_tokens, output_tokens)?
+                let ceiling = |model: &str| {
+                    let scaled = scaled(input_tokens, self.learned.largest_factor_ppm(model));
+                    self.prices.call_ceiling(model, scaled, output_tokens)
+                };
+                // whichever of its models answers: the dearest
+                let ceilings = step.models().map(ceiling);
+                ceilings.reduce(|most, next| Ok(most?.max(next?))).unwrap_or(Ok(Ucr::ZERO))?
             }
             Action::Transform(_) | Action::Http(_) | Action::Exec(_) | Action::Wait(_) => Ucr::ZERO,
         };

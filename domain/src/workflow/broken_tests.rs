@@ -126,7 +126,8 @@ defaults: { timeout: 25h } ¦ /defaults/timeout ¦ out_of_range ¦ `timeout` mus
 defaults: { max_output_tokens: 1000001 } ¦ /defaults/max_output_tokens ¦ out_of_range ¦ `max_output_tokens` must be a whole number from 1 to 1000000
 defaults: { temperature: 2.5 } ¦ /defaults/temperature ¦ out_of_range ¦ `temperature` must be a number from 0 to 2 with at most six decimals
 defaults: { max_tool_calls: 257 } ¦ /defaults/max_tool_calls ¦ out_of_range ¦ `max_tool_calls` must be a whole number from 0 to 256
-defaults: { models: [a] } ¦ /defaults/models ¦ unsupported ¦ `models` is not supported by this version
+defaults: { models: [a, a] } ¦ /defaults/models/1 ¦ duplicate_model ¦ the model `a` is named twice
+defaults: { cache: {} } ¦ /defaults/cache ¦ unsupported ¦ `cache` is not supported by this version
 outputs: { x: inputs.idea } ¦ /outputs/x ¦ invalid_path ¦ an output is a path such as nodes.summary.output or nodes.summary.output.title
 outputs: { x: nodes.aa.output } ¦ /outputs/x ¦ unknown_node ¦ there is no node `aa` ¦ did you mean `a`?
 "#;
@@ -152,6 +153,12 @@ b: { instructions: x, tools: http_get } ¦ /agents/b/tools ¦ wrong_type ¦ expe
 b: { instructions: x, tools: [http_get, 'http get'] } ¦ /agents/b/tools/1 ¦ invalid_name ¦ a tool's name must be 1 to 64 letters, digits, _ and -, a letter first
 b: { instructions: x, tools: [a, b, a] } ¦ /agents/b/tools/2 ¦ duplicate_tool ¦ the tool `a` is named twice
 b: { instructions: x, modell: y } ¦ /agents/b/modell ¦ unknown_key ¦ unknown key `modell` ¦ did you mean `model`?
+b: { instructions: x, model: m, models: [n] } ¦ /agents/b/models ¦ several_models ¦ `model` names one model and `models` a list: give one of them
+b: { instructions: x, models: m } ¦ /agents/b/models ¦ wrong_type ¦ expected a list of models, found text
+b: { instructions: x, models: [] } ¦ /agents/b/models ¦ out_of_range ¦ `models` names 1 to 5 models, this names 0
+b: { instructions: x, models: [a, b, c, d, e, f] } ¦ /agents/b/models ¦ out_of_range ¦ `models` names 1 to 5 models, this names 6
+b: { instructions: x, models: [m, 5] } ¦ /agents/b/models/1 ¦ wrong_type ¦ expected the name of a model, found a number
+b: { instructions: x, models: [m, gpt 4] } ¦ /agents/b/models/1 ¦ invalid_name ¦ a model's name must be 1 to 128 visible ASCII characters without spaces
 b: { instructions: x, model: gpt 4 } ¦ /agents/b/model ¦ invalid_name ¦ `model` must be 1 to 128 visible ASCII characters without spaces
 "#;
     check(rows, Syntax::Yaml, |says| format!("workflow: w\nnodes: {{ a: {{ sleep: 1s }} }}\nagents:\n  {says}\n"));
@@ -196,7 +203,7 @@ until: '{{ nodes.first.output }}' ¦ /nodes/a/until ¦ not_upstream ¦ line 1: `
 until: '{{ task.attempt }}' ¦ /nodes/a/until ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
 until: '{{ inputs.idea' ¦ /nodes/a/until ¦ template_syntax ¦ line 1: unexpected end of input, expected end of variable block
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, http, exec, until, prompt, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, pool, priority, retry, timeout, on_error, units, budget
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, http, exec, until, prompt, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, pool, priority, retry, timeout, on_error, units, budget
 needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until
 prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
@@ -212,14 +219,36 @@ agent: writer, prompt: x, tools: [5] ¦ /nodes/a/tools/0 ¦ wrong_type ¦ expect
 sleep: 1s, tools: [] ¦ /nodes/a/tools ¦ misplaced_key ¦ `tools` belongs to nodes with an `agent`
 agent: writer, prompt: x, max_turns: 0 ¦ /nodes/a/max_turns ¦ out_of_range ¦ `max_turns` must be a whole number from 1 to 100
 sleep: 1s, max_tool_calls: 3 ¦ /nodes/a/max_tool_calls ¦ misplaced_key ¦ `max_tool_calls` belongs to nodes with an `agent`
+sleep: 1s, models: [m] ¦ /nodes/a/models ¦ misplaced_key ¦ `models` belongs to nodes with an `agent`
 sleep: 1s, prompt: x ¦ /nodes/a/prompt ¦ misplaced_key ¦ `prompt` belongs to nodes with an `agent`
 agent: writer ¦ /nodes/a/prompt ¦ missing ¦ `prompt` is missing: it says what to ask the agent
 agent: write, prompt: x ¦ /nodes/a/agent ¦ unknown_agent ¦ there is no agent `write` ¦ did you mean `writer`?
-agent: blank, prompt: x ¦ /nodes/a/model ¦ missing_model ¦ no model: set `model` on this node, on the agent `blank` or in `defaults`
+agent: blank, prompt: x ¦ /nodes/a/model ¦ missing_model ¦ no model: set `model` or `models` on this node, on the agent `blank` or in `defaults`
 agent: writer, prompt: [x] ¦ /nodes/a/prompt ¦ wrong_type ¦ expected text, found a list
 agent: writer, prompt: x, max_output_tokens: 0 ¦ /nodes/a/max_output_tokens ¦ out_of_range ¦ `max_output_tokens` must be a whole number from 1 to 1000000
 agent: writer, prompt: x, max_output_tokens: 1.5 ¦ /nodes/a/max_output_tokens ¦ out_of_range ¦ `max_output_tokens` must be a whole number from 1 to 1000000
 agent: writer, prompt: x, temperature: warm ¦ /nodes/a/temperature ¦ out_of_range ¦ `temperature` must be a number from 0 to 2 with at most six decimals
+sleep: forever ¦ /nodes/a/sleep ¦ invalid_duration ¦ `sleep` must be a duration such as 500ms, 30s, 10m, 2h or 1d
+sleep: 0s ¦ /nodes/a/sleep ¦ out_of_range ¦ `sleep` must be from 1ms to 30d
+sleep: 1s, timeout: 2d ¦ /nodes/a/timeout ¦ out_of_range ¦ `timeout` must be from 1ms to 1d
+sleep: 1s, priority: 101 ¦ /nodes/a/priority ¦ out_of_range ¦ `priority` must be a whole number from -100 to 100
+sleep: 1s, pool: GPU ¦ /nodes/a/pool ¦ invalid_name ¦ `pool` must be 1 to 32 of the characters a-z, 0-9 and -
+sleep: 1s, retry: 3 ¦ /nodes/a/retry ¦ wrong_type ¦ expected a mapping, found a number
+sleep: 1s, retry: { max_attempts: 21 } ¦ /nodes/a/retry/max_attempts ¦ out_of_range ¦ `max_attempts` must be a whole number from 1 to 20
+sleep: 1s, retry: { backoff: { factor: 11 } } ¦ /nodes/a/retry/backoff/factor ¦ out_of_range ¦ `factor` must be a whole number from 1 to 10
+sleep: 1s, retry: { backoff: { jitter: maybe } } ¦ /nodes/a/retry/backoff/jitter ¦ wrong_type ¦ expected true or false, found text
+sleep: 1s, retry: { backoff: { initial: 2m } } ¦ /nodes/a/retry/backoff ¦ out_of_range ¦ the first pause (`initial`) is longer than the longest one (`max`)
+sleep: 1s, units: { page: 0 } ¦ /nodes/a/units/page ¦ out_of_range ¦ the quantity of `page` must be a whole number from 1 to 1000000000
+sleep: 1s, units: { 'a b': 1 } ¦ /nodes/a/units/a b ¦ invalid_name ¦ names in `units` must be 1 to 64 of the characters a-z, 0-9, _, - and ., a letter or digit first
+sleep: 1s, units: { page: many } ¦ /nodes/a/units/page ¦ wrong_type ¦ expected a whole number, found text
+ ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until
+"#;
+    check(rows, Syntax::Yaml, around_node);
+}
+
+#[test]
+fn fields_of_nodes_that_call_services_or_run_programs() {
+    let rows = r#"
 http: { method: GET } ¦ /nodes/a/http/url ¦ missing ¦ `url` is missing: it says what to call
 http: 'https://example.com' ¦ /nodes/a/http ¦ wrong_type ¦ expected a mapping, found text
 http: { url: example.com } ¦ /nodes/a/http/url ¦ invalid_url ¦ `url` must begin with http:// or https://
@@ -249,20 +278,6 @@ exec: { command: [ls], env: { '1A': x } } ¦ /nodes/a/exec/env/1A ¦ invalid_nam
 exec: { command: [ls], ok_codes: [0, 256] } ¦ /nodes/a/exec/ok_codes/1 ¦ out_of_range ¦ an exit code is a number from 0 to 255
 exec: { command: [ls], timeout: 5 } ¦ /nodes/a/exec/timeout ¦ invalid_duration ¦ `timeout` must be a duration such as 500ms, 30s, 10m, 2h or 1d ¦ write `5s` for seconds
 exec: { command: [ls], shell: true } ¦ /nodes/a/exec/shell ¦ unknown_key ¦ unknown key `shell` ¦ known here: command, stdin, env, timeout, ok_codes
-sleep: forever ¦ /nodes/a/sleep ¦ invalid_duration ¦ `sleep` must be a duration such as 500ms, 30s, 10m, 2h or 1d
-sleep: 0s ¦ /nodes/a/sleep ¦ out_of_range ¦ `sleep` must be from 1ms to 30d
-sleep: 1s, timeout: 2d ¦ /nodes/a/timeout ¦ out_of_range ¦ `timeout` must be from 1ms to 1d
-sleep: 1s, priority: 101 ¦ /nodes/a/priority ¦ out_of_range ¦ `priority` must be a whole number from -100 to 100
-sleep: 1s, pool: GPU ¦ /nodes/a/pool ¦ invalid_name ¦ `pool` must be 1 to 32 of the characters a-z, 0-9 and -
-sleep: 1s, retry: 3 ¦ /nodes/a/retry ¦ wrong_type ¦ expected a mapping, found a number
-sleep: 1s, retry: { max_attempts: 21 } ¦ /nodes/a/retry/max_attempts ¦ out_of_range ¦ `max_attempts` must be a whole number from 1 to 20
-sleep: 1s, retry: { backoff: { factor: 11 } } ¦ /nodes/a/retry/backoff/factor ¦ out_of_range ¦ `factor` must be a whole number from 1 to 10
-sleep: 1s, retry: { backoff: { jitter: maybe } } ¦ /nodes/a/retry/backoff/jitter ¦ wrong_type ¦ expected true or false, found text
-sleep: 1s, retry: { backoff: { initial: 2m } } ¦ /nodes/a/retry/backoff ¦ out_of_range ¦ the first pause (`initial`) is longer than the longest one (`max`)
-sleep: 1s, units: { page: 0 } ¦ /nodes/a/units/page ¦ out_of_range ¦ the quantity of `page` must be a whole number from 1 to 1000000000
-sleep: 1s, units: { 'a b': 1 } ¦ /nodes/a/units/a b ¦ invalid_name ¦ names in `units` must be 1 to 64 of the characters a-z, 0-9, _, - and ., a letter or digit first
-sleep: 1s, units: { page: many } ¦ /nodes/a/units/page ¦ wrong_type ¦ expected a whole number, found text
- ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until
 "#;
     check(rows, Syntax::Yaml, around_node);
 }

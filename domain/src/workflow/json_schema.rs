@@ -10,9 +10,9 @@ use super::on_error::WORDS;
 use super::retry_on::CLASSES;
 use crate::limits::{
     MAX_AGENTS, MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_EXEC_ARGUMENTS, MAX_EXEC_CODES, MAX_EXEC_VARIABLES,
-    MAX_HTTP_BODY_BYTES, MAX_HTTP_EXPECTED, MAX_HTTP_FIELDS, MAX_MODEL_NAME_BYTES, MAX_NAME_BYTES, MAX_NEEDS_PER_NODE,
-    MAX_NODES, MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_POOL_NAME_BYTES, MAX_PRIORITY, MAX_REPAIRS, MAX_SCHEMAS,
-    MAX_TOOL_CALLS, MAX_TOOLS, MAX_TURNS, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
+    MAX_HTTP_BODY_BYTES, MAX_HTTP_EXPECTED, MAX_HTTP_FIELDS, MAX_MODEL_NAME_BYTES, MAX_MODELS, MAX_NAME_BYTES,
+    MAX_NEEDS_PER_NODE, MAX_NODES, MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_POOL_NAME_BYTES, MAX_PRIORITY, MAX_REPAIRS,
+    MAX_SCHEMAS, MAX_TOOL_CALLS, MAX_TOOLS, MAX_TURNS, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
 };
 
 /// The JSON Schema (draft 2020-12) of a workflow definition.
@@ -160,7 +160,10 @@ fn http() -> Value {
         "type": "object",
         "required": ["secret"],
         "additionalProperties": false,
-        "properties": {"secret": described(text(), "The name of a secret of the operator.")},
+        "properties": {"secret": described(
+            json!({"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,63}$"}),
+            "The name of a secret of the operator."
+        )},
     });
     json!({
         "type": "object",
@@ -279,6 +282,14 @@ fn with_call(properties: Value) -> Value {
             "type": "string",
             "maxLength": MAX_MODEL_NAME_BYTES,
             "pattern": "^[!-~]+$",
+        },
+        "models": {
+            "description": "Instead of `model`: models that are asked in turn until one answers.",
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_MODELS,
+            "uniqueItems": true,
+            "items": {"type": "string", "maxLength": MAX_MODEL_NAME_BYTES, "pattern": "^[!-~]+$"},
         },
         "max_output_tokens": described(whole(1, MAX_OUTPUT_TOKENS), "The most that one call may produce."),
         "temperature": {

@@ -27,6 +27,7 @@ mod exec;
 mod graph;
 mod http;
 mod json_schema;
+mod models;
 mod name;
 mod on_error;
 mod output;
@@ -198,6 +199,8 @@ pub struct AgentStep {
     pub instructions: String,
     /// The model's name as in the price book.
     pub model: String,
+    /// Models that are asked in turn where that one does not answer, by their names in the price book.
+    pub fallbacks: Vec<String>,
     /// The template of the prompt.
     pub prompt: String,
     /// The most output tokens one call may produce.
@@ -212,6 +215,13 @@ pub struct AgentStep {
     pub max_turns: u32,
     /// How many tool calls the step may make altogether.
     pub max_tool_calls: u32,
+}
+
+impl AgentStep {
+    /// All models that it may ask, in the order in which they are.
+    pub fn models(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.model.as_str()).chain(self.fallbacks.iter().map(String::as_str))
+    }
 }
 
 /// A JSON value to compute.

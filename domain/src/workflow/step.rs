@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use serde_json::{Number, Value};
 
 use super::condition;
-use super::name::{MODEL, POOL, TOOL, UNIT};
+use super::models;
+use super::name::{POOL, TOOL, UNIT};
 use super::on_error::{self, OnError};
 use super::output::{OutputSchema, Schemas, read_output};
 use super::problem::{Problem, Problems, below, did_you_mean};
@@ -46,17 +47,16 @@ const KINDS: [&str; 6] = ["agent", "transform", "http", "exec", "sleep", "until"
 const LATER_KINDS: [&str; 6] = ["approval", "external", "plan", "retrieve", "signal", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
-const LATER_KEYS: [&str; 9] =
-    ["cache", "concurrency", "deadline", "map", "memory", "models", "parent_close", "repeat", "review"];
+const LATER_KEYS: [&str; 8] = ["cache", "concurrency", "deadline", "map", "memory", "parent_close", "repeat", "review"];
 
 /// Keys that only nodes with an agent have.
-const AGENT_KEYS: [&str; 8] =
-    ["prompt", "model", "max_output_tokens", "temperature", "max_turns", "max_tool_calls", "output", "tools"];
+const AGENT_KEYS: [&str; 9] =
+    ["prompt", "model", "models", "max_output_tokens", "temperature", "max_turns", "max_tool_calls", "output", "tools"];
 
 /// What may be set for a call on the node, on its agent and in the defaults.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CallSettings {
-    model: Option<String>,
+    models: Option<Vec<String>>,
     max_output_tokens: Option<u64>,
     temperature: Option<Number>,
     max_turns: Option<u32>,
@@ -66,7 +66,7 @@ pub(super) struct CallSettings {
 impl CallSettings {
     pub(super) fn read(fields: &mut Fields<'_, '_>) -> Self {
         Self {
-            model: fields.name("model", &MODEL).map(str::to_owned),
+            models: models::read(fields),
             max_output_tokens: fields.whole("max_output_tokens", 1..=MAX_OUTPUT_TOKENS).map(i64::unsigned_abs),
             temperature: fields.temperature("temperature"),
             max_turns: fields.whole("max_turns", 1..=MAX_TURNS).and_then(|turns| u32::try_from(turns).ok()),
@@ -79,7 +79,7 @@ impl CallSettings {
     /// These settings; what is left out is taken from `further`.
     fn or(self, further: &Self) -> Self {
         Self {
-            model: self.model.or_else(|| further.model.clone()),
+            models: self.models.or_else(|| further.models.clone()),
             max_output_tokens: self.max_output_tokens.or(further.max_output_tokens),
             temperature: self.temperature.or_else(|| further.temperature.clone()),
             max_turns: self.max_turns.or(further.max_turns),
@@ -264,15 +264,18 @@ fn read_agent<'v>(
     let tools = read_tools(fields);
     let (name, agent) = (name?, agent?);
     let call = own.or(&agent.call).or(&around.defaults.call);
-    if call.model.is_none() && !fields.has_any(&["model"]) {
+    if call.models.is_none() && !fields.has_any(&["model", "models"]) {
         let pointer = fields.at("model");
-        let message = format!("no model: set `model` on this node, on the agent `{name}` or in `defaults`");
+        let message = format!("no model: set `model` or `models` on this node, on the agent `{name}` or in `defaults`");
         fields.problems.add(pointer, "missing_model", message);
     }
+    let mut models = call.models?.into_iter();
+    let model = models.next()?;
     Some(AgentStep {
         agent: name.to_owned(),
         instructions: agent.instructions.clone(),
-        model: call.model?,
+        model,
+        fallbacks: models.collect(),
         prompt: prompt?.to_owned(),
         max_output_tokens: call.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS),
         temperature: call.temperature,
@@ -438,7 +441,7 @@ pub(super) fn read_agent_entry(entry: &Entry<'_>, schemas: &Schemas<'_>, problem
         output: read_output(&mut fields, schemas),
         tools: read_tools(&mut fields),
     };
-    fields.close(&["budget", "knowledge", "memory", "models"]);
+    fields.close(&["budget", "knowledge", "memory"]);
     agent
 }
 
@@ -452,6 +455,6 @@ pub(super) fn read_defaults(fields: &mut Fields<'_, '_>) -> Defaults {
         timeout_ms: section.duration_ms("timeout", 1, MAX_TIMEOUT_MS),
         retry: read_retry(&mut section, RetryPolicy::default()),
     };
-    section.close(&["cache", "concurrency", "deadline", "memory", "models", "on_error"]);
+    section.close(&["cache", "concurrency", "deadline", "memory", "on_error"]);
     defaults
 }

@@ -8,6 +8,7 @@ mod credits;
 mod ends;
 mod estimates;
 mod failures;
+mod fallbacks;
 mod leases;
 mod money;
 mod time;
