@@ -2,6 +2,7 @@
 
 mod agents;
 mod branches;
+mod dedupe;
 mod estimates;
 mod money;
 mod outages;

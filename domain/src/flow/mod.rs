@@ -8,6 +8,7 @@ mod advance;
 mod begin;
 mod budget;
 mod cancel;
+mod dedupe;
 mod estimate;
 mod forecast;
 mod lesson;
@@ -29,6 +30,7 @@ mod simulation;
 pub(crate) mod testbed;
 
 pub use cancel::{cancel, wind_down};
+pub use dedupe::{Dedupe, DedupeMode};
 pub use forecast::{Forecast, ForecastRequest, NodeForecast, Source, forecast};
 pub use lesson::{CallLesson, Doubt, Lesson, NodeLesson, Observed, OpenCalls};
 pub use metering::{hold_call, hold_key, settle_call};
@@ -125,6 +127,14 @@ pub enum Refusal {
         room: crate::credits::Ucr,
         /// What is needed.
         required: crate::credits::Ucr,
+    },
+    /// Another mission has the dedupe key.
+    #[error("mission {mission_id} has this dedupe key")]
+    Duplicate {
+        /// The mission that has it.
+        mission_id: MissionId,
+        /// That mission's first run.
+        run_id: RunId,
     },
     /// The working set lacks a row that the decision needs: a defect of the caller, never of a client.
     #[error("the working set lacks {0}")]

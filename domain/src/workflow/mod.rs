@@ -47,6 +47,7 @@ mod property_tests;
 #[cfg(test)]
 mod sample_tests;
 
+pub use duration::{parse_ms as parse_duration_ms, show as show_duration_ms};
 pub use json_schema::json_schema;
 pub use on_error::OnError;
 pub use output::OutputSchema;

@@ -5,6 +5,7 @@
 mod calls;
 mod conditions;
 mod credits;
+mod dedupe;
 mod ends;
 mod estimates;
 mod failures;

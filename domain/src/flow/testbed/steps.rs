@@ -33,12 +33,14 @@ impl World {
             priority: 0,
             budget_ucr: None,
             on_exhausted: None,
+            dedupe: None,
         }
     }
 
     /// Submits; a refusal leaves nothing behind.
     pub(crate) fn try_submit(&mut self, submission: &Submission) -> Result<MissionId, Refusal> {
-        let want = Want { wallets: vec![submission.wallet_id], ..Want::default() };
+        let keys = submission.dedupe.iter().map(|dedupe| (submission.tenant_id, dedupe.key.clone()));
+        let want = Want { wallets: vec![submission.wallet_id], dedupe_keys: keys.collect(), ..Want::default() };
         self.decide_or_nothing(&want, |turn| flow::submit(turn, submission))?;
         Ok(submission.mission_id)
     }
