@@ -5,6 +5,7 @@ mod branches;
 mod estimates;
 mod money;
 mod outages;
+mod pauses;
 mod prices;
 mod runs;
 mod share;
