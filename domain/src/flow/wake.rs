@@ -32,11 +32,8 @@ pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal
         _ if run_state == RunState::Paused => come_due_while_paused(turn, id),
         // what was tried before has passed its condition
         (TaskState::Waiting, Some(WaitCause::Paused)) if task.attempt == 0 => begin_all(turn, &[id]),
-        (TaskState::Waiting, Some(WaitCause::Paused)) => {
-            make_ready(turn, id)?;
-            ready_now(turn, id)
-        }
-        (TaskState::Retrying, _) | (TaskState::Waiting, Some(WaitCause::RateLimit | WaitCause::Timer)) => {
+        (TaskState::Retrying, _)
+        | (TaskState::Waiting, Some(WaitCause::RateLimit | WaitCause::Timer | WaitCause::Paused)) => {
             make_ready(turn, id)?;
             ready_now(turn, id)
         }
