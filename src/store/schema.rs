@@ -141,6 +141,10 @@ table!(TOOL_CALLS, "tool_calls",
     state Text Always, result Text IfPresent, is_error Bool Always, duration_ms Int Always,
     created_at Int Once, ended_at Int Always);
 
+table!(DEDUPE_KEYS, "dedupe_keys",
+    id Text Once, tenant_id Text Once, key Text Once, mission_id Text Always, run_id Text Always,
+    taken_until Int Always);
+
 /// Columns, of any table or read, that hold JSON documents.
 pub const JSON_COLUMNS: &[&str] = &[
     "input",

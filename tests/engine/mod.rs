@@ -2,9 +2,11 @@
 
 mod agents;
 mod branches;
+mod dedupe;
 mod estimates;
 mod money;
 mod outages;
+mod pauses;
 mod prices;
 mod runs;
 mod services;

@@ -262,7 +262,7 @@ http: { url: 'https://x/', headers: { x-a: {} } } ¦ /nodes/a/http/headers/x-a/s
 http: { url: 'https://x/', headers: { x-a: { secret: 'b c' } } } ¦ /nodes/a/http/headers/x-a/secret ¦ invalid_name ¦ `secret` must be 1 to 64 letters, digits, _ and -, a letter first
 http: { url: 'https://x/', headers: { x-a: '{{ nodes.first.output }}' } } ¦ /nodes/a/http/headers/x-a ¦ not_upstream ¦ line 1: `first` does not come before this node ¦ add `first` to `needs`
 http: { url: 'https://x/', query: { a: [1] } } ¦ /nodes/a/http/query/a ¦ wrong_type ¦ expected text, a number, true or false, found a list
-http: { url: 'https://x/', body: x } ¦ /nodes/a/http/body ¦ misplaced_key ¦ a GET request carries no `body`
+http: { url: 'https://x/', body: x } ¦ /nodes/a/http/body ¦ unexpected_body ¦ a GET request carries no `body`
 http: { url: 'https://x/', method: POST, body: { a: ['{{ inputs.ides }}'] } } ¦ /nodes/a/http/body/a/0 ¦ unknown_input ¦ line 1: `inputs` has no property `ides` in its schema ¦ did you mean `idea`?
 http: { url: 'https://x/', expect: 200 } ¦ /nodes/a/http/expect ¦ wrong_type ¦ expected a list of statuses such as 2xx and 404, found a number
 http: { url: 'https://x/', expect: [2xx, 1xx] } ¦ /nodes/a/http/expect/1 ¦ invalid_status ¦ a status is a number from 200 to 599, or a class such as 2xx

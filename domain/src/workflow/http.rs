@@ -202,7 +202,7 @@ fn read_body<'v>(section: &mut Fields<'v, '_>, method: HttpMethod, mentions: &mu
     let at = section.at("body");
     if method.is_safe() {
         let message = format!("a {} request carries no `body`", method.as_str());
-        section.problems.push(Problem::new(at, "misplaced_key", message));
+        section.problems.push(Problem::new(at, "unexpected_body", message));
         return None;
     }
     if let Value::String(text) = value {

@@ -50,6 +50,7 @@ mod property_tests;
 #[cfg(test)]
 mod sample_tests;
 
+pub use duration::{parse_ms as parse_duration_ms, show as show_duration_ms};
 pub use exec::ExecStep;
 pub use http::{HttpBody, HttpHeader, HttpMethod, HttpStep};
 pub use json_schema::json_schema;

@@ -5,12 +5,14 @@
 mod calls;
 mod conditions;
 mod credits;
+mod dedupe;
 mod ends;
 mod estimates;
 mod failures;
 mod fallbacks;
 mod leases;
 mod money;
+mod pauses;
 mod time;
 mod waits;
 
