@@ -122,6 +122,12 @@ pub const CONDITION_FUEL: u64 = 20_000;
 /// Bytes of one condition. Whoever needs more computes it in a `transform` first.
 pub const MAX_CONDITION_BYTES: usize = 4 * 1024;
 
+/// Bytes of a concurrency key. It is part of an index.
+pub const MAX_CONCURRENCY_KEY_BYTES: usize = 200;
+
+/// How many tasks with one concurrency key may run at once. Who needs more needs no limit.
+pub const MAX_CONCURRENCY: i64 = 10_000;
+
 /// Nodes that are loaded with one that ends, beyond its own dependents, because they may be skipped and so let
 /// further ones begin. What lies beyond is decided a moment later, by the sweep.
 pub const MAX_REACH: usize = 256;

@@ -28,6 +28,7 @@ mod run;
 mod settle;
 mod submit;
 mod sweep;
+mod turns;
 mod wallet;
 mod workflow;
 

@@ -11,4 +11,5 @@ mod prices;
 mod runs;
 mod services;
 mod share;
+mod turns;
 mod writes;

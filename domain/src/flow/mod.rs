@@ -8,6 +8,7 @@ mod advance;
 mod begin;
 mod budget;
 mod cancel;
+mod concurrency;
 mod dedupe;
 mod estimate;
 mod forecast;

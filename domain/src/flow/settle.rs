@@ -316,8 +316,9 @@ fn is_own_fault(error: &StepError) -> bool {
 /// Gives the first ready dependent of the right pool to the worker that settled, as its next claim.
 fn hand_over(turn: &mut Turn<'_>, request: &SettleRequest, ready: &[TaskId]) -> Option<TaskId> {
     let handoff = request.handoff.as_ref()?;
-    let next =
-        ready.iter().copied().find(|id| turn.set.tasks.get(*id).is_some_and(|task| task.pool == handoff.pool))?;
+    // who takes turns is claimed, where turns are counted
+    let suits = |task: &Task| task.pool == handoff.pool && task.concurrency_key.is_none();
+    let next = ready.iter().copied().find(|id| turn.set.tasks.get(*id).is_some_and(suits))?;
     let now = turn.now;
     let task = turn.set.tasks.change(next)?;
     task.state = TaskState::Running;

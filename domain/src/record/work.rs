@@ -164,6 +164,15 @@ pub struct Task {
     pub usage: Option<Usage>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// What it shares with tasks that must not all run at once; set when it becomes ready, where its node says so.
+    #[serde(default)]
+    pub concurrency_key: Option<String>,
+    /// How many tasks with that key may run at once.
+    #[serde(default)]
+    pub concurrency_max: Option<i32>,
+    /// Since when it is ready and kept back because as many as may are running. Only claims set it.
+    #[serde(default)]
+    pub held_since: Option<Timestamp>,
 }
 
 /// An attempt that ended without success (a success is the task itself).

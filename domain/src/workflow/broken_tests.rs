@@ -203,7 +203,7 @@ until: '{{ nodes.first.output }}' ¦ /nodes/a/until ¦ not_upstream ¦ line 1: `
 until: '{{ task.attempt }}' ¦ /nodes/a/until ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
 until: '{{ inputs.idea' ¦ /nodes/a/until ¦ template_syntax ¦ line 1: unexpected end of input, expected end of variable block
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, http, exec, until, prompt, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, pool, priority, retry, timeout, on_error, units, budget
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, http, exec, until, prompt, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, concurrency, pool, priority, retry, timeout, on_error, units, budget
 needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until
 prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
@@ -232,6 +232,15 @@ sleep: forever ¦ /nodes/a/sleep ¦ invalid_duration ¦ `sleep` must be a durati
 sleep: 0s ¦ /nodes/a/sleep ¦ out_of_range ¦ `sleep` must be from 1ms to 30d
 sleep: 1s, timeout: 2d ¦ /nodes/a/timeout ¦ out_of_range ¦ `timeout` must be from 1ms to 1d
 sleep: 1s, priority: 101 ¦ /nodes/a/priority ¦ out_of_range ¦ `priority` must be a whole number from -100 to 100
+transform: x, concurrency: 3 ¦ /nodes/a/concurrency ¦ wrong_type ¦ expected a mapping, found a number
+transform: x, concurrency: { max: 1 } ¦ /nodes/a/concurrency/key ¦ missing ¦ `key` is missing: it says what the tasks share that must not run at the same time
+transform: x, concurrency: { key: k } ¦ /nodes/a/concurrency/max ¦ missing ¦ `max` is missing: it is how many of them may run at once
+transform: x, concurrency: { key: '', max: 1 } ¦ /nodes/a/concurrency/key ¦ no_key ¦ the `key` is empty
+transform: x, concurrency: { key: k, max: 0 } ¦ /nodes/a/concurrency/max ¦ out_of_range ¦ `max` must be a whole number from 1 to 10000
+transform: x, concurrency: { key: '{{ inputs.ides }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ unknown_input ¦ line 1: `inputs` has no property `ides` in its schema ¦ did you mean `idea`?
+transform: x, concurrency: { key: '{{ run.id }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ unknown_variable ¦ line 1: this template does not know `run` ¦ known here: inputs, nodes
+transform: x, concurrency: { key: '{{ nodes.first.output }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ not_upstream ¦ line 1: `first` does not come before this node ¦ add `first` to `needs`
+sleep: 1s, concurrency: { key: k, max: 1 } ¦ /nodes/a/concurrency ¦ no_worker ¦ no worker does this node, so that any number of them may wait at once
 sleep: 1s, pool: GPU ¦ /nodes/a/pool ¦ invalid_name ¦ `pool` must be 1 to 32 of the characters a-z, 0-9 and -
 sleep: 1s, retry: 3 ¦ /nodes/a/retry ¦ wrong_type ¦ expected a mapping, found a number
 sleep: 1s, retry: { max_attempts: 21 } ¦ /nodes/a/retry/max_attempts ¦ out_of_range ¦ `max_attempts` must be a whole number from 1 to 20

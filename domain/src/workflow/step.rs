@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Number, Value};
 
+use super::concurrency::{self, Concurrency};
 use super::condition;
 use super::models;
 use super::name::{POOL, TOOL, UNIT};
@@ -47,7 +48,7 @@ const KINDS: [&str; 6] = ["agent", "transform", "http", "exec", "sleep", "until"
 const LATER_KINDS: [&str; 6] = ["approval", "external", "plan", "retrieve", "signal", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
-const LATER_KEYS: [&str; 8] = ["cache", "concurrency", "deadline", "map", "memory", "parent_close", "repeat", "review"];
+const LATER_KEYS: [&str; 7] = ["cache", "deadline", "map", "memory", "parent_close", "repeat", "review"];
 
 /// Keys that only nodes with an agent have.
 const AGENT_KEYS: [&str; 9] =
@@ -126,6 +127,7 @@ pub(super) struct Draft<'v> {
     pub(super) opening: Vec<(Mention<'v>, String)>,
     /// What it does; `None` when that could not be made out, and a problem says why.
     pub(super) action: Option<Action>,
+    pub(super) concurrency: Option<Concurrency>,
     pub(super) pool: String,
     pub(super) priority: i16,
     pub(super) retry: RetryPolicy,
@@ -142,6 +144,11 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
     let (mut mentions, mut opening) = (Vec::new(), Vec::new());
     let when = condition::read(&mut fields, &mut opening);
     let action = read_action(&mut fields, around, &mut mentions, &mut opening);
+    let concurrency = concurrency::read(&mut fields, &mut opening);
+    if concurrency.is_some() && matches!(action, Some(Action::Wait(_))) {
+        let at = fields.at("concurrency");
+        fields.problems.add(at, "no_worker", "no worker does this node, so that any number of them may wait at once");
+    }
     let default_pool = action.as_ref().map_or("default", Action::default_pool);
     let draft = Draft {
         key: entry.name,
@@ -150,6 +157,7 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
         when,
         opening,
         action,
+        concurrency,
         pool: fields.name("pool", &POOL).unwrap_or(default_pool).to_owned(),
         priority: fields
             .whole("priority", -MAX_PRIORITY..=MAX_PRIORITY)

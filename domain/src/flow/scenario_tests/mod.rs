@@ -14,6 +14,7 @@ mod leases;
 mod money;
 mod pauses;
 mod time;
+mod turns;
 mod waits;
 
 use crate::flow::testbed::World;
