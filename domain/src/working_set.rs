@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::id::{CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, TaskId, TenantId, ToolCallId, WalletId};
-use crate::record::{Attempt, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Task, ToolRun, UsageCall, Wallet};
+use crate::record::{
+    Attempt, DedupeKey, Event, Grant, Hold, KeptOutput, Mission, Op, Run, Task, ToolRun, UsageCall, Wallet,
+};
 use crate::time::Timestamp;
 
 /// Whether a row must be written.
@@ -115,6 +117,8 @@ pub struct WorkingSet {
     pub ops: Vec<Op>,
     /// Events to insert.
     pub events: Vec<Event>,
+    /// Outputs that later tasks may use, to insert.
+    pub kept: Vec<KeptOutput>,
     /// Attempts to insert.
     pub attempts: Vec<Attempt>,
     nodes: BTreeMap<(RunId, i32), TaskId>,
@@ -234,6 +238,7 @@ impl WorkingSet {
         self.ops.is_empty()
             && self.events.is_empty()
             && self.attempts.is_empty()
+            && self.kept.is_empty()
             && quiet(&self.missions)
             && quiet(&self.runs)
             && quiet(&self.tasks)

@@ -245,7 +245,8 @@ impl Engine {
         // without it, a task whose failure its run can do without is left to the end of its lease
         let definition = self.facts_of(task).await.ok().zip(u32::try_from(task.node_index).ok());
         let reach = definition.map_or_else(Reach::default, |(definition, index)| definition.reach_of_end(index));
-        let request = SettleRequest { guard: task.guard(token), outcome: Outcome::HandedBack, handoff: None };
+        let request =
+            SettleRequest { guard: task.guard(token), outcome: Outcome::HandedBack, handoff: None, cache: None };
         let settle = Settle { request, mission_id: task.mission_id, run_id: task.run_id, reach };
         if let Err(error) = self.settle(settle, || false).await {
             tracing::warn!(task = %task.id, %error, "it could not be given back; its lease will run out");

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bursar_domain::flow::{Guard, Handoff, SettleRequest};
+use bursar_domain::flow::{CacheUse, Guard, Handoff, SettleRequest};
 use bursar_domain::id::WorkerId;
 use bursar_domain::outcome::{
     CallPermit, CallRefusal, CallRequest, ErrorClass, Outcome, StepError, ToolEnd, ToolPermit, ToolRequest,
 };
-use bursar_workers::{Context, Job, Providers};
+use bursar_workers::{Context, Job, Providers, Reuse};
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
@@ -53,7 +53,7 @@ pub(super) async fn run(runtime: Arc<Runtime>, mut job: ClaimedJob) {
 
 async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bool) -> Option<ClaimedJob> {
     let guard = job.claimed.guard(&job.token);
-    let outcome = step(runtime, job, &guard).await;
+    let (outcome, cache) = step(runtime, job, &guard).await;
     let handoff = may_go_on.then(|| Handoff {
         worker_id: runtime.worker_id,
         pool: job.claimed.pool.clone(),
@@ -62,7 +62,8 @@ async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bo
     });
     let next_token = handoff.as_ref().map(|handoff| handoff.token.clone());
     let asked = Instant::now();
-    let settled = settle(runtime, job, &guard, outcome, handoff).await;
+    let request = SettleRequest { guard: guard.clone(), outcome, handoff, cache };
+    let settled = settle(runtime, job, request).await;
     runtime.leases.remove(&guard);
     let successor = settled?.successor?;
     // a successor is of the same run: its mission's input is known
@@ -71,11 +72,11 @@ async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bo
 }
 
 /// Does the step. Whatever happens inside, panics included, becomes an outcome.
-async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> Outcome {
+async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> (Outcome, Option<CacheUse>) {
     let index = u32::try_from(job.claimed.node_index).unwrap_or(u32::MAX);
     let Some(node) = job.definition.node(index) else {
         let message = format!("the workflow has no node {index}");
-        return failed(StepError::new(ErrorClass::Permanent, "node_unknown", message));
+        return (failed(StepError::new(ErrorClass::Permanent, "node_unknown", message)), None);
     };
     let started = FrameBody::Started {
         task_id: guard.task_id,
@@ -90,6 +91,10 @@ async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> Outcom
         attempt: job.claimed.attempt,
         action: node.action.clone(),
         context: job.context.clone(),
+        cache: node
+            .cache
+            .as_ref()
+            .map(|cache| Reuse { source: job.definition.node_source(index), key: cache.key.clone() }),
         timeout_ms: node.timeout_ms,
     };
     let context = StepContext::new(runtime.clone(), job, node.key.clone(), guard.clone());
@@ -99,12 +104,17 @@ async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> Outcom
         tracing::error!(task = %guard.task_id, node = node.key, "a step panicked");
         failed(StepError::new(ErrorClass::Retryable, "step_panicked", "the step ended by a defect of its own"))
     });
+    let looked = context.looked.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let cache = looked.zip(node.cache.as_ref()).map(|(looked, cache)| match looked {
+        Looked { is_hit: true, .. } => CacheUse::Hit,
+        Looked { hash, .. } => CacheUse::Keep { hash, ttl_ms: cache.ttl_ms },
+    });
     match (&outcome, job.lease.handle.cause()) {
         // what was under way when the process had to drain runs again elsewhere, without a penalty
         (Outcome::Failed { error, .. }, Some(StopCause::Drain)) if error.class == ErrorClass::Cancelled => {
-            Outcome::HandedBack
+            (Outcome::HandedBack, None)
         }
-        _ => outcome,
+        _ => (outcome, cache),
     }
 }
 
@@ -113,16 +123,11 @@ fn failed(error: StepError) -> Outcome {
 }
 
 /// Settles, for as long as the lease lives. An outcome that can't be stored fails the task by that name.
-async fn settle(
-    runtime: &Runtime,
-    job: &ClaimedJob,
-    guard: &Guard,
-    outcome: Outcome,
-    handoff: Option<Handoff>,
-) -> Option<Settled> {
+async fn settle(runtime: &Runtime, job: &ClaimedJob, request: SettleRequest) -> Option<Settled> {
     let index = u32::try_from(job.claimed.node_index).unwrap_or(u32::MAX);
+    let guard = request.guard.clone();
     let mut settle = Settle {
-        request: SettleRequest { guard: guard.clone(), outcome, handoff },
+        request,
         mission_id: job.claimed.mission_id,
         run_id: job.claimed.run_id,
         reach: job.definition.reach_of_end(index),
@@ -150,6 +155,7 @@ async fn settle(
                 let reason = format!("the step's result can't be stored: {error}");
                 settle.request.outcome = failed(StepError::new(ErrorClass::Permanent, "result_refused", reason));
                 settle.request.handoff = None;
+                settle.request.cache = None;
             }
         }
     }
@@ -164,6 +170,15 @@ struct StepContext {
     guard: Guard,
     lease: LeaseHandle,
     say: Arc<Say>,
+    tenant_id: bursar_domain::id::TenantId,
+    /// What was looked for among earlier outputs.
+    looked: Mutex<Option<Looked>>,
+}
+
+/// A look for an earlier output.
+struct Looked {
+    hash: String,
+    is_hit: bool,
 }
 
 impl StepContext {
@@ -181,6 +196,8 @@ impl StepContext {
             price_book_id: job.claimed.price_book_id,
             lease: job.lease.handle.clone(),
             say: Arc::new(say),
+            tenant_id: job.claimed.tenant_id,
+            looked: Mutex::default(),
             guard,
             runtime,
         }
@@ -205,6 +222,19 @@ impl Context for StepContext {
 
     async fn end_tool(&self, end: ToolEnd) -> Result<(), CallRefusal> {
         self.runtime.engine.end_tool(self.guard.clone(), self.mission_id, end).await
+    }
+
+    async fn kept_output(&self, hash: &str) -> Option<serde_json::Value> {
+        let engine = &self.runtime.engine;
+        let found = engine.store().kept_output(self.tenant_id, hash, engine.clock().now()).await;
+        // a store that does not answer keeps nobody from doing the work
+        let found = found.unwrap_or_else(|error| {
+            tracing::debug!(%error, "earlier outputs can't be read");
+            None
+        });
+        let looked = Looked { hash: hash.to_owned(), is_hit: found.is_some() };
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(looked);
+        found
     }
 
     fn delta(&self, text: &str) {

@@ -146,6 +146,9 @@ table!(DEDUPE_KEYS, "dedupe_keys",
     id Text Once, tenant_id Text Once, key Text Once, mission_id Text Always, run_id Text Always,
     taken_until Int Always);
 
+table!(KEPT_OUTPUTS, "kept_outputs",
+    task_id Text Once, tenant_id Text Once, hash Text Once, created_at Int Once, expires_at Int Once);
+
 /// Columns, of any table or read, that hold JSON documents.
 pub const JSON_COLUMNS: &[&str] = &[
     "input",

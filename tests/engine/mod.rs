@@ -8,6 +8,7 @@ mod money;
 mod outages;
 mod pauses;
 mod prices;
+mod reuse;
 mod runs;
 mod services;
 mod share;

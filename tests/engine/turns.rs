@@ -8,6 +8,7 @@ use bursar_domain::state::{RunState, TaskState};
 use bursar_workers::Providers;
 use bursar_workers::http::{HttpConfig, HttpService};
 use serde_json::json;
+use tokio::sync::Notify;
 
 use crate::support::docs::example;
 use crate::support::stores::{Storage, on_both_stores};
@@ -32,6 +33,7 @@ struct Counter {
     now: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
     all: Arc<AtomicUsize>,
+    full: Arc<Notify>,
 }
 
 impl Counter {
@@ -42,7 +44,12 @@ impl Counter {
             async move {
                 let now = counter.now.fetch_add(1, Ordering::SeqCst) + 1;
                 counter.most.fetch_max(now, Ordering::SeqCst);
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                // until as many are here as may, or for a while
+                if now >= 3 {
+                    counter.full.notify_waiters();
+                } else {
+                    let _ = tokio::time::timeout(Duration::from_millis(30), counter.full.notified()).await;
+                }
                 counter.now.fetch_sub(1, Ordering::SeqCst);
                 counter.all.fetch_add(1, Ordering::SeqCst);
                 "done"

@@ -40,7 +40,7 @@ pub use pause::{pause, resume};
 pub use raise::set_budget;
 pub use recover::{lease_ran_out, recover_lease};
 pub use reserve::{CallGuard, record_late, reserve_call};
-pub use settle::{Guard, Handoff, SettleRequest, Settlement, settle};
+pub use settle::{CacheUse, Guard, Handoff, SettleRequest, Settlement, settle};
 pub use submit::{Submission, submit};
 pub use tools::{begin_tools, end_tool};
 pub use wake::{expire_holds, expire_run, wake_task};

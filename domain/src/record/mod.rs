@@ -4,11 +4,13 @@
 //! [`crate::working_set::WorkingSet`]; everyone else reads them.
 
 mod dedupe;
+mod kept;
 mod money;
 mod tools;
 mod work;
 
 pub use dedupe::DedupeKey;
+pub use kept::KeptOutput;
 pub use money::{
     Account, CallState, ChargeFailed, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Overrun, Slice,
     UsageCall, Wallet,

@@ -203,7 +203,7 @@ until: '{{ nodes.first.output }}' ¦ /nodes/a/until ¦ not_upstream ¦ line 1: `
 until: '{{ task.attempt }}' ¦ /nodes/a/until ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
 until: '{{ inputs.idea' ¦ /nodes/a/until ¦ template_syntax ¦ line 1: unexpected end of input, expected end of variable block
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, http, exec, until, prompt, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, concurrency, pool, priority, retry, timeout, on_error, units, budget
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, http, exec, until, prompt, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, cache, concurrency, pool, priority, retry, timeout, on_error, units, budget
 needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until
 prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
@@ -232,15 +232,6 @@ sleep: forever ¦ /nodes/a/sleep ¦ invalid_duration ¦ `sleep` must be a durati
 sleep: 0s ¦ /nodes/a/sleep ¦ out_of_range ¦ `sleep` must be from 1ms to 30d
 sleep: 1s, timeout: 2d ¦ /nodes/a/timeout ¦ out_of_range ¦ `timeout` must be from 1ms to 1d
 sleep: 1s, priority: 101 ¦ /nodes/a/priority ¦ out_of_range ¦ `priority` must be a whole number from -100 to 100
-transform: x, concurrency: 3 ¦ /nodes/a/concurrency ¦ wrong_type ¦ expected a mapping, found a number
-transform: x, concurrency: { max: 1 } ¦ /nodes/a/concurrency/key ¦ missing ¦ `key` is missing: it says what the tasks share that must not run at the same time
-transform: x, concurrency: { key: k } ¦ /nodes/a/concurrency/max ¦ missing ¦ `max` is missing: it is how many of them may run at once
-transform: x, concurrency: { key: '', max: 1 } ¦ /nodes/a/concurrency/key ¦ no_key ¦ the `key` is empty
-transform: x, concurrency: { key: k, max: 0 } ¦ /nodes/a/concurrency/max ¦ out_of_range ¦ `max` must be a whole number from 1 to 10000
-transform: x, concurrency: { key: '{{ inputs.ides }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ unknown_input ¦ line 1: `inputs` has no property `ides` in its schema ¦ did you mean `idea`?
-transform: x, concurrency: { key: '{{ run.id }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ unknown_variable ¦ line 1: this template does not know `run` ¦ known here: inputs, nodes
-transform: x, concurrency: { key: '{{ nodes.first.output }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ not_upstream ¦ line 1: `first` does not come before this node ¦ add `first` to `needs`
-sleep: 1s, concurrency: { key: k, max: 1 } ¦ /nodes/a/concurrency ¦ no_worker ¦ no worker does this node, so that any number of them may wait at once
 sleep: 1s, pool: GPU ¦ /nodes/a/pool ¦ invalid_name ¦ `pool` must be 1 to 32 of the characters a-z, 0-9 and -
 sleep: 1s, retry: 3 ¦ /nodes/a/retry ¦ wrong_type ¦ expected a mapping, found a number
 sleep: 1s, retry: { max_attempts: 21 } ¦ /nodes/a/retry/max_attempts ¦ out_of_range ¦ `max_attempts` must be a whole number from 1 to 20
@@ -287,6 +278,28 @@ exec: { command: [ls], env: { '1A': x } } ¦ /nodes/a/exec/env/1A ¦ invalid_nam
 exec: { command: [ls], ok_codes: [0, 256] } ¦ /nodes/a/exec/ok_codes/1 ¦ out_of_range ¦ an exit code is a number from 0 to 255
 exec: { command: [ls], timeout: 5 } ¦ /nodes/a/exec/timeout ¦ invalid_duration ¦ `timeout` must be a duration such as 500ms, 30s, 10m, 2h or 1d ¦ write `5s` for seconds
 exec: { command: [ls], shell: true } ¦ /nodes/a/exec/shell ¦ unknown_key ¦ unknown key `shell` ¦ known here: command, stdin, env, timeout, ok_codes
+"#;
+    check(rows, Syntax::Yaml, around_node);
+}
+
+#[test]
+fn fields_of_nodes_that_take_turns_or_are_done_once() {
+    let rows = r#"
+transform: x, cache: 1h ¦ /nodes/a/cache ¦ wrong_type ¦ expected a mapping, found text
+transform: x, cache: {} ¦ /nodes/a/cache/ttl ¦ missing ¦ `ttl` is missing: it says for how long an output may be used again
+transform: x, cache: { ttl: 31d } ¦ /nodes/a/cache/ttl ¦ out_of_range ¦ `ttl` must be from 1ms to 30d
+transform: x, cache: { ttl: 1h, key: '{{ inputs.ides }}' } ¦ /nodes/a/cache/key ¦ unknown_input ¦ line 1: `inputs` has no property `ides` in its schema ¦ did you mean `idea`?
+transform: x, cache: { ttl: 1h, scope: all } ¦ /nodes/a/cache/scope ¦ unknown_key ¦ unknown key `scope` ¦ known here: ttl, key
+sleep: 1s, cache: { ttl: 1h } ¦ /nodes/a/cache ¦ not_cacheable ¦ only outputs of nodes with `agent`, `http` or `transform` are used again
+transform: x, concurrency: 3 ¦ /nodes/a/concurrency ¦ wrong_type ¦ expected a mapping, found a number
+transform: x, concurrency: { max: 1 } ¦ /nodes/a/concurrency/key ¦ missing ¦ `key` is missing: it says what the tasks share that must not run at the same time
+transform: x, concurrency: { key: k } ¦ /nodes/a/concurrency/max ¦ missing ¦ `max` is missing: it is how many of them may run at once
+transform: x, concurrency: { key: '', max: 1 } ¦ /nodes/a/concurrency/key ¦ no_key ¦ the `key` is empty
+transform: x, concurrency: { key: k, max: 0 } ¦ /nodes/a/concurrency/max ¦ out_of_range ¦ `max` must be a whole number from 1 to 10000
+transform: x, concurrency: { key: '{{ inputs.ides }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ unknown_input ¦ line 1: `inputs` has no property `ides` in its schema ¦ did you mean `idea`?
+transform: x, concurrency: { key: '{{ run.id }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ unknown_variable ¦ line 1: this template does not know `run` ¦ known here: inputs, nodes
+transform: x, concurrency: { key: '{{ nodes.first.output }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ not_upstream ¦ line 1: `first` does not come before this node ¦ add `first` to `needs`
+sleep: 1s, concurrency: { key: k, max: 1 } ¦ /nodes/a/concurrency ¦ no_worker ¦ no worker does this node, so that any number of them may wait at once
 "#;
     check(rows, Syntax::Yaml, around_node);
 }

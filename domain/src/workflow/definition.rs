@@ -258,6 +258,7 @@ fn number(drafts: &[Draft<'_>], edges: &Edges, graph: &Graph) -> Option<Vec<Node
             when: draft.when.map(str::to_owned),
             opening,
             action: draft.action.clone()?,
+            cache: draft.cache.clone(),
             concurrency: draft.concurrency.clone(),
             pool: draft.pool.clone(),
             priority: draft.priority,

@@ -247,6 +247,16 @@ fn node() -> Value {
             "items": {"type": "string"},
         },
         "when": described(text(), "A condition; the node is skipped where it does not hold."),
+        "cache": {
+            "description": "For how long its output may stand in for doing the same again.",
+            "type": "object",
+            "required": ["ttl"],
+            "additionalProperties": false,
+            "properties": {
+                "ttl": described(of("duration"), "For how long."),
+                "key": described(text(), "A template: what makes two tasks the same; by default all that its templates become."),
+            },
+        },
         "concurrency": {
             "description": "How many tasks may run at once that share something.",
             "type": "object",

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::credits::Ucr;
 use crate::retry::RetryPolicy;
 
+mod cache;
 mod concurrency;
 pub mod condition;
 mod definition;
@@ -51,6 +52,7 @@ mod property_tests;
 #[cfg(test)]
 mod sample_tests;
 
+pub use cache::Cache;
 pub use concurrency::Concurrency;
 pub use duration::{parse_ms as parse_duration_ms, show as show_duration_ms};
 pub use exec::ExecStep;
@@ -139,6 +141,8 @@ pub struct Node {
     pub opening: Opening,
     /// What it does.
     pub action: Action,
+    /// For how long its output may be used again; `None` is never.
+    pub cache: Option<Cache>,
     /// How many tasks may run at once that share something with it; `None` is any number.
     pub concurrency: Option<Concurrency>,
     /// The pool of workers that does it: 1 to 32 of `a-z`, `0-9` and `-`.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Number, Value};
 
+use super::cache::{self, Cache};
 use super::concurrency::{self, Concurrency};
 use super::condition;
 use super::models;
@@ -48,7 +49,7 @@ const KINDS: [&str; 6] = ["agent", "transform", "http", "exec", "sleep", "until"
 const LATER_KINDS: [&str; 6] = ["approval", "external", "plan", "retrieve", "signal", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
-const LATER_KEYS: [&str; 7] = ["cache", "deadline", "map", "memory", "parent_close", "repeat", "review"];
+const LATER_KEYS: [&str; 6] = ["deadline", "map", "memory", "parent_close", "repeat", "review"];
 
 /// Keys that only nodes with an agent have.
 const AGENT_KEYS: [&str; 9] =
@@ -127,6 +128,7 @@ pub(super) struct Draft<'v> {
     pub(super) opening: Vec<(Mention<'v>, String)>,
     /// What it does; `None` when that could not be made out, and a problem says why.
     pub(super) action: Option<Action>,
+    pub(super) cache: Option<Cache>,
     pub(super) concurrency: Option<Concurrency>,
     pub(super) pool: String,
     pub(super) priority: i16,
@@ -144,6 +146,7 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
     let (mut mentions, mut opening) = (Vec::new(), Vec::new());
     let when = condition::read(&mut fields, &mut opening);
     let action = read_action(&mut fields, around, &mut mentions, &mut opening);
+    let cache = cache::read(&mut fields, action.as_ref(), &mut mentions);
     let concurrency = concurrency::read(&mut fields, &mut opening);
     if concurrency.is_some() && matches!(action, Some(Action::Wait(_))) {
         let at = fields.at("concurrency");
@@ -157,6 +160,7 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
         when,
         opening,
         action,
+        cache,
         concurrency,
         pool: fields.name("pool", &POOL).unwrap_or(default_pool).to_owned(),
         priority: fields

@@ -123,6 +123,25 @@ impl dyn Store {
         all(self.rows(sql, &[json!(tasks).into()]).await?)
     }
 
+    /// The latest output of the tenant that was made from what has this hash and may still be used.
+    pub async fn kept_output(&self, tenant: TenantId, hash: &str, now: Timestamp) -> Result<Option<Value>, StoreError> {
+        let sql = "
+            select t.output from kept_outputs k
+            join tasks t on t.id = k.task_id
+            where k.tenant_id = $1 and k.hash = $2 and k.expires_at > $3 and t.state = 'succeeded' and t.output is not null
+            order by k.expires_at desc limit 1";
+        let rows = self.rows(sql, &[tenant.into(), hash.into(), now.into()]).await?;
+        Ok(rows.into_iter().next().map(|mut row| row["output"].take()))
+    }
+
+    /// Forgets outputs that may not be used any more.
+    pub async fn forget_outputs(&self, now: Timestamp, limit: i64) -> Result<u64, StoreError> {
+        let sql = "
+            delete from kept_outputs
+            where task_id in (select task_id from kept_outputs where expires_at <= $1 order by expires_at limit $2)";
+        self.execute(sql, &[now.into(), limit.into()]).await
+    }
+
     /// Tasks that were kept back and whose turn has come: the first of each key, as many as it has room for; of one key,
     /// or of all. Nothing is counted as taken, so that a task which nobody claims does not keep the others back.
     pub async fn tasks_at_turn(

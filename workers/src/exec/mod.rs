@@ -133,9 +133,8 @@ fn render(job: &Job, step: &ExecStep) -> Result<Rendered, StepError> {
     };
     let argument = |(index, template): (usize, &String)| text(format!("command.{index}"), template);
     let command: Vec<String> = step.command.iter().enumerate().map(argument).collect::<Result<_, _>>()?;
-    let variable = |(name, template): (&String, &String)| {
-        text(format!("env.{name}"), template).map(|value| (name.clone(), value))
-    };
+    let variable =
+        |(name, template): (&String, &String)| text(format!("env.{name}"), template).map(|value| (name.clone(), value));
     Ok(Rendered {
         command,
         stdin: step.stdin.as_ref().map_or(Ok(String::new()), |template| text("stdin".to_owned(), template))?,

@@ -13,6 +13,7 @@ mod fallbacks;
 mod leases;
 mod money;
 mod pauses;
+mod reuse;
 mod time;
 mod turns;
 mod waits;
