@@ -9,9 +9,10 @@ use crate::id::{MissionId, PriceBookId, RunId, TaskId, TenantId, WalletId, Workf
 use crate::ledger::{self, HoldRequest, LedgerRefusal, Subject};
 use crate::record::{HoldOwner, Mission, Run, Task};
 use crate::state::{RunState, TaskState};
-use crate::workflow::{Definition, Node, OnExhausted};
+use crate::workflow::{Definition, Layer, Node, OnExhausted};
 
 use super::estimate::{Basis, is_priced, template_bytes};
+use super::family::kind_at;
 use super::{Refusal, Turn, begin};
 
 /// What a submit needs, all ids included.
@@ -74,7 +75,10 @@ pub fn submit(turn: &mut Turn<'_>, submission: &Submission) -> Result<Vec<TaskId
     for node in &definition.nodes {
         // every node is priced here, so that a model without a price is refused before anything runs
         let size = basis.usual(node, template_bytes(node).saturating_add(input_bytes))?;
-        if begins.contains(&node.index) && is_priced(node) {
+        for judge in node.layers.iter().filter_map(Layer::judge) {
+            basis.usual(judge, template_bytes(judge).saturating_add(input_bytes))?;
+        }
+        if begins.contains(&node.index) && is_priced(node) && !node.is_spread() {
             sizes.insert(node.index, size);
         }
     }
@@ -205,7 +209,7 @@ fn new_task(turn: &Turn<'_>, submission: &Submission, node: &Node, id: TaskId, i
         workflow_id: submission.workflow_id,
         node: node.key.clone(),
         node_index: i32::try_from(node.index).unwrap_or(i32::MAX),
-        kind: node.action.kind().to_owned(),
+        kind: kind_at(node, 0).to_owned(),
         pool: node.pool.clone(),
         priority: submission.priority.saturating_add(node.priority),
         state: TaskState::Pending,
@@ -224,7 +228,7 @@ fn new_task(turn: &Turn<'_>, submission: &Submission, node: &Node, id: TaskId, i
         due_at: None,
         started_at: None,
         ended_at: None,
-        priced: is_priced(node),
+        priced: is_priced(node) && node.layers.is_empty(),
         hold_id: None,
         holds: 0,
         output: None,
@@ -233,5 +237,12 @@ fn new_task(turn: &Turn<'_>, submission: &Submission, node: &Node, id: TaskId, i
         units_ucr: Ucr::ZERO,
         usage: None,
         created_at: turn.now,
+        node_at: i32::try_from(node.index).unwrap_or(i32::MAX),
+        ancestors: None,
+        parent_id: None,
+        layer: 0,
+        item: 0,
+        bound: None,
+        fan: None,
     }
 }

@@ -13,7 +13,7 @@ use super::advance::{count_done, fail, in_vain, make_ready, missing_hold};
 use super::begin::{begin_all, go_on, release_dependents};
 use super::budget::{has_room_for, keep_place};
 use super::settle::{charge, check_dependents};
-use super::{Refusal, Turn, node_of};
+use super::{Refusal, Turn, family, node_of};
 
 /// Wakes a task whose wait is over: a node that waits for it succeeds, everything else tries to become ready.
 /// Returns the tasks that are ready now. A task that is not due, or whose run is not live, stays as it is.
@@ -32,6 +32,7 @@ pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal
             ready_now(turn, id)
         }
         (TaskState::Waiting, Some(WaitCause::Condition)) => begin_all(turn, &[id]),
+        (TaskState::Waiting, Some(WaitCause::Children)) if task.due_at.is_some() => family::decide(turn, id),
         (TaskState::Waiting, Some(WaitCause::Credits)) => {
             let missing = missing_hold(turn, &task, true)?;
             if has_room_for(turn, &task, missing)? {
@@ -74,11 +75,10 @@ fn finish_sleep(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal>
     task.hold_id = None;
     task.cost_ucr = cost;
     task.units_ucr = units;
-    let (mission, run, slept) = (task.mission_id, task.run_id, task.ready_at.map(|since| now.since_ms(since)));
+    let (mission, slept) = (task.mission_id, task.ready_at.map(|since| now.since_ms(since)));
     turn.emit(mission, "task.succeeded", Some(id), json!({"duration_ms": slept, "credits": cost.to_string()}));
-    let ready = release_dependents(turn, id, 4)?;
-    count_done(turn, mission, run)?;
-    Ok(ready)
+    count_done(turn, id)?;
+    release_dependents(turn, id, 4)
 }
 
 /// Begins to end a run whose deadline passed. Returns whether it did.

@@ -8,6 +8,7 @@ mod credits;
 mod ends;
 mod estimates;
 mod failures;
+mod families;
 mod leases;
 mod money;
 mod time;
