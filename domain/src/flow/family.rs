@@ -322,13 +322,13 @@ fn next_round(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Resul
             let (round, is_judged) = (fan.made / 2, fan.made % 2 == 1);
             bound.set("review", "round", json!(round.saturating_add(1)));
             bound.set("review", "draft", Value::Null);
-            bound.set("review", "feedback", Value::Null);
+            bound.set("review", "answer", Value::Null);
             if is_judged {
                 bound.outputs.push(sees("review", "draft", fan.made.saturating_sub(1)));
                 bytes = bytes.saturating_add(template_bytes(&review.judge));
             } else if fan.made > 0 {
                 bound.outputs.push(sees("review", "draft", fan.made.saturating_sub(2)));
-                bound.outputs.push(sees("review", "feedback", fan.made.saturating_sub(1)));
+                bound.outputs.push(sees("review", "answer", fan.made.saturating_sub(1)));
             }
             bytes = bytes.saturating_add(fan.bytes);
         }

@@ -19,7 +19,10 @@ use super::PostgresStore;
 use crate::store::changes::{Sent, Write, load_row, writes};
 use crate::store::columns::Values;
 use crate::store::error::asks_to_retry;
-use crate::store::schema::{CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, TASKS, TOOL_CALLS, WALLETS};
+use crate::store::schema::{
+    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, TASKS, TOOL_CALLS, WALLETS, output_sql,
+};
+use crate::store::want::CHUNK;
 use crate::store::{Decide, Journals, StoreError, Want};
 
 /// How often a transaction is run again when the database asks for it.
@@ -29,12 +32,16 @@ const MAX_TRIES: u32 = 12;
 /// locks of their own. Nothing of it waits for, or is done under, the locks on the money. The scalar counts force
 /// the order of evaluation: Postgres counts a relation before it reads the next one.
 ///
+/// With `families`, items of families are loaded as well, and locked like all tasks.
+///
 /// With `reads`, what nodes handed on and what missions were given is read as well. Who is over does not change, and
 /// whoever ends a task holds its mission: it needs no locks.
-fn work_sql(journals: Journals, reads: bool) -> String {
+fn work_sql(journals: Journals, reads: bool, families: bool) -> String {
     let (missions, runs, tasks) = (MISSIONS.loaded(false), RUNS.loaded(false), TASKS.loaded(false));
     let (holds, calls) = (HOLDS.loaded(false), CALLS.loaded(journals == Journals::Open));
-    let read = if reads { READ } else { "" };
+    let read = if reads { read_sql() } else { String::new() };
+    // parameters are numbered without gaps
+    let family = if families { family_sql(if reads { 11 } else { 6 }) } else { String::new() };
     format!(
         "with wanted as materialized (
            select id from tasks where id = any($1)
@@ -42,6 +49,7 @@ fn work_sql(journals: Journals, reads: bool) -> String {
            select t.id
            from unnest($2::text[], $3::int[]) as n (run_id, node_index)
            join tasks t on t.run_id = n.run_id and t.node_index = n.node_index
+           {family}
          ),
          m as materialized (
            select {missions} from missions where id = any($4)
@@ -73,14 +81,52 @@ fn work_sql(journals: Journals, reads: bool) -> String {
 }
 
 /// What a decision reads and does not change.
-const READ: &str = "
-  union all
-  select 'results', json_build_object('run_id', t.run_id, 'node_index', t.node_index, 'output', t.output)::text
-  from unnest($6::text[], $7::int[]) as n (run_id, node_index)
-  join tasks t on t.run_id = n.run_id and t.node_index = n.node_index
-  where t.state in ('succeeded', 'skipped', 'failed')
-  union all
-  select 'inputs', json_build_object('id', id, 'input', input)::text from missions where id = any($8::text[])";
+fn read_sql() -> String {
+    let output = output_sql(Dialect::Postgres, "t");
+    format!(
+        "union all
+         select 'results', json_build_object('run_id', t.run_id, 'node_index', t.node_index, 'output', {output})::text
+         from unnest($6::text[], $7::int[]) as n (run_id, node_index)
+         join tasks t on t.run_id = n.run_id and t.node_index = n.node_index
+         where t.state in ('succeeded', 'skipped', 'failed')
+         union all
+         select 'inputs', json_build_object('id', id, 'input', input)::text from missions where id = any($8::text[])
+         union all
+         select 'item_results', json_build_object('parent_id', t.parent_id, 'item', t.item, 'output', {output})::text
+         from unnest($9::text[], $10::int[]) as n (parent_id, item)
+         join tasks t on t.parent_id = n.parent_id and t.item = n.item and t.layer > 0
+         where t.state = 'succeeded'"
+    )
+}
+
+/// The items of families that a decision may change: the next that may begin, named ones, and those nobody works on.
+/// Takes five parameters from the given one on.
+fn family_sql(from: usize) -> String {
+    let at = |offset: usize| format!("${}", from.saturating_add(offset));
+    format!(
+        "union
+         select s.id
+         from unnest({}::text[], {}::int[]) as n (parent_id, most)
+         cross join lateral (
+           select id from tasks
+           where parent_id = n.parent_id and layer > 0 and state = 'pending' and remaining_needs = 0
+           order by item limit n.most
+         ) s
+         union
+         select t.id
+         from unnest({}::text[], {}::int[]) as n (parent_id, item)
+         join tasks t on t.parent_id = n.parent_id and t.item = n.item and t.layer > 0
+         union
+         select s.id
+         from unnest({}::text[]) as n (parent_id)
+         cross join lateral (
+           select id from tasks
+           where parent_id = n.parent_id and layer > 0 and ended_at is null and state <> 'running'
+           order by item limit {CHUNK}
+         ) s",
+        at(0), at(1), at(2), at(3), at(4)
+    )
+}
 
 /// Loads the money: holds of nobody's task, grants, then wallets, all locked until the end; and operations under
 /// known keys.
@@ -131,10 +177,11 @@ fn money_sql() -> String {
     )
 }
 
-static WORK: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Closed, false));
-static WORK_WITH_JOURNALS: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Open, false));
-static WORK_WITH_READS: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Closed, true));
-static WORK_WITH_ALL: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Open, true));
+/// By whether journals are open, whether anything is read, whether there are families.
+static WORK: LazyLock<[[[String; 2]; 2]; 2]> = LazyLock::new(|| {
+    [Journals::Closed, Journals::Open]
+        .map(|journals| [false, true].map(|reads| [false, true].map(|families| work_sql(journals, reads, families))))
+});
 static MONEY: LazyLock<String> = LazyLock::new(money_sql);
 
 static TOOLS: LazyLock<String> = LazyLock::new(|| {
@@ -235,12 +282,9 @@ impl Drop for Beginning {
 }
 
 async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut WorkingSet) -> Result<(), Failed> {
-    let sql = match (want.journals, want.reads()) {
-        (Journals::Closed, false) => &WORK,
-        (Journals::Open, false) => &WORK_WITH_JOURNALS,
-        (Journals::Closed, true) => &WORK_WITH_READS,
-        (Journals::Open, true) => &WORK_WITH_ALL,
-    };
+    let (reads, families) = (want.reads(), want.has_families());
+    let is_open = want.journals == Journals::Open;
+    let sql = &WORK[usize::from(is_open)][usize::from(reads)][usize::from(families)];
     let (runs, indexes) = columns(&want.nodes);
     let mut query = sqlx::query(sql.as_str())
         .bind(texts(&want.tasks))
@@ -248,9 +292,16 @@ async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut Wo
         .bind(indexes)
         .bind(texts(&want.missions))
         .bind(texts(&want.calls));
-    if want.reads() {
+    if reads {
         let (runs, indexes) = columns(&want.results);
-        query = query.bind(runs).bind(indexes).bind(texts(&want.inputs));
+        let (parents, items) = columns(&want.item_results);
+        query = query.bind(runs).bind(indexes).bind(texts(&want.inputs)).bind(parents).bind(items);
+    }
+    if families {
+        let (heirs, most): (Vec<String>, Vec<i32>) =
+            want.heirs.iter().map(|(parent, most)| (parent.to_string(), *most)).unzip();
+        let (parents, items) = columns(&want.items);
+        query = query.bind(heirs).bind(most).bind(parents).bind(items).bind(texts(&want.idle));
     }
     load(tx, query, set).await?;
     Ok(want.covers(set)?)

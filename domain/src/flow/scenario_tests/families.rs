@@ -276,7 +276,7 @@ fn a_draft_is_made_again_until_its_reviewer_accepts_it() {
     assert_eq!(world.run(mission).state, RunState::Succeeded);
     let redraft = items(&world, mission, "text")[2].bound.clone().unwrap();
     let seen: Vec<_> = redraft.outputs.iter().map(|output| (output.field.as_str(), output.item)).collect();
-    assert_eq!(seen, [("draft", 0), ("feedback", 1)]);
+    assert_eq!(seen, [("draft", 0), ("answer", 1)]);
     assert_eq!(
         world.spent(mission),
         4 * (10 * crate::flow::testbed::INPUT_UCR + 10 * crate::flow::testbed::OUTPUT_UCR)
