@@ -41,6 +41,8 @@ pub enum WaitCause {
     RateLimit,
     /// The decision whether it runs, which follows at once.
     Condition,
+    /// A person's decision.
+    Approval,
 }
 
 impl WaitCause {
@@ -51,6 +53,7 @@ impl WaitCause {
             Self::Timer => "timer",
             Self::RateLimit => "rate_limit",
             Self::Condition => "condition",
+            Self::Approval => "approval",
         }
     }
 }

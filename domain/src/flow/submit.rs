@@ -233,5 +233,7 @@ fn new_task(turn: &Turn<'_>, submission: &Submission, node: &Node, id: TaskId, i
         units_ucr: Ucr::ZERO,
         usage: None,
         created_at: turn.now,
+        shown: None,
+        decision: None,
     }
 }
