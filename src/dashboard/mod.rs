@@ -49,6 +49,7 @@ pub fn router(app: App) -> Router {
         .route("/dashboard/missions/{id}", get(mission::page))
         .route("/dashboard/missions/{id}/cancel", post(mission::cancel))
         .route("/dashboard/missions/{id}/live", get(mission::live))
+        .route("/dashboard/approvals/{id}/decide", post(mission::decide))
         .route("/dashboard/runs/{id}", get(mission::run))
         .route("/dashboard/wallets", get(wallets::list))
         .route("/dashboard/wallets/{id}", get(wallets::wallet))

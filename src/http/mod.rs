@@ -4,6 +4,7 @@
 //! `serve` (deadlines), `request` (its id, the log), `auth` (who asks), `params` and `json` (what is asked).
 
 mod admin;
+mod approvals;
 mod alerts;
 mod auth;
 mod balance;

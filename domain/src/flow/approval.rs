@@ -97,8 +97,7 @@ fn cut(text: String) -> String {
     let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     let left_out = text.len().saturating_sub(end);
     text.truncate(end);
-    text.push_str(&format!("\n… ({left_out} more bytes are not shown)"));
-    text
+    format!("{text}\n… ({left_out} more bytes are not shown)")
 }
 
 /// Somebody decides. The same decision again changes nothing and is told as it was made.

@@ -176,15 +176,6 @@ nodes:
 fn fields_of_nodes() {
     let rows = r#"
 sleep: 1s, map: {} ¦ /nodes/a/map ¦ unsupported ¦ `map` is not supported by this version
-approval: { } ¦ /nodes/a/approval/show ¦ missing ¦ `show` is missing: it is what whoever decides is shown
-approval: yes please ¦ /nodes/a/approval ¦ wrong_type ¦ expected a mapping, found text
-approval: { show: x, expires: 31d } ¦ /nodes/a/approval/expires ¦ out_of_range ¦ `expires` must be from 1ms to 30d
-approval: { show: x, on_expire: aprove } ¦ /nodes/a/approval/on_expire ¦ unknown_choice ¦ `on_expire` must be one of: reject, approve, fail ¦ did you mean `approve`?
-approval: { show: x, on_reject: skip } ¦ /nodes/a/approval/on_reject ¦ unknown_choice ¦ `on_reject` must be one of: fail, continue
-approval: { show: x, expire: 1h } ¦ /nodes/a/approval/expire ¦ unknown_key ¦ unknown key `expire` ¦ did you mean `expires`?
-approval: { show: '{{ nodes.other.output }}' } ¦ /nodes/a/approval/show ¦ not_upstream ¦ line 1: `other` does not come before this node ¦ add `other` to `needs`
-approval: { show: '{{ task.attempt }}' } ¦ /nodes/a/approval/show ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
-approval: { show: x }, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: sleep, approval
 agent: writer, prompt: x, review: {} ¦ /nodes/a/review ¦ unsupported ¦ `review` is not supported by this version
 sleep: 1s, on_error: ignore ¦ /nodes/a/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue
 sleep: 1s, on_error: contine ¦ /nodes/a/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue ¦ did you mean `continue`?
@@ -242,6 +233,22 @@ sleep: 1s, units: { page: 0 } ¦ /nodes/a/units/page ¦ out_of_range ¦ the quan
 sleep: 1s, units: { 'a b': 1 } ¦ /nodes/a/units/a b ¦ invalid_name ¦ names in `units` must be 1 to 64 of the characters a-z, 0-9, _, - and ., a letter or digit first
 sleep: 1s, units: { page: many } ¦ /nodes/a/units/page ¦ wrong_type ¦ expected a whole number, found text
  ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval
+"#;
+    check(rows, Syntax::Yaml, around_node);
+}
+
+#[test]
+fn decisions_of_people() {
+    let rows = r#"
+approval: { } ¦ /nodes/a/approval/show ¦ missing ¦ `show` is missing: it is what whoever decides is shown
+approval: yes please ¦ /nodes/a/approval ¦ wrong_type ¦ expected a mapping, found text
+approval: { show: x, expires: 31d } ¦ /nodes/a/approval/expires ¦ out_of_range ¦ `expires` must be from 1ms to 30d
+approval: { show: x, on_expire: aprove } ¦ /nodes/a/approval/on_expire ¦ unknown_choice ¦ `on_expire` must be one of: reject, approve, fail ¦ did you mean `approve`?
+approval: { show: x, on_reject: skip } ¦ /nodes/a/approval/on_reject ¦ unknown_choice ¦ `on_reject` must be one of: fail, continue
+approval: { show: x, expire: 1h } ¦ /nodes/a/approval/expire ¦ unknown_key ¦ unknown key `expire` ¦ did you mean `expires`?
+approval: { show: '{{ nodes.other.output }}' } ¦ /nodes/a/approval/show ¦ not_upstream ¦ line 1: `other` does not come before this node ¦ add `other` to `needs`
+approval: { show: '{{ task.attempt }}' } ¦ /nodes/a/approval/show ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
+approval: { show: x }, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: sleep, approval
 "#;
     check(rows, Syntax::Yaml, around_node);
 }
