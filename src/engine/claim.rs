@@ -207,7 +207,7 @@ impl Engine {
         let mut missions = Vec::new();
         for job in &*jobs {
             let node = job.definition.node_for(job.claimed.place());
-            let base = u32::try_from(job.claimed.base()).unwrap_or_default();
+            let base = u32::try_from(job.claimed.base).unwrap_or_default();
             let number = |index: &u32| (job.claimed.run_id, base.saturating_add(*index));
             nodes.extend(node.into_iter().flat_map(|node| &node.uses).map(number));
             missions.push(job.claimed.mission_id);
@@ -228,7 +228,7 @@ impl Engine {
             let input = inputs.iter().find(|(id, _)| *id == job.claimed.mission_id).map(|(_, input)| input.clone());
             let mut upstream = Map::new();
             for output in outputs.iter().filter(|output| output.run_id == job.claimed.run_id) {
-                let index = u32::try_from(output.node_index.saturating_sub(job.claimed.base())).ok();
+                let index = u32::try_from(output.node_index.saturating_sub(job.claimed.base)).ok();
                 if let Some(node) = index.and_then(|index| job.definition.node(index)) {
                     upstream.insert(node.key.clone(), json!({"output": output.output}));
                 }

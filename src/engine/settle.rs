@@ -41,7 +41,7 @@ impl Settle {
             mission_id: claimed.mission_id,
             run_id: claimed.run_id,
             reach,
-            base: claimed.base(),
+            base: claimed.base,
             ancestors: claimed.ancestors.clone(),
             followers: claimed.followers().to_vec(),
         }
@@ -158,6 +158,7 @@ fn claim_of(task: &Task, price_book_id: bursar_domain::id::PriceBookId) -> Claim
         price_book_id,
         node_index: task.node_index,
         node_at: task.node_at,
+        base: task.base,
         layer: task.layer,
         item: task.item,
         ancestors: task.ancestors.clone(),

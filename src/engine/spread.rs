@@ -35,7 +35,8 @@ impl Engine {
         let Some(Layer::Map(map)) = layer.cloned() else { return Err(unknown()) };
         let context = self.spread_context(task, &definition, node).await?;
         let told = tokio::task::spawn_blocking(move || workflow::spread(&map, &context)).await;
-        let told = told.map_err(|error| StoreError::Corrupt(format!("the items of {} can't be told: {error}", task.id)))?;
+        let told =
+            told.map_err(|error| StoreError::Corrupt(format!("the items of {} can't be told: {error}", task.id)))?;
         match told {
             Ok(items) => while self.add_items(task, &items).await? {},
             Err(error) => self.refuse_items(task, &error).await?,
@@ -45,7 +46,7 @@ impl Engine {
 
     /// What the expressions of the map see.
     async fn spread_context(&self, task: &Due, definition: &Definition, node: &Node) -> Result<Value, StoreError> {
-        let base = task.base();
+        let base = task.base;
         let number = |index: &u32| u32::try_from(base).unwrap_or_default().saturating_add(*index);
         let wanted: Vec<_> = node.spread.nodes.iter().map(|index| (task.run_id, number(index))).collect();
         let outputs = if wanted.is_empty() { Vec::new() } else { self.store().outputs(&wanted).await? };

@@ -126,8 +126,7 @@ impl Engine {
 
     /// Wakes tasks whose wait is over.
     pub(super) async fn wake(&self, due: Vec<Due>) -> Result<(), StoreError> {
-        let (maps, due): (Vec<Due>, Vec<Due>) =
-            due.into_iter().partition(Due::is_to_be_spread);
+        let (maps, due): (Vec<Due>, Vec<Due>) = due.into_iter().partition(Due::is_to_be_spread);
         self.spread(maps).await?;
         let wake = |turn: &mut flow::Turn<'_>, task: &Due| {
             if let Err(refusal) = flow::wake_task(turn, task.id) {
@@ -193,7 +192,7 @@ impl Engine {
         (want.tasks, want.missions) = due.iter().map(|task| (task.id, task.mission_id)).unzip();
         for task in due {
             let definition = self.parts.facts.workflow(&self.parts.store, task.workflow_id).await?;
-            let (place, base) = (task.place(), task.base());
+            let (place, base) = (task.place(), task.base);
             if let Some(definition) = definition.as_ref().filter(|_| place.layer == 0) {
                 want.reach(task.mission_id, task.run_id, base, &definition.reach_of_start(place.index));
             }

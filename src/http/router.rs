@@ -10,8 +10,8 @@ use super::request::{no_method, no_route, observe, panicked};
 use super::state::{App, Site};
 use super::unread::read_on;
 use super::{
-    admin, balance, corrections, description, entries, estimates, keys, missions, ops, pages, prices, runs, statements,
-    stream, transactions, usage, wallet, workflows,
+    admin, approvals, balance, corrections, description, entries, estimates, keys, missions, ops, pages, prices, runs,
+    statements, stream, transactions, usage, wallet, workflows,
 };
 
 /// The public API.
@@ -38,6 +38,8 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(missions::one::get, missions::change::patch))
         .routes(routes!(missions::estimate::post))
         .routes(routes!(missions::cancel::post))
+        .routes(routes!(missions::pause::pause))
+        .routes(routes!(missions::pause::resume))
         .routes(routes!(missions::result::get))
         .routes(routes!(usage::of_mission))
         // events
@@ -48,6 +50,10 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(runs::tasks))
         .routes(routes!(runs::calls))
         .routes(routes!(runs::task))
+        // approvals
+        .routes(routes!(approvals::list))
+        .routes(routes!(approvals::get))
+        .routes(routes!(approvals::decide))
         // workflows
         .routes(routes!(workflows::list))
         .routes(routes!(workflows::put, workflows::get))

@@ -41,6 +41,8 @@ pub struct Claimed {
     pub node_index: i32,
     /// Its node's index.
     pub node_at: i32,
+    /// The number in the run of its workflow's first node.
+    pub base: i32,
     /// How many of its node's layers are around it.
     pub layer: i32,
     /// Its number in the innermost of these.
@@ -68,11 +70,6 @@ impl Claimed {
     pub fn place(&self) -> Place {
         let unsigned = |number: i32| u32::try_from(number).unwrap_or(u32::MAX);
         Place { index: unsigned(self.node_at), layer: unsigned(self.layer), item: unsigned(self.item) }
-    }
-
-    /// The number in the run of its workflow's first node.
-    pub fn base(&self) -> i32 {
-        self.node_index.saturating_sub(self.node_at)
     }
 
     /// What its end reaches among the nodes of its workflow. None wait for one of many.

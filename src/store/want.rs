@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use bursar_domain::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, WalletId};
+use bursar_domain::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, TenantId, WalletId};
 use bursar_domain::record::Fan;
+use bursar_domain::state::TaskState;
 use bursar_domain::time::Timestamp;
 use bursar_domain::workflow::Reach;
 use bursar_domain::working_set::WorkingSet;
@@ -14,7 +15,7 @@ use super::StoreError;
 pub(super) const CHUNK: i32 = 256;
 
 /// Whether finished calls are loaded with their journaled answers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Journals {
     /// Calls without their answers.
     #[default]
@@ -47,6 +48,8 @@ pub struct Want {
     pub item_results: BTreeSet<(TaskId, i32)>,
     /// Missions.
     pub missions: Vec<MissionId>,
+    /// Tasks of missions' latest runs that are in a state; the missions must be among `missions`.
+    pub latest: Vec<(MissionId, TaskState)>,
     /// Wallets.
     pub wallets: Vec<WalletId>,
     /// Grants, those with nothing left included.
@@ -61,6 +64,8 @@ pub struct Want {
     pub calls: Vec<CallId>,
     /// Tool calls by task and number, with their results.
     pub tool_calls: Vec<(TaskId, i32)>,
+    /// Dedupe keys by tenant, locked after everything else: whoever asks for them holds his wallets.
+    pub dedupe_keys: BTreeSet<(TenantId, String)>,
     /// Whether answers are loaded.
     pub journals: Journals,
 }
@@ -110,6 +115,11 @@ impl Want {
         self.nodes.extend(reach.nodes.iter().filter_map(at));
         self.results.extend(reach.results.iter().filter_map(at));
         self.inputs.extend(reach.input.then_some(mission));
+    }
+
+    /// [`Want::latest`], by the words of the tables.
+    pub(super) fn latest_words(&self) -> impl Iterator<Item = (MissionId, &'static str)> + '_ {
+        self.latest.iter().map(|(mission, state)| (*mission, state.as_str()))
     }
 
     /// Whether anything is read beyond the rows that may change.

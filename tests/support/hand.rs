@@ -181,6 +181,7 @@ impl Hand {
             priority: 0,
             budget_ucr: None,
             on_exhausted: None,
+            dedupe: None,
         }
     }
 
@@ -216,7 +217,7 @@ impl Hand {
         let definition: &Definition = &self.facts.workflows[&task.workflow_id];
         let reach = task.reach(definition);
         let mut want = Want { tasks: vec![task.id], missions: vec![task.mission_id], ..Want::default() };
-        want.reach(task.mission_id, task.run_id, task.base(), &reach);
+        want.reach(task.mission_id, task.run_id, task.base, &reach);
         want.family(task.ancestors.as_deref(), task.followers());
         want
     }

@@ -8,16 +8,21 @@ use crate::ledger::{self, Charge, HoldRequest, Subject};
 use crate::outcome::{ErrorClass, StepError};
 use crate::record::{HoldOwner, Run, Task};
 use crate::state::{RunState, TaskState, WaitCause};
-use crate::workflow::{Action, OnError, OnExhausted};
+use crate::workflow::{Action, Definition, Node, OnError, OnExhausted, Wait};
 
 use super::budget::{check_budgets, leave_line, may_pass, must_queue, never_fits, note_spending, on_exhausted};
 use super::estimate::size_of;
+use super::pause::park_paused;
 use super::settle::charge_failure;
-use super::{Refusal, Turn, family, node_of, subject, timer};
+use super::{Refusal, Turn, approval, family, node_of, subject, timer};
 
-/// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice.
+/// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice, or while its run is
+/// paused.
 pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
     let task = turn.task(id)?.clone();
+    if turn.run(task.run_id)?.state == RunState::Paused {
+        return park_paused(turn, id);
+    }
     let definition = turn.definition(task.workflow_id)?;
     let node = node_of(&definition, &task)?;
     if task.priced {
@@ -33,13 +38,7 @@ pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
         }
     }
     if let Action::Wait(wait) = &node.action {
-        return match timer::time_of(turn, &definition, node, &task, wait)? {
-            Ok((for_ms, reason)) => {
-                park(turn, id, WaitCause::Timer, Some(for_ms), &reason);
-                Ok(())
-            }
-            Err(error) => fail(turn, id, error),
-        };
+        return begin_wait(turn, &definition, node, &task, wait);
     }
     let now = turn.now;
     if let Some(task) = turn.set.tasks.change(id) {
@@ -50,6 +49,28 @@ pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
         task.status_reason = Some(format!("ready, waiting for a worker of pool `{}`", task.pool));
     }
     Ok(())
+}
+
+/// Parks a task of a node that waits for something outside of all workers.
+fn begin_wait(
+    turn: &mut Turn<'_>,
+    definition: &Definition,
+    node: &Node,
+    task: &Task,
+    wait: &Wait,
+) -> Result<(), Refusal> {
+    let time = match wait {
+        Wait::Sleep { duration_ms } => Ok((*duration_ms, "sleeps until its time is over".to_owned())),
+        Wait::Until { at } => timer::time_of(turn, definition, node, task, at)?,
+        Wait::Approval(wanted) => return approval::ask(turn, definition, node, task, wanted),
+    };
+    match time {
+        Ok((for_ms, reason)) => {
+            park(turn, task.id, WaitCause::Timer, Some(for_ms), &reason);
+            Ok(())
+        }
+        Err(error) => fail(turn, task.id, error),
+    }
 }
 
 /// What a task lacks to the hold that its next attempt is expected to need. One that waits because a call did not
@@ -91,7 +112,7 @@ pub(super) fn in_vain(turn: &Turn<'_>, task: &Task, missing: Ucr) -> Result<Opti
 }
 
 /// Gives back what a task's hold has beyond what its journaled calls used.
-fn cut_hold(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
+pub(super) fn cut_hold(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
     let task = turn.task(id)?.clone();
     let Some(hold) = task.hold_id else { return Ok(()) };
     let used = turn.set.holds.get(hold).map(|hold| hold.used_ucr).unwrap_or_default();
@@ -199,7 +220,7 @@ pub(super) fn count_done(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
 fn finish_run(turn: &mut Turn<'_>, id: RunId) -> Result<(), Refusal> {
     let run = turn.run(id)?.clone();
     let state = match run.state {
-        RunState::Queued | RunState::Running => RunState::Succeeded,
+        RunState::Queued | RunState::Running | RunState::Paused => RunState::Succeeded,
         RunState::Failing if is_overdue(&run) => RunState::Expired,
         RunState::Failing => RunState::Failed,
         RunState::Cancelling => RunState::Cancelled,
@@ -276,7 +297,7 @@ pub(super) fn fail(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<
 
 /// A run begins to fail because of a node; one that is being ended stays as it is.
 pub(super) fn fail_run(turn: &mut Turn<'_>, id: RunId, node: &str, error: &StepError) -> Result<(), Refusal> {
-    if !turn.run(id)?.state.is_live() {
+    if !turn.run(id)?.state.is_open() {
         return Ok(());
     }
     let about = json!({"node": node, "class": error.class, "code": error.code, "message": error.message});
@@ -291,7 +312,7 @@ pub(super) fn fail_run(turn: &mut Turn<'_>, id: RunId, node: &str, error: &StepE
 /// What a task hands on that fails, where its run goes on without it.
 fn output_of_failure(turn: &Turn<'_>, id: TaskId, error: &StepError) -> Result<Option<Value>, Refusal> {
     let task = turn.task(id)?;
-    if !turn.run(task.run_id)?.state.is_live() {
+    if !turn.run(task.run_id)?.state.is_open() {
         return Ok(None);
     }
     let definition = turn.definition(task.workflow_id)?;

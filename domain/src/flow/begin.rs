@@ -11,12 +11,13 @@ use serde_json::{Map, Value, json};
 use crate::id::TaskId;
 use crate::outcome::{ErrorClass, StepError};
 use crate::record::Task;
-use crate::state::{TaskState, WaitCause};
+use crate::state::{RunState, TaskState, WaitCause};
 use crate::workflow::condition;
 use crate::workflow::template::TemplateError;
 use crate::workflow::{Definition, Node, Opening};
 
 use super::advance::{fail, park, skip};
+use super::pause::park_paused;
 use super::{Refusal, Turn, family, node_of};
 
 /// A task that is over and whose dependents count down, with the length of what it hands on.
@@ -31,9 +32,11 @@ pub(super) fn begin_all(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Vec<TaskI
     let mut ended = VecDeque::new();
     for id in ids {
         let run = turn.task(*id)?.run_id;
-        // what came before may have failed the run; the others are skipped with it
-        if turn.run(run)?.state.is_live() {
-            ended.extend(begin(turn, *id, &mut ready)?);
+        match turn.run(run)?.state {
+            RunState::Paused => park_paused(turn, *id)?,
+            state if state.is_live() => ended.extend(begin(turn, *id, &mut ready)?),
+            // what came before may have failed the run; the others are skipped with it
+            _ => {}
         }
     }
     follow(turn, ended, ready)
@@ -65,9 +68,11 @@ fn follow(turn: &mut Turn<'_>, mut ended: VecDeque<Ended>, mut ready: Vec<TaskId
             row.remaining_needs = row.remaining_needs.saturating_sub(1);
             row.input_bytes = row.input_bytes.saturating_add(output_bytes);
             let is_next = row.remaining_needs == 0 && row.state == TaskState::Pending;
-            // an earlier dependent may have failed the run for want of budget; the others are skipped with it
-            if is_next && turn.run(task.run_id)?.state.is_live() {
-                ended.extend(begin(turn, next, &mut ready)?);
+            match turn.run(task.run_id)?.state {
+                RunState::Paused if is_next => park_paused(turn, next)?,
+                state if is_next && state.is_live() => ended.extend(begin(turn, next, &mut ready)?),
+                // an earlier dependent may have failed the run for want of budget; the others are skipped with it
+                _ => {}
             }
         }
     }
@@ -85,6 +90,10 @@ fn begin(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Result<Opt
     let task = turn.task(id)?.clone();
     let definition = turn.definition(task.workflow_id)?;
     let node = node_of(&definition, &task)?;
+    if task.layer > 0 {
+        // its node's condition was decided before its family was made
+        return family::start(turn, id, ready);
+    }
     if node.may_end_at_once() && node.dependents.iter().any(|index| dependent_of(turn, &task, *index).is_err()) {
         put_off(turn, id);
         return Ok(None);
@@ -99,9 +108,7 @@ fn begin(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Result<Opt
             skip(turn, id, "skipped: its condition does not hold", Some(Value::Null))?;
             return Ok(Some(Ended { id, output_bytes: 0 }));
         }
-        Gate::Open => {
-            return family::start(turn, id, ready);
-        }
+        Gate::Open => return family::start(turn, id, ready),
     }
     Ok(None)
 }

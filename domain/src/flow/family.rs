@@ -68,7 +68,10 @@ pub(super) fn check_loaded(turn: &Turn<'_>, task: &Task) -> Result<(), Refusal> 
 pub(super) fn start(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Result<Option<Ended>, Refusal> {
     let task = turn.task(id)?.clone();
     let definition = turn.definition(task.workflow_id)?;
-    if let Some(fan) = parent_fan(turn, &task) {
+    // one that was parked by a pause has begun before
+    if task.state == TaskState::Pending
+        && let Some(fan) = parent_fan(turn, &task)
+    {
         fan.begun = fan.begun.saturating_add(1);
     }
     match layer_of(node_of(&definition, &task)?, &task) {
@@ -102,7 +105,7 @@ fn parent_fan<'t>(turn: &'t mut Turn<'_>, task: &Task) -> Option<&'t mut Fan> {
 pub(super) fn count_done(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
     let task = turn.task(id)?.clone();
     let Some(parent) = task.parent_id.filter(|_| task.layer > 0) else { return Ok(()) };
-    let lives = turn.run(task.run_id)?.state.is_live();
+    let lives = turn.run(task.run_id)?.state.is_open();
     let (now, label) = (turn.now, label(&task));
     let bytes = task.output.as_ref().map_or(4, |output| output.to_string().len());
     let row = turn.set.tasks.change(parent).ok_or_else(|| Refusal::Unloaded(format!("task {parent}")))?;
@@ -166,7 +169,7 @@ fn begin_items(
     loop {
         let fan = turn.task(parent)?.fan.clone().unwrap_or_default();
         let is_held_back = map.after.is_some() && !fan.is_complete();
-        if fan.error.is_some() || is_held_back || fan.open() >= most || !turn.run(task.run_id)?.state.is_live() {
+        if fan.error.is_some() || is_held_back || fan.open() >= most || !turn.run(task.run_id)?.state.is_open() {
             return Ok(());
         }
         let may_begin = |item: &&Task| item.state == TaskState::Pending && item.remaining_needs == 0;
@@ -194,7 +197,7 @@ pub fn add_items(turn: &mut Turn<'_>, id: TaskId, items: &[Item]) -> Result<bool
     let Some((Layer::Map(map), fan)) = layer_of(node_of(&definition, &task)?, &task).zip(task.fan.clone()) else {
         return Ok(false);
     };
-    if !waits || fan.is_complete() || fan.error.is_some() || !turn.run(task.run_id)?.state.is_live() {
+    if !waits || fan.is_complete() || fan.error.is_some() || !turn.run(task.run_id)?.state.is_open() {
         return Ok(false);
     }
     let total = i32::try_from(items.len()).unwrap_or(i32::MAX);
@@ -231,7 +234,7 @@ pub fn add_items(turn: &mut Turn<'_>, id: TaskId, items: &[Item]) -> Result<bool
 pub fn refuse_items(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<(), Refusal> {
     let task = turn.task(id)?;
     let waits = task.state == TaskState::Waiting && task.wait == Some(WaitCause::Children);
-    if !waits || !turn.run(task.run_id)?.state.is_live() {
+    if !waits || !turn.run(task.run_id)?.state.is_open() {
         return Ok(());
     }
     fail(turn, id, error)?;

@@ -12,27 +12,36 @@ use crate::workflow::Action;
 use super::advance::{count_done, fail, in_vain, make_ready, missing_hold};
 use super::begin::{begin_all, go_on, release_dependents};
 use super::budget::{has_room_for, keep_place};
+use super::pause::come_due_while_paused;
 use super::settle::{charge, check_dependents};
-use super::{Refusal, Turn, family, node_of};
+use super::{Refusal, Turn, approval, family, node_of};
 
 /// Wakes a task whose wait is over: a node that waits for it succeeds, everything else tries to become ready.
 /// Returns the tasks that are ready now. A task that is not due, or whose run is not live, stays as it is.
 pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
     let task = turn.task(id)?.clone();
     let due = task.due_at.is_none_or(|due| due <= turn.now);
-    if !due || !turn.run(task.run_id)?.state.is_live() {
+    let run_state = turn.run(task.run_id)?.state;
+    if !due || !run_state.is_open() {
         return Ok(Vec::new());
     }
     let definition = turn.definition(task.workflow_id)?;
     let sleeps = matches!(node_of(&definition, &task)?.action, Action::Wait(_));
     match (task.state, task.wait) {
-        (TaskState::Waiting, Some(WaitCause::Timer)) if sleeps => finish_sleep(turn, id),
-        (TaskState::Retrying, _) | (TaskState::Waiting, Some(WaitCause::RateLimit | WaitCause::Timer)) => {
+        (TaskState::Waiting, Some(WaitCause::Timer)) if sleeps => finish_wait(turn, id, Value::Null),
+        (TaskState::Waiting, Some(WaitCause::Approval)) => approval::expire(turn, id),
+        (TaskState::Waiting, Some(WaitCause::Children)) if task.due_at.is_none() => Ok(Vec::new()),
+        // while the run is paused, what follows from it is parked
+        (TaskState::Waiting, Some(WaitCause::Children)) => family::decide(turn, id),
+        _ if run_state == RunState::Paused => come_due_while_paused(turn, id),
+        // what was tried before has passed its condition
+        (TaskState::Waiting, Some(WaitCause::Paused)) if task.attempt == 0 => begin_all(turn, &[id]),
+        (TaskState::Retrying, _)
+        | (TaskState::Waiting, Some(WaitCause::RateLimit | WaitCause::Timer | WaitCause::Paused)) => {
             make_ready(turn, id)?;
             ready_now(turn, id)
         }
         (TaskState::Waiting, Some(WaitCause::Condition)) => begin_all(turn, &[id]),
-        (TaskState::Waiting, Some(WaitCause::Children)) if task.due_at.is_some() => family::decide(turn, id),
         (TaskState::Waiting, Some(WaitCause::Credits)) => {
             let missing = missing_hold(turn, &task, true)?;
             if has_room_for(turn, &task, missing)? {
@@ -57,35 +66,38 @@ fn ready_now(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
     Ok(ready)
 }
 
-fn finish_sleep(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
+/// A wait came to its good end; `output` is what the node hands on. Returns the tasks that are ready now.
+pub(super) fn finish_wait(turn: &mut Turn<'_>, id: TaskId, output: Value) -> Result<Vec<TaskId>, Refusal> {
     let slept = turn.task(id)?.clone();
     check_dependents(turn, &slept)?;
     let definition = turn.definition(slept.workflow_id)?;
     let units = turn.prices(slept.run_id)?.units_cost(&node_of(&definition, &slept)?.units)?;
     let cost = charge(turn, &slept, units)?;
     let now = turn.now;
+    let output_bytes = i64::try_from(output.to_string().len()).unwrap_or(i64::MAX);
     let Some(task) = turn.set.tasks.change(id) else {
         return Err(Refusal::NotFound(format!("task {id}")));
     };
     task.state = TaskState::Succeeded;
     task.wait = None;
+    task.due_at = None;
     task.status_reason = None;
     task.ended_at = Some(now);
-    task.output = Some(Value::Null);
+    task.output = Some(output);
     task.hold_id = None;
     task.cost_ucr = cost;
     task.units_ucr = units;
     let (mission, slept) = (task.mission_id, task.ready_at.map(|since| now.since_ms(since)));
     turn.emit(mission, "task.succeeded", Some(id), json!({"duration_ms": slept, "credits": cost.to_string()}));
     count_done(turn, id)?;
-    release_dependents(turn, id, 4)
+    release_dependents(turn, id, output_bytes)
 }
 
 /// Begins to end a run whose deadline passed. Returns whether it did.
 pub fn expire_run(turn: &mut Turn<'_>, id: RunId) -> Result<bool, Refusal> {
     let run = turn.run(id)?.clone();
     let passed = run.deadline_at.is_some_and(|deadline| deadline <= turn.now);
-    if !passed || !run.state.is_live() {
+    if !passed || !run.state.is_open() {
         return Ok(false);
     }
     let message =

@@ -7,6 +7,7 @@ use super::{Bound, Fan};
 use crate::credits::Ucr;
 use crate::id::{HoldId, MissionId, PriceBookId, RunId, TaskId, TenantId, WalletId, WorkerId, WorkflowId};
 use crate::outcome::StepError;
+use crate::record::Decision;
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::time::Timestamp;
 use crate::usage::Usage;
@@ -166,8 +167,14 @@ pub struct Task {
     pub usage: Option<Usage>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// What whoever decides an approval is shown; `None` in a working set that did not ask for the decision.
+    pub shown: Option<String>,
+    /// What became of an approval.
+    pub decision: Option<Decision>,
     /// The node's index in its workflow.
     pub node_at: i32,
+    /// The number in the run of its workflow's first node.
+    pub base: i32,
     /// The tasks above it that wait for it, the nearest first; `None` for the nodes of the run's own workflow.
     pub ancestors: Option<Vec<TaskId>>,
     /// The nearest of them.
@@ -191,7 +198,7 @@ impl Task {
 
     /// The number in the run of the node of that index, in the workflow that this task's node belongs to.
     pub fn neighbour(&self, index: u32) -> i32 {
-        self.node_index.saturating_sub(self.node_at).saturating_add(i32::try_from(index).unwrap_or(i32::MAX))
+        self.base.saturating_add(i32::try_from(index).unwrap_or(i32::MAX))
     }
 
     /// The nodes that wait for the task's node; none wait for one of many.

@@ -6,13 +6,13 @@
 
 use serde_json::{Value, json};
 
+use super::approval::{EXPIRE_WORDS, REJECT_WORDS};
 use super::on_error::WORDS;
 use super::retry_on::CLASSES;
 use crate::limits::{
-    MAX_PARALLEL_ITEMS, MAX_ROUNDS,
     MAX_AGENTS, MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_MODEL_NAME_BYTES, MAX_NAME_BYTES, MAX_NEEDS_PER_NODE, MAX_NODES,
-    MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_POOL_NAME_BYTES, MAX_PRIORITY, MAX_REPAIRS, MAX_SCHEMAS, MAX_TOOL_CALLS,
-    MAX_TOOLS, MAX_TURNS, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
+    MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_PARALLEL_ITEMS, MAX_POOL_NAME_BYTES, MAX_PRIORITY, MAX_REPAIRS, MAX_ROUNDS,
+    MAX_SCHEMAS, MAX_TOOL_CALLS, MAX_TOOLS, MAX_TURNS, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
 };
 
 /// The JSON Schema (draft 2020-12) of a workflow definition.
@@ -104,11 +104,18 @@ fn definitions() -> Value {
                 "tools": tools(),
             })),
         },
+        "approval": approval(),
         "node": node(),
         "map": map(),
         "repeat": repeat(),
         "review": review(),
     })
+}
+
+/// A node that does something, and does not just wait.
+fn works() -> Value {
+    let waits = ["sleep", "until", "approval"].map(|kind| json!({"required": [kind]}));
+    json!({"not": {"anyOf": waits}})
 }
 
 fn map() -> Value {
@@ -168,6 +175,27 @@ fn review() -> Value {
     })
 }
 
+fn approval() -> Value {
+    json!({
+        "description": "Waits until a person decides.",
+        "type": "object",
+        "required": ["show"],
+        "additionalProperties": false,
+        "properties": {
+            "show": described(text(), "A template: what whoever decides is shown."),
+            "expires": described(of("duration"), "How long they have; 72h by default."),
+            "on_expire": {
+                "description": "What happens when nobody decided in time; by default it counts as a rejection.",
+                "enum": EXPIRE_WORDS.map(|(word, _)| word),
+            },
+            "on_reject": {
+                "description": "What a rejection does; by default the node fails.",
+                "enum": REJECT_WORDS.map(|(word, _)| word),
+            },
+        },
+    })
+}
+
 fn retry() -> Value {
     json!({
         "type": "object",
@@ -221,6 +249,7 @@ fn node() -> Value {
         "transform": {"description": "The output: any value, its texts are templates."},
         "sleep": described(of("duration"), "Waits so long."),
         "until": described(text(), "Waits until then: a time such as 2026-08-01T09:30:00Z, or a template that becomes one."),
+        "approval": of("approval"),
         "needs": {
             "description": "The nodes that must be done before.",
             "type": "array",
@@ -253,8 +282,12 @@ fn node() -> Value {
     json!({
         "type": "object",
         "additionalProperties": false,
-        "oneOf": [{"required": ["agent", "prompt"]}, {"required": ["transform"]}, {"required": ["sleep"]}, {"required": ["until"]}],
+        "oneOf": [
+            {"required": ["agent", "prompt"]}, {"required": ["transform"]}, {"required": ["sleep"]},
+            {"required": ["until"]}, {"required": ["approval"]},
+        ],
         "dependentRequired": beside_agent,
+        "dependentSchemas": {"map": works(), "repeat": works(), "review": works()},
         "properties": with(common, call),
     })
 }

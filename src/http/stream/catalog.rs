@@ -15,6 +15,12 @@ pub enum StreamEvent {
     /// A user cancelled; its tasks are being ended.
     #[serde(rename = "mission.cancelling")]
     MissionCancelling(Told<Cancelling>),
+    /// A user paused it: what runs goes on, nothing new begins.
+    #[serde(rename = "mission.paused")]
+    MissionPaused(Told<Paused>),
+    /// A user resumed it.
+    #[serde(rename = "mission.resumed")]
+    MissionResumed(Told<Resumed>),
     /// Done; last.
     #[serde(rename = "mission.succeeded")]
     MissionSucceeded(Told<Ended>),
@@ -45,6 +51,15 @@ pub enum StreamEvent {
     /// The task waits for a named cause.
     #[serde(rename = "task.waiting")]
     TaskWaiting(Told<Waiting>),
+    /// Somebody is asked to decide something.
+    #[serde(rename = "approval.requested")]
+    ApprovalRequested(Told<Asked>),
+    /// Somebody decided it.
+    #[serde(rename = "approval.decided")]
+    ApprovalDecided(Told<Decided>),
+    /// Nobody decided it in time.
+    #[serde(rename = "approval.expired")]
+    ApprovalExpired(Told<NotDecided>),
     /// An agent has a tool run.
     #[serde(rename = "task.tool_call")]
     TaskToolCall(Told<ToolCalled>),
@@ -139,6 +154,27 @@ carried! {
         /// The beginning of its result. Nothing in it is trusted.
         preview: String,
     }
+    /// A decision is asked for. What is shown is read at `/v1/approvals/{id}`.
+    Asked {
+        /// Until when, in ms since 1970.
+        expires_at_ms: i64,
+        /// The size of what is shown.
+        bytes: i64,
+    }
+    /// A decision.
+    Decided {
+        /// `approved` or `rejected`.
+        decision: String,
+        /// Who decided, the id of an API key.
+        by: Option<String>,
+        /// What they said about it.
+        comment: Option<String>,
+    }
+    /// A decision that nobody made.
+    NotDecided {
+        /// What it counts as: `approved`, `rejected` or `failed`.
+        counts_as: String,
+    }
     /// A mission was made.
     Created {
         /// The workflow's name.
@@ -152,6 +188,16 @@ carried! {
     Cancelling {
         /// Why.
         reason: String,
+    }
+    /// A mission is paused.
+    Paused {
+        /// Why.
+        reason: String,
+    }
+    /// A mission goes on.
+    Resumed {
+        /// How many tasks the pause had kept from beginning.
+        tasks: i64,
     }
     /// A mission is over.
     Ended {
@@ -224,7 +270,7 @@ carried! {
     }
     /// A wait.
     Waiting {
-        /// `credits`, `timer`, `rate_limit` or `condition`.
+        /// `credits`, `timer`, `rate_limit`, `condition`, `paused` or `approval`.
         cause: String,
         /// For people.
         reason: String,

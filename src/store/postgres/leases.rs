@@ -32,7 +32,7 @@ claimed as (
     lease_token = $2, lease_until = $3, worker_id = $4, started_at = $5
   from picked
   where tasks.id = picked.id
-  returning tasks.id, tenant_id, mission_id, run_id, workflow_id, node_index, node_at, layer, item, ancestors, bound,
+  returning tasks.id, tenant_id, mission_id, run_id, workflow_id, node_index, node_at, base, layer, item, ancestors, bound,
     pool, attempt, failures, fence, lease_until, ready_at, picked.price_book_id
 ),
 woken as (

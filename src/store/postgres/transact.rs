@@ -6,7 +6,7 @@
 //! missions) are locked by the loads, in this order and each by ascending id. The money comes last and alone:
 //! from there to the commit all transactions of one wallet stand in line.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use bursar_domain::time::Timestamp;
@@ -36,12 +36,20 @@ const MAX_TRIES: u32 = 12;
 ///
 /// With `reads`, what nodes handed on and what missions were given is read as well. Who is over does not change, and
 /// whoever ends a task holds its mission: it needs no locks.
-fn work_sql(journals: Journals, reads: bool, families: bool) -> String {
+///
+/// With `latest`, so are tasks of missions' latest runs by their state.
+fn work_sql(parts: Parts) -> String {
     let (missions, runs, tasks) = (MISSIONS.loaded(false), RUNS.loaded(false), TASKS.loaded(false));
-    let (holds, calls) = (HOLDS.loaded(false), CALLS.loaded(journals == Journals::Open));
-    let read = if reads { read_sql() } else { String::new() };
-    // parameters are numbered without gaps
-    let family = if families { family_sql(if reads { 11 } else { 6 }) } else { String::new() };
+    let (holds, calls) = (HOLDS.loaded(false), CALLS.loaded(parts.journals == Journals::Open));
+    // parameters are numbered without gaps, in the order in which `load_work` binds them
+    let mut next = 5_usize;
+    let mut parameter = || {
+        next = next.saturating_add(1);
+        format!("${next}")
+    };
+    let read = if parts.reads { read_sql(&mut parameter) } else { String::new() };
+    let latest = if parts.latest { latest_sql(&mut parameter) } else { String::new() };
+    let family = if parts.families { family_sql(&mut parameter) } else { String::new() };
     format!(
         "with wanted as materialized (
            select id from tasks where id = any($1)
@@ -49,6 +57,7 @@ fn work_sql(journals: Journals, reads: bool, families: bool) -> String {
            select t.id
            from unnest($2::text[], $3::int[]) as n (run_id, node_index)
            join tasks t on t.run_id = n.run_id and t.node_index = n.node_index
+           {latest}
            {family}
          ),
          m as materialized (
@@ -80,33 +89,48 @@ fn work_sql(journals: Journals, reads: bool, families: bool) -> String {
     )
 }
 
-/// What a decision reads and does not change.
-fn read_sql() -> String {
+/// What a decision reads and does not change. Takes five parameters.
+fn read_sql(parameter: &mut dyn FnMut() -> String) -> String {
     let output = output_sql(Dialect::Postgres, "t");
+    let (runs, indexes, inputs) = (parameter(), parameter(), parameter());
+    let (parents, items) = (parameter(), parameter());
     format!(
         "union all
          select 'results', json_build_object('run_id', t.run_id, 'node_index', t.node_index, 'output', {output})::text
-         from unnest($6::text[], $7::int[]) as n (run_id, node_index)
+         from unnest({runs}::text[], {indexes}::int[]) as n (run_id, node_index)
          join tasks t on t.run_id = n.run_id and t.node_index = n.node_index
          where t.state in ('succeeded', 'skipped', 'failed')
          union all
-         select 'inputs', json_build_object('id', id, 'input', input)::text from missions where id = any($8::text[])
+         select 'inputs', json_build_object('id', id, 'input', input)::text
+         from missions where id = any({inputs}::text[])
          union all
          select 'item_results', json_build_object('parent_id', t.parent_id, 'item', t.item, 'output', {output})::text
-         from unnest($9::text[], $10::int[]) as n (parent_id, item)
+         from unnest({parents}::text[], {items}::int[]) as n (parent_id, item)
          join tasks t on t.parent_id = n.parent_id and t.item = n.item and t.layer > 0
          where t.state = 'succeeded'"
     )
 }
 
+/// Tasks of missions' latest runs by their state. Takes two parameters.
+fn latest_sql(parameter: &mut dyn FnMut() -> String) -> String {
+    let (missions, states) = (parameter(), parameter());
+    format!(
+        "union
+         select t.id
+         from unnest({missions}::text[], {states}::text[]) as n (mission_id, state)
+         join missions m on m.id = n.mission_id
+         join tasks t on t.run_id = m.run_id and t.state = n.state"
+    )
+}
+
 /// The items of families that a decision may change: the next that may begin, named ones, and those nobody works on.
-/// Takes five parameters from the given one on.
-fn family_sql(from: usize) -> String {
-    let at = |offset: usize| format!("${}", from.saturating_add(offset));
+/// Takes five parameters.
+fn family_sql(parameter: &mut dyn FnMut() -> String) -> String {
+    let (heirs, most, parents, items, idle) = (parameter(), parameter(), parameter(), parameter(), parameter());
     format!(
         "union
          select s.id
-         from unnest({}::text[], {}::int[]) as n (parent_id, most)
+         from unnest({heirs}::text[], {most}::int[]) as n (parent_id, most)
          cross join lateral (
            select id from tasks
            where parent_id = n.parent_id and layer > 0 and state = 'pending' and remaining_needs = 0
@@ -114,17 +138,16 @@ fn family_sql(from: usize) -> String {
          ) s
          union
          select t.id
-         from unnest({}::text[], {}::int[]) as n (parent_id, item)
+         from unnest({parents}::text[], {items}::int[]) as n (parent_id, item)
          join tasks t on t.parent_id = n.parent_id and t.item = n.item and t.layer > 0
          union
          select s.id
-         from unnest({}::text[]) as n (parent_id)
+         from unnest({idle}::text[]) as n (parent_id)
          cross join lateral (
            select id from tasks
            where parent_id = n.parent_id and layer > 0 and ended_at is null and state <> 'running'
            order by item limit {CHUNK}
-         ) s",
-        at(0), at(1), at(2), at(3), at(4)
+         ) s"
     )
 }
 
@@ -177,10 +200,36 @@ fn money_sql() -> String {
     )
 }
 
-/// By whether journals are open, whether anything is read, whether there are families.
-static WORK: LazyLock<[[[String; 2]; 2]; 2]> = LazyLock::new(|| {
-    [Journals::Closed, Journals::Open]
-        .map(|journals| [false, true].map(|reads| [false, true].map(|families| work_sql(journals, reads, families))))
+/// What a load of the work has beyond what every load has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Parts {
+    journals: Journals,
+    reads: bool,
+    latest: bool,
+    families: bool,
+}
+
+impl Parts {
+    fn of(want: &Want) -> Self {
+        Self {
+            journals: want.journals,
+            reads: want.reads(),
+            latest: !want.latest.is_empty(),
+            families: want.has_families(),
+        }
+    }
+}
+
+/// The loads of the work, by their parts.
+static WORK: LazyLock<BTreeMap<Parts, String>> = LazyLock::new(|| {
+    let mut all = BTreeMap::new();
+    for bits in 0..16_u8 {
+        let has = |bit: u8| bits & bit != 0;
+        let journals = if has(1) { Journals::Open } else { Journals::Closed };
+        let parts = Parts { journals, reads: has(2), latest: has(4), families: has(8) };
+        all.insert(parts, work_sql(parts));
+    }
+    all
 });
 static MONEY: LazyLock<String> = LazyLock::new(money_sql);
 
@@ -196,6 +245,20 @@ static TOOLS: LazyLock<String> = LazyLock::new(|| {
          ) k"
     )
 });
+
+/// Dedupe keys: locked in one statement, read in the next, whose snapshot sees what the holders before us committed.
+const LOCK_KEYS: &str = "
+  select 1 from dedupe_keys
+  where (tenant_id, key) in (select n.tenant_id, n.key from unnest($1::text[], $2::text[]) as n (tenant_id, key))
+  order by id for update";
+const KEYS: &str = "
+  select 'dedupe_keys', json_build_object(
+    'id', d.id, 'tenant_id', d.tenant_id, 'key', d.key, 'mission_id', d.mission_id, 'run_id', d.run_id,
+    'taken_until', d.taken_until, 'live', r.id is not null and r.ended_at is null)::text
+  from unnest($1::text[], $2::text[]) as n (tenant_id, key)
+  join dedupe_keys d on d.tenant_id = n.tenant_id and d.key = n.key
+  left join missions m on m.id = d.mission_id
+  left join runs r on r.id = m.run_id";
 
 /// `begin`, with the locks on the missions in the same message. Ids are base32 and need no quoting.
 fn begin_sql(want: &Want) -> String {
@@ -282,22 +345,26 @@ impl Drop for Beginning {
 }
 
 async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut WorkingSet) -> Result<(), Failed> {
-    let (reads, families) = (want.reads(), want.has_families());
-    let is_open = want.journals == Journals::Open;
-    let sql = &WORK[usize::from(is_open)][usize::from(reads)][usize::from(families)];
+    let parts = Parts::of(want);
+    let sql = WORK.get(&parts).map(String::as_str).unwrap_or_default();
     let (runs, indexes) = columns(&want.nodes);
-    let mut query = sqlx::query(sql.as_str())
+    let mut query = sqlx::query(sql)
         .bind(texts(&want.tasks))
         .bind(runs)
         .bind(indexes)
         .bind(texts(&want.missions))
         .bind(texts(&want.calls));
-    if reads {
+    if parts.reads {
         let (runs, indexes) = columns(&want.results);
         let (parents, items) = columns(&want.item_results);
         query = query.bind(runs).bind(indexes).bind(texts(&want.inputs)).bind(parents).bind(items);
     }
-    if families {
+    if parts.latest {
+        let (missions, states): (Vec<String>, Vec<&str>) =
+            want.latest_words().map(|(mission, state)| (mission.to_string(), state)).unzip();
+        query = query.bind(missions).bind(states);
+    }
+    if parts.families {
         let (heirs, most): (Vec<String>, Vec<i32>) =
             want.heirs.iter().map(|(parent, most)| (parent.to_string(), *most)).unzip();
         let (parents, items) = columns(&want.items);
@@ -342,6 +409,14 @@ async fn load_money(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut W
     load(tx, query, set).await
 }
 
+/// Dedupe keys, under locks of their own. Two trips more: few batches ask for any.
+async fn load_keys(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut WorkingSet) -> Result<(), Failed> {
+    let (tenants, keys): (Vec<String>, Vec<String>) =
+        want.dedupe_keys.iter().map(|(tenant, key)| (tenant.to_string(), key.clone())).unzip();
+    sqlx::query(LOCK_KEYS).bind(&tenants).bind(&keys).execute(&mut **tx).await?;
+    load(tx, sqlx::query(KEYS).bind(tenants).bind(keys), set).await
+}
+
 async fn load(
     tx: &mut Transaction<'_, Postgres>,
     query: sqlx::query::Query<'_, Postgres, PgArguments>,
@@ -371,6 +446,10 @@ async fn attempt(store: &PostgresStore, want: &Want, decide: &mut Decide<'_>) ->
         trips += 1;
     }
     load_money(&mut tx, want, &mut set).await?;
+    if !want.dedupe_keys.is_empty() {
+        load_keys(&mut tx, want, &mut set).await?;
+        trips += 2;
+    }
     decide(&mut set);
     let writes = writes(&set, Dialect::Postgres)?;
     if writes.is_empty() {

@@ -66,6 +66,8 @@ pub struct Due {
     pub node_index: i32,
     /// Its node.
     pub node_at: i32,
+    /// The number in the run of its workflow's first node.
+    pub base: i32,
     /// How many of its node's layers are around it.
     pub layer: i32,
     /// Its number in the innermost of these.
@@ -88,6 +90,7 @@ impl From<&Task> for Due {
             kind: task.kind.clone(),
             node_index: task.node_index,
             node_at: task.node_at,
+            base: task.base,
             layer: task.layer,
             item: task.item,
             ancestors: task.ancestors.clone(),
@@ -109,16 +112,11 @@ impl Due {
         let unsigned = |number: i32| u32::try_from(number).unwrap_or(u32::MAX);
         Place { index: unsigned(self.node_at), layer: unsigned(self.layer), item: unsigned(self.item) }
     }
-
-    /// The number in the run of its workflow's first node.
-    pub fn base(&self) -> i32 {
-        self.node_index.saturating_sub(self.node_at)
-    }
 }
 
 /// The columns of a [`Due`].
 const COLUMNS: &str =
-    "id, mission_id, run_id, workflow_id, kind, node_index, node_at, layer, item, ancestors, bound, fan";
+    "id, mission_id, run_id, workflow_id, kind, node_index, node_at, base, layer, item, ancestors, bound, fan";
 
 impl dyn Store {
     /// Outputs of nodes.
@@ -226,7 +224,7 @@ impl dyn Store {
     }
 
     /// Tasks that wait for credits: the oldest of each wallet first, then the second of each, and so on; of one
-    /// wallet, or of all. So a wallet with many waiters does not keep those of another from being tried.
+    /// wallet, or of all; those whose run goes on. So a wallet with many waiters does not keep those of another from being tried.
     pub async fn credit_waiters(&self, wallet: Option<WalletId>, limit: i64) -> Result<Vec<Due>, StoreError> {
         let sql = format!(
             "select {COLUMNS}
@@ -234,7 +232,9 @@ impl dyn Store {
               select t.*, row_number() over (partition by m.wallet_id order by t.ready_at, t.id) as place
               from tasks t
               join missions m on m.id = t.mission_id
+              join runs r on r.id = t.run_id
               where t.state = 'waiting' and t.wait = 'credits' and ($1 is null or m.wallet_id = $1)
+                and r.state in ('queued', 'running')
             ) w
             order by place, ready_at, id limit $2"
         );
@@ -271,7 +271,7 @@ impl dyn Store {
         all(self.rows(&sql, &[run.into(), now.into(), limit.into()]).await?)
     }
 
-    /// Live runs whose deadline passed.
+    /// Live and paused runs whose deadline passed.
     pub async fn overdue_runs(&self, now: Timestamp, limit: i64) -> Result<Vec<(RunId, MissionId)>, StoreError> {
         #[derive(Deserialize)]
         struct Row {
@@ -280,7 +280,7 @@ impl dyn Store {
         }
         let sql = "
             select id, mission_id from runs
-            where deadline_at is not null and state in ('queued', 'running') and deadline_at <= $1
+            where deadline_at is not null and state in ('queued', 'running', 'paused') and deadline_at <= $1
             order by deadline_at limit $2";
         let rows = self.rows(sql, &[now.into(), limit.into()]).await?;
         Ok(all::<Row>(rows)?.into_iter().map(|row| (row.id, row.mission_id)).collect())

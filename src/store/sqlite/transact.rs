@@ -23,6 +23,7 @@ struct Loads {
     heirs: String,
     items: String,
     idle: String,
+    latest: String,
     results: String,
     item_results: String,
     inputs: String,
@@ -33,6 +34,7 @@ struct Loads {
     calls: [String; 2],
     tools: String,
     ops: String,
+    keys: String,
 }
 
 static LOADS: LazyLock<Loads> = LazyLock::new(|| {
@@ -54,28 +56,21 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         nodes: format!("select {task} from {pairs} n join tasks on run_id = n.a and node_index = n.b"),
         heirs: format!(
             "select {task} from tasks
-             where id in (
-               select s.id
-               from {pairs} n
-               join tasks s on s.id in (
-                 select id from tasks
-                 where parent_id = n.a and layer > 0 and state = 'pending' and remaining_needs = 0
-                 order by item limit n.b
-               )
-             )"
+             where parent_id = (select value from json_each($1)) and layer > 0 and state = 'pending' and remaining_needs = 0
+             order by item limit (select value from json_each($2))"
         ),
         items: format!("select {task} from {pairs} n join tasks on parent_id = n.a and item = n.b and layer > 0"),
         idle: format!(
             "select {task} from tasks
-             where id in (
-               select s.id
-               from json_each($1) n
-               join tasks s on s.id in (
-                 select id from tasks
-                 where parent_id = n.value and layer > 0 and ended_at is null and state <> 'running'
-                 order by item limit {CHUNK}
-               )
-             )"
+             where parent_id = (select value from json_each($1)) and layer > 0 and ended_at is null and state <> 'running'
+             order by item limit {CHUNK}"
+        ),
+        latest: format!(
+            "select {task} from tasks where id in (
+               select t.id
+               from {pairs} n
+               join missions m on m.id = n.a
+               join tasks t on t.run_id = m.run_id and t.state = n.b)"
         ),
         results: format!(
             "select json_object('run_id', t.run_id, 'node_index', t.node_index, 'output', json({output}))
@@ -108,6 +103,15 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         tools: format!(
             "select {} from {pairs} n join tool_calls on task_id = n.a and number = n.b",
             TOOL_CALLS.sqlite_object(true)
+        ),
+        keys: format!(
+            "select json_object('id', d.id, 'tenant_id', d.tenant_id, 'key', d.key, 'mission_id', d.mission_id,
+               'run_id', d.run_id, 'taken_until', d.taken_until,
+               'live', json(iif(r.id is not null and r.ended_at is null, 'true', 'false')))
+             from {pairs} n
+             join dedupe_keys d on d.tenant_id = n.a and d.key = n.b
+             left join missions m on m.id = d.mission_id
+             left join runs r on r.id = m.run_id"
         ),
         ops: format!("select {} from ops where (wallet_id, key) in {pairs}", OPS.sqlite_object(false)),
     }
@@ -160,10 +164,16 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     let sql = &*LOADS;
     fetch(connection, set, "tasks", &sql.tasks, &[&json_list(&want.tasks)]).await?;
     fetch(connection, set, "tasks", &sql.nodes, &[&json_list(&want.nodes)]).await?;
-    fetch(connection, set, "tasks", &sql.heirs, &[&json_list(&want.heirs)]).await?;
+    // one by one: a limit can't be taken from another row here
+    for (parent, most) in &want.heirs {
+        fetch(connection, set, "tasks", &sql.heirs, &[&json_list([parent]), &json_list([most])]).await?;
+    }
+    for parent in &want.idle {
+        fetch(connection, set, "tasks", &sql.idle, &[&json_list([parent])]).await?;
+    }
     fetch(connection, set, "tasks", &sql.items, &[&json_list(&want.items)]).await?;
-    fetch(connection, set, "tasks", &sql.idle, &[&json_list(&want.idle)]).await?;
     fetch(connection, set, "item_results", &sql.item_results, &[&json_list(&want.item_results)]).await?;
+    fetch(connection, set, "tasks", &sql.latest, &[&json_list(want.latest_words())]).await?;
     fetch(connection, set, "results", &sql.results, &[&json_list(&want.results)]).await?;
     fetch(connection, set, "inputs", &sql.inputs, &[&json_list(&want.inputs)]).await?;
 
@@ -193,5 +203,6 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     let calls = &sql.calls[usize::from(want.journals == Journals::Open)];
     fetch(connection, set, "usage_calls", calls, &[&json_list(&priced), &json_list(&want.calls)]).await?;
     fetch(connection, set, "tool_calls", &sql.tools, &[&json_list(&want.tool_calls)]).await?;
+    fetch(connection, set, "dedupe_keys", &sql.keys, &[&json_list(&want.dedupe_keys)]).await?;
     fetch(connection, set, "ops", &sql.ops, &[&json_list(&want.op_keys)]).await
 }

@@ -2,15 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod approvals;
 mod calls;
 mod conditions;
 mod credits;
+mod dedupe;
 mod ends;
 mod estimates;
 mod failures;
 mod families;
 mod leases;
 mod money;
+mod pauses;
 mod time;
 mod waits;
 

@@ -16,8 +16,11 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 47] = [
+pub(super) const CORNERS: [&str; 56] = [
     "adjustment",
+    "approval expired",
+    "approved",
+    "asked for a decision",
     "attempt cancelled",
     "attempt failed",
     "attempt handed_back",
@@ -31,6 +34,8 @@ pub(super) const CORNERS: [&str; 47] = [
     "condition failed",
     "debt",
     "debt refunded",
+    "decided again",
+    "decided too late",
     "failure charged",
     "fee taken",
     "grant expired",
@@ -45,17 +50,21 @@ pub(super) const CORNERS: [&str; 47] = [
     "over a limit",
     "overrun absorbed",
     "poison",
+    "parked by a pause",
     "put off",
     "refund",
+    "rejected",
     "replay",
     "review accepted",
     "run cancelled",
     "run expired",
     "run failed",
+    "run paused",
     "run succeeded",
     "run succeeded without a failed node",
     "settle repeated",
     "settle stale",
+    "show failed",
     "skipped by a condition",
     "submit refused",
     "successor",
@@ -141,7 +150,7 @@ impl Storm {
         self.seen.iter().cloned()
     }
 
-    fn saw(&mut self, what: &str) {
+    pub(super) fn saw(&mut self, what: &str) {
         if !self.seen.contains(what) {
             self.seen.insert(what.to_owned());
         }
@@ -152,7 +161,8 @@ impl Storm {
             0..=4 => self.submit(),
             5..=24 => self.deliver(),
             25..=62 => self.work(),
-            63..=64 => self.batch(),
+            63 => self.batch(),
+            64 => self.decide_something(),
             65..=69 => self.beat(),
             70..=73 => self.lose_a_worker(),
             74..=79 => self.repeat_a_settle(),
@@ -162,7 +172,8 @@ impl Storm {
             94 => self.call_from_outside(),
             95 if self.dice.percent(50) => self.change_terms(),
             95 => self.change_budget(),
-            96 => self.cancel(),
+            96 if self.dice.percent(50) => self.cancel(),
+            96 => self.pause_or_resume(),
             97..=98 => self.grant(),
             _ if self.dice.percent(50) => self.freeze(),
             _ => self.is_plague = self.dice.percent(60),
@@ -309,7 +320,7 @@ impl Storm {
                 let listed: i64 = distinct.values().map(|call| capped(call)).sum();
                 listed + self.journaled(task.id, |id| !distinct.contains_key(&id))
             }
-            RunState::Queued | RunState::Running if succeeded => {
+            RunState::Queued | RunState::Running | RunState::Paused if succeeded => {
                 let node = self.world.facts.workflows[&task.workflow_id].node_for(task.place()).unwrap();
                 let units: u64 = node.units.values().sum();
                 let tokens: i64 = distinct.into_values().filter(|call| call.succeeded).map(price).sum();
@@ -415,6 +426,25 @@ impl Storm {
         assert_eq!(self.world.cancel(missions[at]).is_err(), is_over);
     }
 
+    /// Somebody pauses or resumes whatever there is; what is over or being ended refuses.
+    fn pause_or_resume(&mut self) {
+        let missions: Vec<_> = self.world.tables.missions.keys().copied().collect();
+        let Some(at) = self.pick(missions.len()) else { return };
+        let mission = missions[at];
+        let is_open = self.world.run(mission).state.is_open();
+        let done = if self.dice.percent(50) { self.world.pause(mission) } else { self.world.resume(mission) };
+        assert_eq!(done.is_ok(), is_open);
+    }
+
+    fn resume_all(&mut self) {
+        let missions: Vec<_> = self.world.tables.missions.keys().copied().collect();
+        for mission in missions {
+            if self.world.run(mission).state == RunState::Paused {
+                self.world.resume(mission).unwrap();
+            }
+        }
+    }
+
     fn grant(&mut self) {
         let amount = Ucr::new(i64::try_from(1 + self.dice.below(self.most_granted_ucr)).unwrap());
         let lives_ms = i64::try_from(self.dice.below(60_000)).unwrap();
@@ -436,6 +466,7 @@ impl Storm {
     /// The wind is gone: workers work, the clock ticks, credits come, until nothing moves any more.
     fn calm(&mut self) {
         self.lift_terms();
+        self.resume_all();
         self.world.grant_ucr(Ucr::from_credits(10_000), None).unwrap();
         for round in 0.. {
             for sent in std::mem::take(&mut self.unanswered) {
@@ -512,6 +543,8 @@ impl Storm {
         notice(waits(WaitCause::Credits), "waits for credits");
         notice(waits(WaitCause::RateLimit), "waits for a rate limit");
         notice(waits(WaitCause::Condition), "put off");
+        notice(waits(WaitCause::Paused), "parked by a pause");
+        notice(waits(WaitCause::Approval), "asked for a decision");
         let skipped = |task: &&Task| task.state == TaskState::Skipped && task.output.is_some();
         notice(tables.tasks.values().any(|task| skipped(&task)), "skipped by a condition");
         let has_error =
@@ -521,6 +554,8 @@ impl Storm {
         notice(tables.tasks.values().any(without), "run succeeded without a failed node");
         notice(has_error("condition_failed"), "condition failed");
         notice(has_error("until_failed"), "until failed");
+        notice(has_error("show_failed"), "show failed");
+        notice(has_error("approval_expired"), "approval expired");
         notice(has_error("worker_lost"), "loss not tried again");
         let poison = |error: &crate::outcome::StepError| error.code == "poison_pill";
         notice(tables.tasks.values().any(|task| task.error.as_ref().is_some_and(poison)), "poison");
@@ -546,7 +581,9 @@ impl Storm {
         for (id, task) in &tables.tasks {
             let by_user = tables.runs[&task.run_id].state == RunState::Cancelled;
             let unsettled = match task.state {
-                TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until") => task.units_ucr.get(),
+                TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until" | "approval") => {
+                    task.units_ucr.get()
+                }
                 // no worker had it in its hands when its user cancelled: what was answered before is charged
                 TaskState::Cancelled if by_user => self.most_absorbed(*id, self.journaled(*id, |_| true)),
                 TaskState::Failed => self.owed_for_failure(*id, task),

@@ -192,7 +192,9 @@ fn task_holds(tables: &Tables, task: &Task, broken: &mut Broken) {
     let open = task.hold_id.and_then(|id| tables.holds.get(&id)).filter(|hold| hold.state == HoldState::Open);
     expect(task.hold_id.is_some() == open.is_some(), broken, || format!("I12: the hold of {task:?} is not open"));
     let sound = match (task.state, task.wait) {
-        (Waiting, Some(WaitCause::Credits)) => open.is_none_or(|hold| hold.amount_ucr <= hold.used_ucr),
+        (Waiting, Some(WaitCause::Credits | WaitCause::Paused)) => {
+            open.is_none_or(|hold| hold.amount_ucr <= hold.used_ucr)
+        }
         (Waiting, Some(WaitCause::Condition | WaitCause::Children))
         | (Pending | Succeeded | Failed | Cancelled | Skipped, _) => open.is_none(),
         (Ready | Running | Retrying | Waiting, _) => task.priced == open.is_some(),
@@ -246,11 +248,8 @@ fn family_counts(tables: &Tables, facts: &Facts, task: &Task, broken: &mut Broke
     let children: Vec<&Task> =
         tables.tasks.values().filter(|child| child.parent_id == Some(task.id) && child.layer > 0).collect();
     let count = |of: &dyn Fn(&&&Task) -> bool| i32::try_from(children.iter().filter(of).count()).unwrap_or(-1);
-    let counted = (
-        count(&|_| true),
-        count(&|child| child.state != TaskState::Pending),
-        count(&|child| child.state.is_final()),
-    );
+    let counted =
+        (count(&|_| true), count(&|child| child.state != TaskState::Pending), count(&|child| child.state.is_final()));
     expect(counted == (fan.made, fan.begun, fan.done), broken, || format!("{counted:?} are the children of {task:?}"));
     let all_over = children.iter().all(|child| child.state.is_final());
     expect(!task.state.is_final() || all_over || task.state == TaskState::Failed, broken, || {

@@ -3,6 +3,8 @@
 alter table tasks
   -- the node's index in its workflow; node_index is the task's number in its run
   add column node_at integer,
+  -- the number in the run of its workflow's first node
+  add column base integer not null default 0,
   -- the tasks above it that wait for it, the nearest first; null for the nodes of the run's own workflow
   add column ancestors json,
   -- the nearest of them

@@ -38,7 +38,9 @@ create table new_tasks (
   created_at integer not null,
   deadline_at integer,   -- when it fails if it is not over by then, whatever it waits for
   shown text,            -- what is shown to whoever decides an approval, as it was when the decision was asked for
+  decision text,         -- what became of an approval (JSON)
   node_at integer not null,             -- the node's index in its workflow; node_index is the task's number in its run
+  base integer not null default 0,      -- the number in the run of its workflow's first node
   ancestors text,                       -- the tasks above it that wait for it, the nearest first (JSON)
   parent_id text,                       -- the nearest of them
   layer integer not null default 0,     -- how many of its node's layers are around it
@@ -66,12 +68,12 @@ insert into new_tasks (
   id, tenant_id, mission_id, run_id, workflow_id, node, node_index, kind, pool, priority, state, wait,
   status_reason, remaining_needs, input_bytes, attempt, failures, losses, fence, lease_token, lease_until,
   worker_id, ready_at, due_at, started_at, ended_at, priced, hold_id, holds, output, error, cost_ucr, units_ucr,
-  usage, created_at, deadline_at, shown, node_at)
+  usage, created_at, deadline_at, shown, decision, node_at)
 select
   id, tenant_id, mission_id, run_id, workflow_id, node, node_index, kind, pool, priority, state, wait,
   status_reason, remaining_needs, input_bytes, attempt, failures, losses, fence, lease_token, lease_until,
   worker_id, ready_at, due_at, started_at, ended_at, priced, hold_id, holds, output, error, cost_ucr, units_ucr,
-  usage, created_at, deadline_at, shown, node_index
+  usage, created_at, deadline_at, shown, decision, node_index
 from tasks;
 drop table tasks;
 alter table new_tasks rename to tasks;
