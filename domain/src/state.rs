@@ -43,6 +43,10 @@ pub enum WaitCause {
     Condition,
     /// Its run was paused before it could begin.
     Paused,
+    /// A person's decision.
+    Approval,
+    /// The tasks that were made of it.
+    Children,
 }
 
 impl WaitCause {
@@ -54,6 +58,8 @@ impl WaitCause {
             Self::RateLimit => "rate_limit",
             Self::Condition => "condition",
             Self::Paused => "paused",
+            Self::Approval => "approval",
+            Self::Children => "children",
         }
     }
 }

@@ -6,10 +6,12 @@
 //! an apalis task (`pool`), which renders nothing under locks and does its step through `workers` (`run`). Before
 //! each call the step asks for a reservation (`reserve`). While it runs, its lease is renewed (`leases`). When it
 //! ends, one transaction turns the outcome into state, money and newly ready tasks (`settle`), perhaps handing the
-//! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. Users end
-//! runs through `cancel` and hold them up through `pause`, and `wallet` brings credits in. What settles teach about costs is folded in by `learn`. Every transaction goes through `Engine::decide`: load,
+//! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. People decide
+//! what they are asked in `approvals`. Users end runs through `cancel` and hold them up through `pause`, and `wallet`
+//! brings credits in. What settles teach about costs is folded in by `learn`. Every transaction goes through `Engine::decide`: load,
 //! decide in pure code, write everything, commit; only then does anything leave the process.
 
+mod approvals;
 mod batcher;
 mod cancel;
 mod claim;
@@ -26,12 +28,14 @@ mod prices;
 mod reserve;
 mod run;
 mod settle;
+mod spread;
 mod submit;
 mod sweep;
 mod turns;
 mod wallet;
 mod workflow;
 
+pub use approvals::ApprovalError;
 pub use cancel::ControlError;
 pub use claim::{ClaimedJob, PoolConfig};
 pub use forecast::ForecastError;
@@ -49,12 +53,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bursar_domain::flow::{self, Facts, Turn};
-use bursar_domain::record::Event;
+use bursar_domain::record::{Event, Task};
 use bursar_domain::state::TaskState;
+use bursar_domain::time::Timestamp;
 use bursar_domain::working_set::WorkingSet;
 
 use crate::clock::{Clock, SystemChance};
 use crate::queue::{Queue, ReadyTask};
+use crate::store::read::Due;
 use crate::store::{Store, StoreError, Want};
 use crate::stream::Relay;
 
@@ -92,11 +98,13 @@ struct Parts {
 struct Effects {
     events: Vec<Event>,
     ready: Vec<ReadyTask>,
+    /// Tasks whose wait this decision ended.
+    due: Vec<Due>,
 }
 
 impl Effects {
     /// Everything in the changed rows that somebody outside must hear of.
-    fn of(set: &WorkingSet) -> Self {
+    fn of(set: &WorkingSet, now: Timestamp) -> Self {
         let rows = set.tasks.added().chain(set.tasks.changed());
         let ready = rows
             .filter(|task| task.state == TaskState::Ready)
@@ -108,7 +116,9 @@ impl Effects {
                 ready_at: task.ready_at.unwrap_or(task.created_at),
             })
             .collect();
-        Self { events: set.events.clone(), ready }
+        let is_due = |task: &&Task| task.state == TaskState::Waiting && task.due_at.is_some_and(|due| due <= now);
+        let due = set.tasks.added().chain(set.tasks.changed()).filter(is_due).map(Due::from).collect();
+        Self { events: set.events.clone(), ready, due }
     }
 }
 
@@ -197,7 +207,7 @@ impl Engine {
                 let mut turn = Turn { set, facts: &facts as &Facts, now, chance: &mut SystemChance };
                 flow::expire_holds(&mut turn);
                 answer = Some(decide(&mut turn));
-                effects = Effects::of(turn.set);
+                effects = Effects::of(turn.set, now);
             };
             self.parts.store.transact(&want, &mut step).await?;
             if let Some(answer) = answer {

@@ -73,9 +73,8 @@ async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bo
 
 /// Does the step. Whatever happens inside, panics included, becomes an outcome.
 async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> (Outcome, Option<CacheUse>) {
-    let index = u32::try_from(job.claimed.node_index).unwrap_or(u32::MAX);
-    let Some(node) = job.definition.node(index) else {
-        let message = format!("the workflow has no node {index}");
+    let Some(node) = job.definition.node_for(job.claimed.place()) else {
+        let message = format!("the workflow has no node {}", job.claimed.node_at);
         return (failed(StepError::new(ErrorClass::Permanent, "node_unknown", message)), None);
     };
     let started = FrameBody::Started {
@@ -94,7 +93,7 @@ async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> (Outco
         cache: node
             .cache
             .as_ref()
-            .map(|cache| Reuse { source: job.definition.node_source(index), key: cache.key.clone() }),
+            .map(|cache| Reuse { source: job.definition.node_source(job.claimed.place()), key: cache.key.clone() }),
         timeout_ms: node.timeout_ms,
     };
     let context = StepContext::new(runtime.clone(), job, node.key.clone(), guard.clone());
@@ -124,14 +123,8 @@ fn failed(error: StepError) -> Outcome {
 
 /// Settles, for as long as the lease lives. An outcome that can't be stored fails the task by that name.
 async fn settle(runtime: &Runtime, job: &ClaimedJob, request: SettleRequest) -> Option<Settled> {
-    let index = u32::try_from(job.claimed.node_index).unwrap_or(u32::MAX);
     let guard = request.guard.clone();
-    let mut settle = Settle {
-        request,
-        mission_id: job.claimed.mission_id,
-        run_id: job.claimed.run_id,
-        reach: job.definition.reach_of_end(index),
-    };
+    let mut settle = Settle::of(&job.claimed, request, job.claimed.reach(&job.definition));
     let still_ours = || job.lease.handle.cause() != Some(StopCause::LeaseLost);
     let metrics = runtime.engine.metrics();
     for _ in 0..2 {
@@ -167,6 +160,7 @@ struct StepContext {
     runtime: Arc<Runtime>,
     mission_id: bursar_domain::id::MissionId,
     price_book_id: bursar_domain::id::PriceBookId,
+    ancestors: Vec<bursar_domain::id::TaskId>,
     guard: Guard,
     lease: LeaseHandle,
     say: Arc<Say>,
@@ -194,6 +188,7 @@ impl StepContext {
         Self {
             mission_id: job.claimed.mission_id,
             price_book_id: job.claimed.price_book_id,
+            ancestors: job.claimed.ancestors.clone().unwrap_or_default(),
             lease: job.lease.handle.clone(),
             say: Arc::new(say),
             tenant_id: job.claimed.tenant_id,
@@ -211,7 +206,8 @@ impl Context for StepContext {
     }
 
     async fn reserve(&self, call: CallRequest) -> Result<CallPermit, CallRefusal> {
-        let answer = self.runtime.engine.reserve(self.guard.clone(), self.mission_id, call).await;
+        let (guard, above) = (self.guard.clone(), self.ancestors.clone());
+        let answer = self.runtime.engine.reserve(guard, self.mission_id, above, call).await;
         self.runtime.engine.metrics().note_reservation(&answer);
         answer
     }

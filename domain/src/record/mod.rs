@@ -3,13 +3,17 @@
 //! Field names are the column names of both stores. Only functions of this package change rows of a
 //! [`crate::working_set::WorkingSet`]; everyone else reads them.
 
+mod decision;
 mod dedupe;
+mod family;
 mod kept;
 mod money;
 mod tools;
 mod work;
 
+pub use decision::{Decision, Verdict};
 pub use dedupe::DedupeKey;
+pub use family::{Bound, BoundOutput, Fan};
 pub use kept::KeptOutput;
 pub use money::{
     Account, CallState, ChargeFailed, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Overrun, Slice,

@@ -1,9 +1,8 @@
 //! Reads for how long the output of a node may stand in for doing the same again.
 
 use super::reader::Fields;
-use super::scan::Mention;
-use super::step::read_template;
-use super::{Action, Definition};
+use super::step::Texts;
+use super::{Action, Definition, Place};
 use crate::limits::{MAX_CACHE_MS, MAX_CONDITION_BYTES};
 
 /// For how long an output may be used again.
@@ -20,7 +19,7 @@ pub struct Cache {
 pub(super) fn read<'v>(
     fields: &mut Fields<'v, '_>,
     action: Option<&Action>,
-    mentions: &mut Vec<(Mention<'v>, String)>,
+    texts: &mut Texts<'_, 'v>,
 ) -> Option<Cache> {
     let at = fields.at("cache");
     let mut section = fields.section("cache")?;
@@ -31,11 +30,14 @@ pub(super) fn read<'v>(
     let key = section.text("key", MAX_CONDITION_BYTES);
     if let Some(key) = key {
         let at = section.at("key");
-        read_template(key, &at, mentions, section.problems);
+        texts.read(key, &at, section.problems);
     }
     section.close(&[]);
     if action.is_some_and(|action| !matches!(action, Action::Agent(_) | Action::Http(_) | Action::Transform(_))) {
         let message = "only outputs of nodes with `agent`, `http` or `transform` are used again";
+        fields.problems.add(at, "not_cacheable", message);
+    } else if fields.has_any(&["repeat", "review"]) {
+        let message = "a round that took an earlier one's output would change nothing: `cache` goes with neither `repeat` nor `review`";
         fields.problems.add(at, "not_cacheable", message);
     }
     Some(Cache { ttl_ms: ttl_ms?, key: key.map(str::to_owned) })
@@ -44,8 +46,8 @@ pub(super) fn read<'v>(
 impl Definition {
     /// Everything in the definition that a node's step depends on, as canonical JSON: two nodes with the same, given the
     /// same, do the same.
-    pub fn node_source(&self, index: u32) -> String {
-        let Some(node) = self.node(index) else { return String::new() };
+    pub fn node_source(&self, place: Place) -> String {
+        let Some(node) = self.node_for(place) else { return String::new() };
         let part = |name: &str| self.source.get(name).map(ToString::to_string).unwrap_or_default();
         let named = |section: &str, key: &str| {
             let entry = self.source.get(section).and_then(|entries| entries.get(key));

@@ -1,5 +1,6 @@
 //! Reads how many tasks may run at once that share something, such as a customer or a repository.
 
+use super::Action;
 use super::condition;
 use super::reader::Fields;
 use super::scan::Mention;
@@ -15,7 +16,12 @@ pub struct Concurrency {
 }
 
 /// Reads `concurrency` and notes what its key refers to.
-pub(super) fn read<'v>(fields: &mut Fields<'v, '_>, mentions: &mut Vec<(Mention<'v>, String)>) -> Option<Concurrency> {
+pub(super) fn read<'v>(
+    fields: &mut Fields<'v, '_>,
+    action: Option<&Action>,
+    mentions: &mut Vec<(Mention<'v>, String)>,
+) -> Option<Concurrency> {
+    let at = fields.at("concurrency");
     let mut section = fields.section("concurrency")?;
     if !section.has_any(&["key"]) {
         section.missing("key", "it says what the tasks share that must not run at the same time");
@@ -34,5 +40,12 @@ pub(super) fn read<'v>(fields: &mut Fields<'v, '_>, mentions: &mut Vec<(Mention<
     }
     let max = section.whole("max", 1..=MAX_CONCURRENCY).and_then(|max| u32::try_from(max).ok());
     section.close(&[]);
+    if action.is_some_and(|action| matches!(action, Action::Wait(_))) {
+        fields.problems.add(at, "no_worker", "no worker does this node, so that any number of them may wait at once");
+    } else if fields.has_any(&["map", "repeat", "review"]) {
+        let message =
+            "`concurrency` goes with neither `map` nor `repeat` nor `review`; for items there is `max_parallel`";
+        fields.problems.add(at, "one_of_many", message);
+    }
     Some(Concurrency { key: key?.to_owned(), max: max? })
 }

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::credits::Ucr;
 use crate::retry::RetryPolicy;
 
+mod approval;
 mod cache;
 mod concurrency;
 pub mod condition;
@@ -29,6 +30,7 @@ mod exec;
 mod graph;
 mod http;
 mod json_schema;
+mod layers;
 mod models;
 mod name;
 mod on_error;
@@ -40,6 +42,7 @@ mod reader;
 mod retry_on;
 mod scan;
 mod schema;
+mod spread;
 mod step;
 mod strict;
 pub mod template;
@@ -52,18 +55,21 @@ mod property_tests;
 #[cfg(test)]
 mod sample_tests;
 
+pub use approval::{Approval, OnExpire, OnReject};
 pub use cache::Cache;
 pub use concurrency::Concurrency;
 pub use duration::{parse_ms as parse_duration_ms, show as show_duration_ms};
 pub use exec::ExecStep;
 pub use http::{HttpBody, HttpHeader, HttpMethod, HttpStep};
 pub use json_schema::json_schema;
+pub use layers::{Layer, Map, OnItemError, OnMax, Repeat, Review};
 pub use on_error::OnError;
 pub use output::OutputSchema;
 pub use output_path::OutputPath;
 pub use problem::Problem;
 pub use reach::{Opening, Reach};
 pub use schema::Schema;
+pub use spread::{Item, SpreadError, item_values, spread};
 pub use template::TemplateError;
 pub use wait::Wait;
 
@@ -139,6 +145,12 @@ pub struct Node {
     pub when: Option<String>,
     /// What must be known before it may begin.
     pub opening: Opening,
+    /// What must be known to tell the items of its map.
+    pub spread: Opening,
+    /// What must be known to tell whether its loop is over, besides what was made in it.
+    pub verdict: Opening,
+    /// What makes it many tasks, from the outside in.
+    pub layers: Vec<Layer>,
     /// What it does.
     pub action: Action,
     /// For how long its output may be used again; `None` is never.
@@ -159,6 +171,18 @@ pub struct Node {
     pub units: BTreeMap<String, u64>,
     /// The most that it may spend, all of its attempts together.
     pub budget: Option<Budget>,
+}
+
+/// Which task of a node: the node's own, or one that a layer made of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The node's index.
+    pub index: u32,
+    /// How many of the node's layers are around the task; 0 for the node's own.
+    pub layer: u32,
+    /// Its number in the innermost of these: a map's item, a repetition, or twice the round of a review, plus one for
+    /// the reviewer's part.
+    pub item: u32,
 }
 
 /// What a node does.
@@ -191,7 +215,7 @@ impl Action {
     /// The pool of workers that does it, unless the node names another.
     pub fn default_pool(&self) -> &'static str {
         match self {
-            Self::Agent(_) => "agent",
+            Self::Agent(_) => step::AGENT_POOL,
             Self::Http(_) => "http",
             Self::Exec(_) => "exec",
             Self::Transform(_) | Self::Wait(_) => "default",
@@ -271,6 +295,16 @@ impl Definition {
     /// The node with this index.
     pub fn node(&self, index: u32) -> Option<&Node> {
         self.nodes.get(usize::try_from(index).ok()?)
+    }
+
+    /// What a task does: the node itself, or its reviewer's part of it.
+    pub fn node_for(&self, place: Place) -> Option<&Node> {
+        let node = self.node(place.index)?;
+        let within = usize::try_from(place.layer.checked_sub(1).unwrap_or(u32::MAX)).ok()?;
+        match node.layers.get(within) {
+            Some(Layer::Review(review)) if place.item % 2 == 1 => Some(&review.judge),
+            _ => Some(node),
+        }
     }
 
     /// The node with this key.

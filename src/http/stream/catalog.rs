@@ -54,6 +54,15 @@ pub enum StreamEvent {
     /// A model did not answer; another is asked in its place.
     #[serde(rename = "task.model_changed")]
     TaskModelChanged(Told<ModelChanged>),
+    /// Somebody is asked to decide something.
+    #[serde(rename = "approval.requested")]
+    ApprovalRequested(Told<Asked>),
+    /// Somebody decided it.
+    #[serde(rename = "approval.decided")]
+    ApprovalDecided(Told<Decided>),
+    /// Nobody decided it in time.
+    #[serde(rename = "approval.expired")]
+    ApprovalExpired(Told<NotDecided>),
     /// An agent has a tool run.
     #[serde(rename = "task.tool_call")]
     TaskToolCall(Told<ToolCalled>),
@@ -159,6 +168,27 @@ carried! {
         /// The beginning of its result. Nothing in it is trusted.
         preview: String,
     }
+    /// A decision is asked for. What is shown is read at `/v1/approvals/{id}`.
+    Asked {
+        /// Until when, in ms since 1970.
+        expires_at_ms: i64,
+        /// The size of what is shown.
+        bytes: i64,
+    }
+    /// A decision.
+    Decided {
+        /// `approved` or `rejected`.
+        decision: String,
+        /// Who decided, the id of an API key.
+        by: Option<String>,
+        /// What they said about it.
+        comment: Option<String>,
+    }
+    /// A decision that nobody made.
+    NotDecided {
+        /// What it counts as: `approved`, `rejected` or `failed`.
+        counts_as: String,
+    }
     /// A mission was made.
     Created {
         /// The workflow's name.
@@ -254,7 +284,7 @@ carried! {
     }
     /// A wait.
     Waiting {
-        /// `credits`, `timer`, `rate_limit`, `condition` or `paused`.
+        /// `credits`, `timer`, `rate_limit`, `condition`, `paused` or `approval`.
         cause: String,
         /// For people.
         reason: String,

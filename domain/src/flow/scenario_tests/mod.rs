@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod approvals;
 mod calls;
 mod conditions;
 mod credits;
@@ -10,6 +11,7 @@ mod ends;
 mod estimates;
 mod failures;
 mod fallbacks;
+mod families;
 mod leases;
 mod money;
 mod pauses;

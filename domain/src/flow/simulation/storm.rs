@@ -16,8 +16,11 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 45] = [
+pub(super) const CORNERS: [&str; 56] = [
     "adjustment",
+    "approval expired",
+    "approved",
+    "asked for a decision",
     "attempt cancelled",
     "attempt failed",
     "attempt handed_back",
@@ -31,13 +34,18 @@ pub(super) const CORNERS: [&str; 45] = [
     "condition failed",
     "debt",
     "debt refunded",
+    "decided again",
+    "decided too late",
     "failure charged",
     "fee taken",
     "grant expired",
     "hold expired",
     "in line",
+    "item failed its map",
     "late charge",
     "loss not tried again",
+    "made again",
+    "map over",
     "never fits",
     "over a limit",
     "overrun absorbed",
@@ -45,7 +53,9 @@ pub(super) const CORNERS: [&str; 45] = [
     "parked by a pause",
     "put off",
     "refund",
+    "rejected",
     "replay",
+    "review accepted",
     "run cancelled",
     "run expired",
     "run failed",
@@ -54,6 +64,7 @@ pub(super) const CORNERS: [&str; 45] = [
     "run succeeded without a failed node",
     "settle repeated",
     "settle stale",
+    "show failed",
     "skipped by a condition",
     "submit refused",
     "successor",
@@ -139,7 +150,7 @@ impl Storm {
         self.seen.iter().cloned()
     }
 
-    fn saw(&mut self, what: &str) {
+    pub(super) fn saw(&mut self, what: &str) {
         if !self.seen.contains(what) {
             self.seen.insert(what.to_owned());
         }
@@ -150,7 +161,8 @@ impl Storm {
             0..=4 => self.submit(),
             5..=24 => self.deliver(),
             25..=62 => self.work(),
-            63..=64 => self.batch(),
+            63 => self.batch(),
+            64 => self.decide_something(),
             65..=69 => self.beat(),
             70..=73 => self.lose_a_worker(),
             74..=79 => self.repeat_a_settle(),
@@ -309,7 +321,7 @@ impl Storm {
                 listed + self.journaled(task.id, |id| !distinct.contains_key(&id))
             }
             RunState::Queued | RunState::Running | RunState::Paused if succeeded => {
-                let node = self.world.facts.workflows[&task.workflow_id].node_by_key(&task.node).unwrap();
+                let node = self.world.facts.workflows[&task.workflow_id].node_for(task.place()).unwrap();
                 let units: u64 = node.units.values().sum();
                 let tokens: i64 = distinct.into_values().filter(|call| call.succeeded).map(price).sum();
                 tokens + i64::try_from(units).unwrap() * 1_000_000
@@ -491,7 +503,8 @@ impl Storm {
         let tasks = self.world.tables.tasks_of(run.id);
         let waits = |wait: Option<WaitCause>| wait == Some(WaitCause::Credits);
         let moves = tasks.iter().any(|task| {
-            let is_parked = task.state == TaskState::Waiting && waits(task.wait);
+            let for_children = task.wait == Some(WaitCause::Children) && task.due_at.is_none();
+            let is_parked = task.state == TaskState::Waiting && (waits(task.wait) || for_children);
             !task.state.is_final() && task.state != TaskState::Pending && !is_parked
         });
         let is_named = tasks.iter().filter(|task| waits(task.wait)).all(|task| {
@@ -531,6 +544,7 @@ impl Storm {
         notice(waits(WaitCause::RateLimit), "waits for a rate limit");
         notice(waits(WaitCause::Condition), "put off");
         notice(waits(WaitCause::Paused), "parked by a pause");
+        notice(waits(WaitCause::Approval), "asked for a decision");
         let skipped = |task: &&Task| task.state == TaskState::Skipped && task.output.is_some();
         notice(tables.tasks.values().any(|task| skipped(&task)), "skipped by a condition");
         let has_error =
@@ -540,11 +554,21 @@ impl Storm {
         notice(tables.tasks.values().any(without), "run succeeded without a failed node");
         notice(has_error("condition_failed"), "condition failed");
         notice(has_error("until_failed"), "until failed");
+        notice(has_error("show_failed"), "show failed");
+        notice(has_error("approval_expired"), "approval expired");
         notice(has_error("worker_lost"), "loss not tried again");
         let poison = |error: &crate::outcome::StepError| error.code == "poison_pill";
         notice(tables.tasks.values().any(|task| task.error.as_ref().is_some_and(poison)), "poison");
         let paid = tables.runs.values().any(|run| run.fee_ucr.is_positive() && run.state == RunState::Succeeded);
         notice(paid, "fee taken");
+        let is_over = |kind: &str, state: TaskState| {
+            tables.tasks.values().any(|task| task.kind == kind && task.state == state && task.fan.is_some())
+        };
+        notice(is_over("map", TaskState::Succeeded), "map over");
+        notice(is_over("map", TaskState::Failed), "item failed its map");
+        notice(is_over("review", TaskState::Succeeded), "review accepted");
+        let again = |task: &Task| task.bound.as_ref().is_some_and(|bound| !bound.outputs.is_empty());
+        notice(tables.tasks.values().any(again), "made again");
         seen.extend(self.look_at_money());
         for what in seen {
             self.saw(&what);
@@ -557,7 +581,9 @@ impl Storm {
         for (id, task) in &tables.tasks {
             let by_user = tables.runs[&task.run_id].state == RunState::Cancelled;
             let unsettled = match task.state {
-                TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until") => task.units_ucr.get(),
+                TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until" | "approval") => {
+                    task.units_ucr.get()
+                }
                 // no worker had it in its hands when its user cancelled: what was answered before is charged
                 TaskState::Cancelled if by_user => self.most_absorbed(*id, self.journaled(*id, |_| true)),
                 TaskState::Failed => self.owed_for_failure(*id, task),
