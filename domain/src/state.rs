@@ -43,6 +43,8 @@ pub enum WaitCause {
     Condition,
     /// A person's decision.
     Approval,
+    /// A signal from outside.
+    Signal,
 }
 
 impl WaitCause {
@@ -54,6 +56,7 @@ impl WaitCause {
             Self::RateLimit => "rate_limit",
             Self::Condition => "condition",
             Self::Approval => "approval",
+            Self::Signal => "signal",
         }
     }
 }
@@ -104,8 +107,9 @@ impl TaskState {
         use TaskState::{Cancelled, Failed, Pending, Ready, Retrying, Running, Skipped, Succeeded, Waiting};
         matches!(
             (self, next),
-            // `pending → running` is a settle that hands the successor to the worker that settled
-            (Pending, Ready | Running | Waiting | Skipped | Failed)
+            // `pending → running` is a settle that hands the successor to the worker that settled, `pending → succeeded`
+            // a node whose signal came before it
+            (Pending, Ready | Running | Waiting | Succeeded | Skipped | Failed)
                 | (Ready, Running | Waiting | Cancelled)
                 | (Running, Ready | Succeeded | Failed | Retrying | Waiting | Cancelled)
                 | (Retrying, Ready | Waiting | Failed | Cancelled)
@@ -199,7 +203,7 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(table.join("\n"), @r"
-        pending → ready | running | waiting | failed | skipped
+        pending → ready | running | waiting | succeeded | failed | skipped
         ready → running | waiting | cancelled
         running → ready | retrying | waiting | succeeded | failed | cancelled
         retrying → ready | waiting | failed | cancelled

@@ -82,7 +82,7 @@ fn begin(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Result<Opt
         Gate::Unknown => put_off(turn, id),
         Gate::Broken(error) => {
             fail(turn, id, error)?;
-            return Ok(failed(turn, id));
+            return Ok(ended(turn, id));
         }
         Gate::Shut => {
             skip(turn, id, "skipped: its condition does not hold", Some(Value::Null))?;
@@ -91,23 +91,24 @@ fn begin(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Result<Opt
         Gate::Open => {
             make_ready(turn, id)?;
             ready.extend(turn.set.tasks.get(id).filter(|task| task.state == TaskState::Ready).map(|task| task.id));
-            return Ok(failed(turn, id));
+            return Ok(ended(turn, id));
         }
     }
     Ok(None)
 }
 
-/// A task that failed without its run.
-fn failed(turn: &Turn<'_>, id: TaskId) -> Option<Ended> {
-    let task = turn.set.tasks.get(id).filter(|task| task.state == TaskState::Failed)?;
+/// A task that failed without its run, or whose signal came before it.
+fn ended(turn: &Turn<'_>, id: TaskId) -> Option<Ended> {
+    let is_over = |state: TaskState| matches!(state, TaskState::Failed | TaskState::Succeeded);
+    let task = turn.set.tasks.get(id).filter(|task| is_over(task.state))?;
     let output_bytes = i64::try_from(task.output.as_ref()?.to_string().len()).unwrap_or(i64::MAX);
     Some(Ended { id, output_bytes })
 }
 
-/// After a decision that may have failed a task: where its run goes on, so do its dependents. Returns those that are
+/// After a decision that may have ended a task: where its run goes on, so do its dependents. Returns those that are
 /// ready.
 pub(super) fn go_on(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
-    match failed(turn, id) {
+    match ended(turn, id) {
         Some(Ended { id, output_bytes }) => release_dependents(turn, id, output_bytes),
         None => Ok(Vec::new()),
     }
@@ -139,6 +140,9 @@ fn decide(turn: &Turn<'_>, definition: &Definition, node: &Node, task: &Task) ->
 /// What decides whether and how a task begins: `inputs` and `nodes`, as far as it mentions them. `None` where something
 /// of it was not loaded.
 pub(super) fn view(turn: &Turn<'_>, definition: &Definition, node: &Node, task: &Task) -> Option<Value> {
+    if node.opening.signals && !turn.set.signals_of.contains(&task.mission_id) {
+        return None;
+    }
     let input = if node.opening.input { turn.set.input_of(task.mission_id)? } else { &Value::Null };
     let output_of = |index: u32| turn.set.result_of(task.run_id, i32::try_from(index).ok()?);
     Some(json!({"inputs": input, "nodes": context(definition, node, output_of)?}))

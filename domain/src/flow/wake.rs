@@ -13,7 +13,7 @@ use super::advance::{count_done, fail, in_vain, make_ready, missing_hold};
 use super::begin::{begin_all, go_on, release_dependents};
 use super::budget::{has_room_for, keep_place};
 use super::settle::{charge, check_dependents};
-use super::{Refusal, Turn, approval, node_of};
+use super::{Refusal, Turn, approval, node_of, signal};
 
 /// Wakes a task whose wait is over: a node that waits for it succeeds, everything else tries to become ready.
 /// Returns the tasks that are ready now. A task that is not due, or whose run is not live, stays as it is.
@@ -28,6 +28,7 @@ pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal
     match (task.state, task.wait) {
         (TaskState::Waiting, Some(WaitCause::Timer)) if sleeps => finish_wait(turn, id, Value::Null),
         (TaskState::Waiting, Some(WaitCause::Approval)) => approval::expire(turn, id),
+        (TaskState::Waiting, Some(WaitCause::Signal)) => signal::expire(turn, id),
         (TaskState::Retrying, _) | (TaskState::Waiting, Some(WaitCause::RateLimit | WaitCause::Timer)) => {
             make_ready(turn, id)?;
             ready_now(turn, id)
@@ -59,13 +60,19 @@ fn ready_now(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
 
 /// A wait came to its good end; `output` is what the node hands on. Returns the tasks that are ready now.
 pub(super) fn finish_wait(turn: &mut Turn<'_>, id: TaskId, output: Value) -> Result<Vec<TaskId>, Refusal> {
+    check_dependents(turn, turn.task(id)?)?;
+    let output_bytes = i64::try_from(output.to_string().len()).unwrap_or(i64::MAX);
+    conclude(turn, id, output)?;
+    release_dependents(turn, id, output_bytes)
+}
+
+/// A node that waits for something outside of all workers is done; its dependents are the caller's business.
+pub(super) fn conclude(turn: &mut Turn<'_>, id: TaskId, output: Value) -> Result<(), Refusal> {
     let slept = turn.task(id)?.clone();
-    check_dependents(turn, &slept)?;
     let definition = turn.definition(slept.workflow_id)?;
     let units = turn.prices(slept.run_id)?.units_cost(&node_of(&definition, &slept)?.units)?;
     let cost = charge(turn, &slept, units)?;
     let now = turn.now;
-    let output_bytes = i64::try_from(output.to_string().len()).unwrap_or(i64::MAX);
     let Some(task) = turn.set.tasks.change(id) else {
         return Err(Refusal::NotFound(format!("task {id}")));
     };
@@ -80,9 +87,7 @@ pub(super) fn finish_wait(turn: &mut Turn<'_>, id: TaskId, output: Value) -> Res
     task.units_ucr = units;
     let (mission, run, slept) = (task.mission_id, task.run_id, task.ready_at.map(|since| now.since_ms(since)));
     turn.emit(mission, "task.succeeded", Some(id), json!({"duration_ms": slept, "credits": cost.to_string()}));
-    let ready = release_dependents(turn, id, output_bytes)?;
-    count_done(turn, mission, run)?;
-    Ok(ready)
+    count_done(turn, mission, run)
 }
 
 /// Begins to end a run whose deadline passed. Returns whether it did.

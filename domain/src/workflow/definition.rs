@@ -13,7 +13,7 @@ use super::reader::{Entry, Fields, wrong_type};
 use super::scan::Mention;
 use super::schema::{self, InputCheck};
 use super::step::{self, Draft, Surroundings};
-use super::{Action, Definition, Node, Opening};
+use super::{Action, Definition, Node, Opening, Wait};
 use crate::limits::{MAX_AGENTS, MAX_DEADLINE_MS, MAX_DESCRIPTION_BYTES, MAX_NODES, MAX_OUTPUTS};
 
 /// The members of a template's `run` and `task`.
@@ -248,7 +248,11 @@ fn number(drafts: &[Draft<'_>], edges: &Edges, graph: &Graph) -> Option<Vec<Node
         let mut dependents = indexes(dependents.get(*position)?)?;
         dependents.sort_unstable();
         let reads_input = draft.opening.iter().any(|(mention, _)| mention.root == "inputs");
-        let opening = Opening { input: reads_input, nodes: ascending(edges.decides.get(*position)?)? };
+        let opening = Opening {
+            input: reads_input,
+            nodes: ascending(edges.decides.get(*position)?)?,
+            signals: matches!(draft.action, Some(Action::Wait(Wait::Signal(_)))),
+        };
         Some(Node {
             key: draft.key.to_owned(),
             index: index_of.get(*position).copied()?,

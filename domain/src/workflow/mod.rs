@@ -36,6 +36,7 @@ mod reader;
 mod retry_on;
 mod scan;
 mod schema;
+mod signal;
 mod step;
 mod strict;
 pub mod template;
@@ -56,6 +57,7 @@ pub use output_path::OutputPath;
 pub use problem::Problem;
 pub use reach::{Opening, Reach};
 pub use schema::Schema;
+pub use signal::{OnSilence, SignalWait};
 pub use template::TemplateError;
 pub use wait::Wait;
 

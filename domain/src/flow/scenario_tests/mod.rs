@@ -11,6 +11,7 @@ mod estimates;
 mod failures;
 mod leases;
 mod money;
+mod signals;
 mod time;
 mod waits;
 

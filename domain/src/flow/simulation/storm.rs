@@ -16,7 +16,7 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 50] = [
+pub(super) const CORNERS: [&str; 56] = [
     "adjustment",
     "approval expired",
     "approved",
@@ -36,6 +36,7 @@ pub(super) const CORNERS: [&str; 50] = [
     "debt refunded",
     "decided again",
     "decided too late",
+    "early signal taken",
     "failure charged",
     "fee taken",
     "grant expired",
@@ -59,12 +60,17 @@ pub(super) const CORNERS: [&str; 50] = [
     "settle repeated",
     "settle stale",
     "show failed",
+    "signal expired",
+    "signal repeated",
+    "signal taken",
+    "signal waits",
     "skipped by a condition",
     "submit refused",
     "successor",
     "top up",
     "until failed",
     "waits for a rate limit",
+    "waits for a signal",
     "waits for credits",
     "write-off",
 ];
@@ -154,7 +160,8 @@ impl Storm {
         match self.dice.below(100) {
             0..=4 => self.submit(),
             5..=24 => self.deliver(),
-            25..=62 => self.work(),
+            25..=61 => self.work(),
+            62 => self.send_something(),
             63 => self.batch(),
             64 => self.decide_something(),
             65..=69 => self.beat(),
@@ -499,6 +506,7 @@ impl Storm {
     }
 
     fn look_around(&mut self) {
+        self.look_at_signals();
         let tables = &self.world.tables;
         let mut seen: Vec<String> = Vec::new();
         seen.extend(tables.attempts.values().map(|attempt| format!("attempt {}", attempt.outcome)));
@@ -516,6 +524,7 @@ impl Storm {
         notice(waits(WaitCause::RateLimit), "waits for a rate limit");
         notice(waits(WaitCause::Condition), "put off");
         notice(waits(WaitCause::Approval), "asked for a decision");
+        notice(waits(WaitCause::Signal), "waits for a signal");
         let skipped = |task: &&Task| task.state == TaskState::Skipped && task.output.is_some();
         notice(tables.tasks.values().any(|task| skipped(&task)), "skipped by a condition");
         let has_error =
@@ -527,6 +536,7 @@ impl Storm {
         notice(has_error("until_failed"), "until failed");
         notice(has_error("show_failed"), "show failed");
         notice(has_error("approval_expired"), "approval expired");
+        notice(has_error("signal_expired"), "signal expired");
         notice(has_error("worker_lost"), "loss not tried again");
         let poison = |error: &crate::outcome::StepError| error.code == "poison_pill";
         notice(tables.tasks.values().any(|task| task.error.as_ref().is_some_and(poison)), "poison");
@@ -544,7 +554,7 @@ impl Storm {
         for (id, task) in &tables.tasks {
             let by_user = tables.runs[&task.run_id].state == RunState::Cancelled;
             let unsettled = match task.state {
-                TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until" | "approval") => {
+                TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until" | "approval" | "signal") => {
                     task.units_ucr.get()
                 }
                 // no worker had it in its hands when its user cancelled: what was answered before is charged

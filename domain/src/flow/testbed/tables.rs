@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
-use crate::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, ToolCallId, WalletId};
-use crate::record::{Attempt, CallState, Event, Grant, Hold, Mission, Op, Run, Task, ToolRun, UsageCall, Wallet};
+use crate::id::{CallId, GrantId, HoldId, MissionId, RunId, SignalId, TaskId, ToolCallId, WalletId};
+use crate::record::{
+    Attempt, CallState, Event, Grant, Hold, Mission, Op, Run, Signal, Task, ToolRun, UsageCall, Wallet,
+};
 use crate::state::TaskState;
 use crate::working_set::{Rows, WorkingSet};
 
@@ -35,6 +37,10 @@ pub(crate) struct Want {
     pub grants: Vec<GrantId>,
     /// Holds without a task or run.
     pub holds: Vec<HoldId>,
+    /// Missions whose waiting signals are read.
+    pub signals: Vec<MissionId>,
+    /// Signals by mission and key.
+    pub signal_keys: Vec<(MissionId, String)>,
 }
 
 /// All rows there are.
@@ -45,6 +51,7 @@ pub(crate) struct Tables {
     pub tasks: BTreeMap<TaskId, Task>,
     pub calls: BTreeMap<CallId, UsageCall>,
     pub tool_runs: BTreeMap<ToolCallId, ToolRun>,
+    pub signals: BTreeMap<SignalId, Signal>,
     pub holds: BTreeMap<HoldId, Hold>,
     pub grants: BTreeMap<GrantId, Grant>,
     pub wallets: BTreeMap<WalletId, Wallet>,
@@ -79,6 +86,14 @@ impl Tables {
             set.tool_runs.load(run.id, run.clone());
         }
         self.load_money(want, &mut set);
+        set.signals_of.extend(&want.signals);
+        for signal in self.signals.values() {
+            let key = signal.key.clone().map(|key| (signal.mission_id, key));
+            let is_waiting = signal.task_id.is_none() && want.signals.contains(&signal.mission_id);
+            if is_waiting || key.is_some_and(|key| want.signal_keys.contains(&key)) {
+                set.signals.load(signal.id, signal.clone());
+            }
+        }
         let read: BTreeSet<_> = want.results.iter().copied().collect();
         for task in self.tasks.values().filter(|task| read.contains(&(task.run_id, task.node_index))) {
             let is_handed_on = matches!(task.state, TaskState::Succeeded | TaskState::Skipped | TaskState::Failed);
@@ -142,6 +157,7 @@ impl Tables {
             holds: upsert(&self.holds, &set.holds, |row| row.id, |_, row| row.clone(), &mut broken),
             calls: upsert(&self.calls, &set.calls, |row| row.id, keep_call, &mut broken),
             tool_runs: upsert(&self.tool_runs, &set.tool_runs, |row| row.id, |_, row| row.clone(), &mut broken),
+            signals: upsert(&self.signals, &set.signals, |row| row.id, |_, row| row.clone(), &mut broken),
         };
         checks::rows(self, &next, &mut broken);
         checks::log(self, set, &next, &mut broken);
@@ -156,6 +172,7 @@ impl Tables {
         self.holds.extend(next.holds.into_iter().map(|row| (row.id, row)));
         self.calls.extend(next.calls.into_iter().map(|row| (row.id, row)));
         self.tool_runs.extend(next.tool_runs.into_iter().map(|row| (row.id, row)));
+        self.signals.extend(next.signals.into_iter().map(|row| (row.id, row)));
         for op in &set.ops {
             self.balances.add(op);
             self.ops.insert((op.wallet_id, op.key.clone()), op.clone());
@@ -182,6 +199,7 @@ pub(super) struct Written {
     pub tasks: Vec<Task>,
     pub calls: Vec<UsageCall>,
     pub tool_runs: Vec<ToolRun>,
+    pub signals: Vec<Signal>,
     pub holds: Vec<Hold>,
     pub grants: Vec<Grant>,
     pub wallets: Vec<Wallet>,

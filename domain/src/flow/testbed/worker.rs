@@ -191,6 +191,7 @@ impl World {
             want.nodes.extend(one.nodes);
             want.results.extend(one.results);
             want.inputs.extend(one.inputs);
+            want.signals.extend(one.signals);
             want.calls.extend(one.calls);
         }
         self.decide(&want, |turn| batch.iter().map(|(_, request)| flow::settle(turn, request)).collect())
