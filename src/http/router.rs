@@ -39,6 +39,7 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(missions::estimate::post))
         .routes(routes!(missions::cancel::post))
         .routes(routes!(missions::result::get))
+        .routes(routes!(missions::signal::post))
         .routes(routes!(usage::of_mission))
         // events
         .routes(routes!(stream::events::get))

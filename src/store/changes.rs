@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::StoreError;
 use super::columns::Columns;
 use super::schema::{
-    ATTEMPTS, CALLS, Dialect, EVENTS, GRANTS, HOLDS, Kind, MISSIONS, OPS, RUNS, TASKS, TOOL_CALLS, Table, WALLETS,
+    ATTEMPTS, CALLS, Dialect, EVENTS, GRANTS, HOLDS, Kind, MISSIONS, OPS, RUNS, SIGNALS, TASKS, TOOL_CALLS, Table, WALLETS,
 };
 
 /// One statement to run: rows to insert into or to update in one table.
@@ -51,6 +51,7 @@ pub(super) fn writes(set: &WorkingSet, dialect: Dialect) -> Result<Vec<Write>, S
     writes.both(&HOLDS, &set.holds)?;
     writes.both(&CALLS, &set.calls)?;
     writes.both(&TOOL_CALLS, &set.tool_runs)?;
+    writes.both(&SIGNALS, &set.signals)?;
     writes.push(&OPS, true, set.ops.iter())?;
     writes.push(&EVENTS, true, set.events.iter())?;
     writes.push(&ATTEMPTS, true, set.attempts.iter())?;
@@ -140,6 +141,10 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
         "tool_calls" => {
             let row: bursar_domain::record::ToolRun = parse(table, body)?;
             set.tool_runs.load(row.id, row);
+        }
+        "signals" => {
+            let row: bursar_domain::record::Signal = parse(table, body)?;
+            set.signals.load(row.id, row);
         }
         "holds" => {
             let row: bursar_domain::record::Hold = parse(table, body)?;

@@ -142,6 +142,10 @@ table!(TOOL_CALLS, "tool_calls",
     state Text Always, result Text IfPresent, is_error Bool Always, duration_ms Int Always,
     created_at Int Once, ended_at Int Always);
 
+table!(SIGNALS, "signals",
+    id Text Once, tenant_id Text Once, mission_id Text Once, name Text Once, key Text Once, request_hash Text Once,
+    payload Json Once, task_id Text Always, received_at Int Once, delivered_at Int Always);
+
 /// Columns, of any table or read, that hold JSON documents.
 pub const JSON_COLUMNS: &[&str] = &[
     "input",
@@ -160,6 +164,7 @@ pub const JSON_COLUMNS: &[&str] = &[
     "body",
     "columns",
     "decision",
+    "payload",
     "rows",
     "buckets",
 ];

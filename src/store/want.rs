@@ -49,6 +49,10 @@ pub struct Want {
     pub calls: Vec<CallId>,
     /// Tool calls by task and number, with their results.
     pub tool_calls: Vec<(TaskId, i32)>,
+    /// Missions whose signals that nobody took yet are read.
+    pub signals: BTreeSet<MissionId>,
+    /// Signals that may have come before, by mission and the sender's key.
+    pub signal_keys: Vec<(MissionId, String)>,
     /// Whether answers are loaded.
     pub journals: Journals,
 }
@@ -82,11 +86,12 @@ impl Want {
         self.nodes.extend(reach.nodes.iter().filter_map(at));
         self.results.extend(reach.results.iter().filter_map(at));
         self.inputs.extend(reach.input.then_some(mission));
+        self.signals.extend(reach.signals.then_some(mission));
     }
 
     /// Whether anything is read beyond the rows that may change.
     pub(super) fn reads(&self) -> bool {
-        !(self.results.is_empty() && self.inputs.is_empty())
+        !(self.results.is_empty() && self.inputs.is_empty() && self.signals.is_empty() && self.signal_keys.is_empty())
     }
 }
 

@@ -9,4 +9,5 @@ mod outages;
 mod prices;
 mod runs;
 mod share;
+mod signals;
 mod writes;

@@ -55,6 +55,7 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("post", "/v1/missions", "missions.submit"),
     ("post", "/v1/missions/estimate", "missions.estimate"),
     ("post", "/v1/missions/{id}/cancel", "missions.cancel"),
+    ("post", "/v1/missions/{id}/signals/{name}", "missions.signal"),
     ("post", "/v1/prices", "prices.publish"),
     ("post", "/v1/prices/simulate", "prices.simulate"),
     ("post", "/v1/prices/{id}/activate", "prices.activate"),

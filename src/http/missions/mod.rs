@@ -7,5 +7,6 @@ pub(super) mod estimate;
 pub(super) mod list;
 pub(super) mod one;
 pub(super) mod result;
+pub(super) mod signal;
 pub(super) mod submit;
 mod wait;

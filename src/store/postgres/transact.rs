@@ -19,7 +19,7 @@ use super::PostgresStore;
 use crate::store::changes::{Sent, Write, load_row, writes};
 use crate::store::columns::Values;
 use crate::store::error::asks_to_retry;
-use crate::store::schema::{CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, TASKS, TOOL_CALLS, WALLETS};
+use crate::store::schema::{CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SIGNALS, TASKS, TOOL_CALLS, WALLETS};
 use crate::store::{Decide, Journals, StoreError, Want};
 
 /// How often a transaction is run again when the database asks for it.
@@ -34,7 +34,7 @@ const MAX_TRIES: u32 = 12;
 fn work_sql(journals: Journals, reads: bool) -> String {
     let (missions, runs, tasks) = (MISSIONS.loaded(false), RUNS.loaded(false), TASKS.loaded(false));
     let (holds, calls) = (HOLDS.loaded(false), CALLS.loaded(journals == Journals::Open));
-    let read = if reads { READ } else { "" };
+    let read = if reads { read_sql() } else { String::new() };
     format!(
         "with wanted as materialized (
            select id from tasks where id = any($1)
@@ -72,7 +72,27 @@ fn work_sql(journals: Journals, reads: bool) -> String {
     )
 }
 
-/// What a decision reads and does not change.
+/// What a decision reads and mostly does not change: results, inputs, and signals, which whoever receives or takes them
+/// holds the mission of.
+fn read_sql() -> String {
+    let signals = SIGNALS.loaded(true);
+    format!(
+        "{READ}
+         union all
+         select 'signals', row_to_json(s)::text
+         from (
+           select {signals} from signals
+           where id in (
+             select id from signals where mission_id = any($9::text[]) and task_id is null
+             union
+             select s.id
+             from unnest($10::text[], $11::text[]) as n (mission_id, key)
+             join signals s on s.mission_id = n.mission_id and s.key = n.key
+           )
+         ) s"
+    )
+}
+
 const READ: &str = "
   union all
   select 'results', json_build_object('run_id', t.run_id, 'node_index', t.node_index, 'output', t.output)::text
@@ -250,9 +270,13 @@ async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut Wo
         .bind(texts(&want.calls));
     if want.reads() {
         let (runs, indexes) = columns(&want.results);
+        let (missions, keys): (Vec<String>, Vec<String>) =
+            want.signal_keys.iter().map(|(mission, key)| (mission.to_string(), key.clone())).unzip();
         query = query.bind(runs).bind(indexes).bind(texts(&want.inputs));
+        query = query.bind(texts(&want.signals)).bind(missions).bind(keys);
     }
     load(tx, query, set).await?;
+    set.signals_of.extend(&want.signals);
     Ok(want.covers(set)?)
 }
 

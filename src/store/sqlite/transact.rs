@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::SqliteStore;
 use crate::store::changes::{Sent, load_row, writes};
-use crate::store::schema::{CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, TASKS, TOOL_CALLS, WALLETS};
+use crate::store::schema::{CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SIGNALS, TASKS, TOOL_CALLS, WALLETS};
 use crate::store::want::json_list;
 use crate::store::{Decide, Journals, StoreError, Want};
 
@@ -26,6 +26,8 @@ struct Loads {
     wallets: String,
     calls: [String; 2],
     tools: String,
+    signals: String,
+    signal_keys: String,
     ops: String,
 }
 
@@ -71,6 +73,15 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         tools: format!(
             "select {} from {pairs} n join tool_calls on task_id = n.a and number = n.b",
             TOOL_CALLS.sqlite_object(true)
+        ),
+        signals: format!(
+            "select {} from signals where task_id is null and mission_id in {}",
+            SIGNALS.sqlite_object(true),
+            list(1)
+        ),
+        signal_keys: format!(
+            "select {} from {pairs} n join signals on mission_id = n.a and key = n.b",
+            SIGNALS.sqlite_object(true)
         ),
         ops: format!("select {} from ops where (wallet_id, key) in {pairs}", OPS.sqlite_object(false)),
     }
@@ -125,6 +136,10 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     fetch(connection, set, "tasks", &sql.nodes, &[&json_list(&want.nodes)]).await?;
     fetch(connection, set, "results", &sql.results, &[&json_list(&want.results)]).await?;
     fetch(connection, set, "inputs", &sql.inputs, &[&json_list(&want.inputs)]).await?;
+
+    fetch(connection, set, "signals", &sql.signals, &[&json_list(&want.signals)]).await?;
+    fetch(connection, set, "signals", &sql.signal_keys, &[&json_list(&want.signal_keys)]).await?;
+    set.signals_of.extend(&want.signals);
 
     want.covers(set)?;
     fetch(connection, set, "missions", &sql.missions, &[&json_list(&want.missions)]).await?;
