@@ -66,7 +66,7 @@ async fn signals_that_came_before_their_waiters_are_not_lost(world: World) {
 async fn of_many_signals_at_once_each_goes_to_one_waiter(world: World) {
     // half of the nodes wait already, half begin to wait while signals come in
     let node = |number: usize| {
-        let needs = if number % 2 == 0 { "" } else { "needs: [nap], " };
+        let needs = if number.is_multiple_of(2) { "" } else { "needs: [nap], " };
         format!("n{number:02}: {{{needs}signal: {{name: s}}}}")
     };
     let nodes: Vec<String> = (0..20).map(node).collect();

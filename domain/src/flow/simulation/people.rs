@@ -73,7 +73,7 @@ impl Storm {
                 self.saw(if received.signal.task_id.is_some() { "signal taken" } else { "signal waits" });
             }
             Err(SignalRefusal::KeyReused) => {
-                assert!(known.is_some_and(|row| (row.name, row.payload) != (name, payload)))
+                assert!(known.is_some_and(|row| (row.name, row.payload) != (name, payload)));
             }
             Err(SignalRefusal::Over(_)) => assert!(!self.world.run(mission).state.is_live()),
             Err(SignalRefusal::TooMany) => assert_eq!(before, MAX_BUFFERED_SIGNALS),
