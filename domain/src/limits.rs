@@ -160,6 +160,12 @@ pub const MAX_TAG_TOKENS: usize = 256;
 /// value recurses; it was measured to overflow a 2 MiB stack at about 4,000 levels.
 pub const MAX_TEMPLATE_NESTINGS: usize = 500;
 
+/// Bytes of a dedupe key, a column of a unique index.
+pub const MAX_DEDUPE_KEY_BYTES: usize = 255;
+
+/// The longest time for which a dedupe key stays taken by a mission that is over: 366 days. Its row is kept as long.
+pub const MAX_DEDUPE_WINDOW_MS: i64 = 366 * 24 * 60 * 60 * 1_000;
+
 // --- Leases, losses and waits ---
 
 /// How long a lease lasts unless it is renewed: long enough to survive a pause of a few seconds, short enough that

@@ -29,6 +29,8 @@ pub enum Mission {
         /// Makes the submit safe to repeat.
         #[arg(long, value_name = "KEY")]
         idempotency_key: Option<String>,
+        #[command(flatten)]
+        dedupe: Dedupe,
         /// Stay and show it live.
         #[arg(long)]
         watch: bool,
@@ -78,6 +80,23 @@ pub enum Mission {
         #[command(flatten)]
         target: Target,
     },
+    /// Pause a mission: what runs goes on, nothing new begins.
+    Pause {
+        /// mis_…
+        id: String,
+        /// Why, for the record.
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Let a paused mission go on.
+    Resume {
+        /// mis_…
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Cancel a mission.
     Cancel {
         /// mis_…
@@ -90,15 +109,45 @@ pub enum Mission {
     },
 }
 
+/// What makes two missions the same wish.
+#[derive(Debug, clap::Args)]
+pub struct Dedupe {
+    /// What names the wish: a second mission with the same key is not made while the first one runs.
+    #[arg(long, value_name = "KEY")]
+    dedupe_key: Option<String>,
+    /// How long the key stays taken after the mission was made, e.g. 10m.
+    #[arg(long, value_name = "DURATION", requires = "dedupe_key")]
+    dedupe_window: Option<String>,
+    /// Whether a second one is refused or answered with the first.
+    #[arg(long, value_name = "MODE", requires = "dedupe_key", value_parser = ["reject", "return_existing"])]
+    dedupe_mode: Option<String>,
+}
+
+impl Dedupe {
+    fn body(self) -> Option<Value> {
+        let mut body = json!({"key": self.dedupe_key?});
+        if let Some(window) = self.dedupe_window {
+            body["window"] = json!(window);
+        }
+        if let Some(mode) = self.dedupe_mode {
+            body["mode"] = json!(mode);
+        }
+        Some(body)
+    }
+}
+
 impl Mission {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Submit { workflow, input, max_credits, tags, idempotency_key, watch, json, target } => {
+            Self::Submit { workflow, input, max_credits, tags, idempotency_key, dedupe, watch, json, target } => {
                 let client = target.client(false)?;
                 let workflow = put_if_file(&workflow, &target).await?;
                 let mut body = json!({"workflow": workflow, "input": json_argument(&input)?, "tags": tags});
                 if let Some(credits) = max_credits {
                     body["budget"] = json!({"max_credits": credits});
+                }
+                if let Some(dedupe) = dedupe.body() {
+                    body["dedupe"] = dedupe;
                 }
                 let mut request = client.request(Method::POST, "/v1/missions").json(&body);
                 if let Some(key) = idempotency_key {
@@ -123,14 +172,9 @@ impl Mission {
             Self::Signal { id, name, payload, idempotency_key, target } => {
                 signal(&target, &id, &name, &payload, idempotency_key).await
             }
-            Self::Cancel { id, reason, target } => {
-                let client = target.client(false)?;
-                let path = format!("/v1/missions/{id}/cancel");
-                let body = reason.map_or_else(|| json!({}), |reason| json!({"reason": reason}));
-                let mission: Value = client.send(client.request(Method::POST, &path).json(&body)).await?.json().await?;
-                println!("{id} is {}", mission["status"].as_str().unwrap_or("?"));
-                Ok(ExitCode::SUCCESS)
-            }
+            Self::Pause { id, reason, target } => order(&target, &id, "pause", reason).await,
+            Self::Resume { id, target } => order(&target, &id, "resume", None).await,
+            Self::Cancel { id, reason, target } => order(&target, &id, "cancel", reason).await,
         }
     }
 }
@@ -154,6 +198,16 @@ async fn signal(
         Some(task) => println!("{id} was taken by {task}"),
         None => println!("{id} waits for a node to take it"),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Has something done to a mission and says how it stands then.
+async fn order(target: &Target, id: &str, action: &str, reason: Option<String>) -> anyhow::Result<ExitCode> {
+    let client = target.client(false)?;
+    let path = format!("/v1/missions/{id}/{action}");
+    let body = reason.map_or_else(|| json!({}), |reason| json!({"reason": reason}));
+    let mission: Value = client.send(client.request(Method::POST, &path).json(&body)).await?.json().await?;
+    println!("{id} is {}", mission["status"].as_str().unwrap_or("?"));
     Ok(ExitCode::SUCCESS)
 }
 

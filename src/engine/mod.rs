@@ -7,7 +7,7 @@
 //! each call the step asks for a reservation (`reserve`). While it runs, its lease is renewed (`leases`). When it
 //! ends, one transaction turns the outcome into state, money and newly ready tasks (`settle`), perhaps handing the
 //! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. People decide what they are asked in `approvals`, and `signals` come in from outside. Users end
-//! runs through `cancel`, and `wallet` brings credits in. What settles teach about costs is folded in by `learn`. Every transaction goes through `Engine::decide`: load,
+//! runs through `cancel` and hold them up through `pause`, and `wallet` brings credits in. What settles teach about costs is folded in by `learn`. Every transaction goes through `Engine::decide`: load,
 //! decide in pure code, write everything, commit; only then does anything leave the process.
 
 mod approvals;
@@ -21,6 +21,7 @@ mod learn;
 mod leases;
 mod metering;
 mod metrics;
+mod pause;
 mod pool;
 mod prices;
 mod reserve;
@@ -33,7 +34,7 @@ mod wallet;
 mod workflow;
 
 pub use approvals::ApprovalError;
-pub use cancel::CancelError;
+pub use cancel::ControlError;
 pub use claim::{ClaimedJob, PoolConfig};
 pub use forecast::ForecastError;
 pub use metering::MeterError;

@@ -101,6 +101,8 @@ codes! {
         "A mission keeps a limited number of signals that no node waits for yet. Send it again when some were taken.";
     NotFinished 409 "not-finished" true "The mission is not over yet"
         "Wait for it: GET the mission with Prefer: wait=25, or follow its stream.";
+    DuplicateMission 409 "duplicate-mission" false "Another mission has this dedupe key"
+        "The mission of that wish is `mission_id`: follow it. The key is free when it is over and its window has passed.";
     NoWallet 409 "no-wallet" false "The tenant has no wallet"
         "Ask an administrator to open one.";
     TooLarge 413 "too-large" false "The body is too large"
@@ -346,6 +348,9 @@ pub(super) struct ProblemBody {
     /// Credits that are owed.
     #[serde(skip_serializing_if = "Option::is_none")]
     debt: Option<super::types::Amount>,
+    /// The mission that has the dedupe key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mission_id: Option<super::types::ShownMission>,
     /// Where to buy credits.
     #[serde(skip_serializing_if = "Option::is_none")]
     top_up_url: Option<String>,

@@ -146,6 +146,10 @@ table!(SIGNALS, "signals",
     id Text Once, tenant_id Text Once, mission_id Text Once, name Text Once, key Text Once, request_hash Text Once,
     payload Json Once, task_id Text Always, received_at Int Once, delivered_at Int Always);
 
+table!(DEDUPE_KEYS, "dedupe_keys",
+    id Text Once, tenant_id Text Once, key Text Once, mission_id Text Always, run_id Text Always,
+    taken_until Int Always);
+
 /// Columns, of any table or read, that hold JSON documents.
 pub const JSON_COLUMNS: &[&str] = &[
     "input",

@@ -3,9 +3,11 @@
 mod agents;
 mod approvals;
 mod branches;
+mod dedupe;
 mod estimates;
 mod money;
 mod outages;
+mod pauses;
 mod prices;
 mod runs;
 mod share;

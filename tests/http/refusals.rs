@@ -67,6 +67,22 @@ fn bodies() -> Vec<Case> {
         bad("{\"workflow\": \"note\", \"tags\": \"SECRET\"}", (422, "validation", "/tags")),
         bad("{\"workflow\": \"note\", \"tags\": [\"a\", \"\"]}", (422, "validation", "/tags/1")),
         bad("{\"workflow\": \"note\", \"tags\": [\"SECRET\", \"b\", \"SECRET\"]}", (422, "validation", "/tags/2")),
+        bad("{\"workflow\": \"note\", \"dedupe\": [\"SECRET\"]}", (422, "validation", "/dedupe")),
+        bad("{\"workflow\": \"note\", \"dedupe\": {\"window\": \"1h\"}}", (422, "validation", "/dedupe/key")),
+        bad("{\"workflow\": \"note\", \"dedupe\": {\"key\": \"\"}}", (422, "validation", "/dedupe/key")),
+        bad("{\"workflow\": \"note\", \"dedupe\": {\"key\": \"a\\u0007\"}}", (422, "validation", "/dedupe/key")),
+        bad(
+            "{\"workflow\": \"note\", \"dedupe\": {\"key\": \"a\", \"window\": \"SECRET\"}}",
+            (422, "validation", "/dedupe/window"),
+        ),
+        bad(
+            "{\"workflow\": \"note\", \"dedupe\": {\"key\": \"a\", \"window\": \"367d\"}}",
+            (422, "validation", "/dedupe/window"),
+        ),
+        bad(
+            "{\"workflow\": \"note\", \"dedupe\": {\"key\": \"a\", \"mode\": \"SECRET\"}}",
+            (422, "validation", "/dedupe/mode"),
+        ),
         Case { headers: &[], ..bad("{}", (415, "unsupported-media-type", "")) },
         Case { headers: &[("content-type", "text/plain")], ..bad("{}", (415, "unsupported-media-type", "")) },
         Case {

@@ -115,7 +115,7 @@ pub fn decide(turn: &mut Turn<'_>, answer: &Answer) -> Result<Decided, ApprovalR
         return Err(ApprovalRefusal::NotOpen(task.state.as_str()));
     }
     let run_state = turn.run(task.run_id)?.state;
-    if !run_state.is_live() {
+    if !run_state.is_open() {
         return Err(ApprovalRefusal::NotOpen(run_state.as_str()));
     }
     // exact, whatever the sweep's lag: it finds the task and says what follows

@@ -1,4 +1,4 @@
-//! The life of a run, decided over values: submit, make ready, reserve a call, settle, recover, cancel.
+//! The life of a run, decided over values: submit, make ready, reserve a call, settle, recover, pause, cancel.
 //!
 //! Each function takes a [`Turn`] (loaded rows, immutable facts, the time, chance), refuses by name before it
 //! changes anything, or changes the rows and every consequence with them. Whoever calls it writes the
@@ -9,10 +9,12 @@ mod approval;
 mod begin;
 mod budget;
 mod cancel;
+mod dedupe;
 mod estimate;
 mod forecast;
 mod lesson;
 mod metering;
+mod pause;
 mod raise;
 mod recover;
 mod reserve;
@@ -32,9 +34,11 @@ pub(crate) mod testbed;
 
 pub use approval::{Answer, ApprovalRefusal, Decided, decide};
 pub use cancel::{cancel, wind_down};
+pub use dedupe::{Dedupe, DedupeMode};
 pub use forecast::{Forecast, ForecastRequest, NodeForecast, Source, forecast};
 pub use lesson::{CallLesson, Doubt, Lesson, NodeLesson, Observed, OpenCalls};
 pub use metering::{hold_call, hold_key, settle_call};
+pub use pause::{pause, resume};
 pub use raise::set_budget;
 pub use recover::{lease_ran_out, recover_lease};
 pub use reserve::{CallGuard, record_late, reserve_call};
@@ -129,6 +133,14 @@ pub enum Refusal {
         room: crate::credits::Ucr,
         /// What is needed.
         required: crate::credits::Ucr,
+    },
+    /// Another mission has the dedupe key.
+    #[error("mission {mission_id} has this dedupe key")]
+    Duplicate {
+        /// The mission that has it.
+        mission_id: MissionId,
+        /// That mission's first run.
+        run_id: RunId,
     },
     /// The working set lacks a row that the decision needs: a defect of the caller, never of a client.
     #[error("the working set lacks {0}")]

@@ -83,7 +83,7 @@ pub fn receive_signal(turn: &mut Turn<'_>, new: &NewSignal) -> Result<Received, 
         return if is_same { Ok(repeated) } else { Err(SignalRefusal::KeyReused) };
     }
     let state = turn.run(run_id)?.state;
-    if !state.is_live() {
+    if !state.is_open() {
         return Err(SignalRefusal::Over(state.as_str()));
     }
     if run_id != new.run_id {

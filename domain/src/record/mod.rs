@@ -4,12 +4,14 @@
 //! [`crate::working_set::WorkingSet`]; everyone else reads them.
 
 mod decision;
+mod dedupe;
 mod money;
 mod signal;
 mod tools;
 mod work;
 
 pub use decision::{Decision, Verdict};
+pub use dedupe::DedupeKey;
 pub use money::{
     Account, CallState, ChargeFailed, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Overrun, Slice,
     UsageCall, Wallet,

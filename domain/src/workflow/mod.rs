@@ -50,6 +50,7 @@ mod property_tests;
 mod sample_tests;
 
 pub use approval::{Approval, OnExpire, OnReject};
+pub use duration::{parse_ms as parse_duration_ms, show as show_duration_ms};
 pub use json_schema::json_schema;
 pub use on_error::OnError;
 pub use output::OutputSchema;

@@ -18,6 +18,7 @@ struct Loads {
     runs: String,
     tasks: String,
     nodes: String,
+    latest: String,
     results: String,
     inputs: String,
     holds: String,
@@ -29,6 +30,7 @@ struct Loads {
     signals: String,
     signal_keys: String,
     ops: String,
+    keys: String,
 }
 
 static LOADS: LazyLock<Loads> = LazyLock::new(|| {
@@ -47,6 +49,13 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         tasks: format!("select {task} from tasks where id in {}", list(1)),
         // a join, because SQLite searches an `in` of pairs of different types by the first column only
         nodes: format!("select {task} from {pairs} n join tasks on run_id = n.a and node_index = n.b"),
+        latest: format!(
+            "select {task} from tasks where id in (
+               select t.id
+               from {pairs} n
+               join missions m on m.id = n.a
+               join tasks t on t.run_id = m.run_id and t.state = n.b)"
+        ),
         results: format!(
             "select json_object('run_id', run_id, 'node_index', node_index, 'output', json(output))
              from {pairs} n join tasks on run_id = n.a and node_index = n.b
@@ -82,6 +91,15 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         signal_keys: format!(
             "select {} from {pairs} n join signals on mission_id = n.a and key = n.b",
             SIGNALS.sqlite_object(true)
+        ),
+        keys: format!(
+            "select json_object('id', d.id, 'tenant_id', d.tenant_id, 'key', d.key, 'mission_id', d.mission_id,
+               'run_id', d.run_id, 'taken_until', d.taken_until,
+               'live', json(iif(r.id is not null and r.ended_at is null, 'true', 'false')))
+             from {pairs} n
+             join dedupe_keys d on d.tenant_id = n.a and d.key = n.b
+             left join missions m on m.id = d.mission_id
+             left join runs r on r.id = m.run_id"
         ),
         ops: format!("select {} from ops where (wallet_id, key) in {pairs}", OPS.sqlite_object(false)),
     }
@@ -134,6 +152,7 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     let sql = &*LOADS;
     fetch(connection, set, "tasks", &sql.tasks, &[&json_list(&want.tasks)]).await?;
     fetch(connection, set, "tasks", &sql.nodes, &[&json_list(&want.nodes)]).await?;
+    fetch(connection, set, "tasks", &sql.latest, &[&json_list(want.latest_words())]).await?;
     fetch(connection, set, "results", &sql.results, &[&json_list(&want.results)]).await?;
     fetch(connection, set, "inputs", &sql.inputs, &[&json_list(&want.inputs)]).await?;
 
@@ -167,5 +186,6 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     let calls = &sql.calls[usize::from(want.journals == Journals::Open)];
     fetch(connection, set, "usage_calls", calls, &[&json_list(&priced), &json_list(&want.calls)]).await?;
     fetch(connection, set, "tool_calls", &sql.tools, &[&json_list(&want.tool_calls)]).await?;
+    fetch(connection, set, "dedupe_keys", &sql.keys, &[&json_list(&want.dedupe_keys)]).await?;
     fetch(connection, set, "ops", &sql.ops, &[&json_list(&want.op_keys)]).await
 }

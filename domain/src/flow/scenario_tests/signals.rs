@@ -143,3 +143,19 @@ fn a_signal_that_does_not_come_ends_the_wait_as_the_node_says() {
         world.verify();
     }
 }
+
+#[test]
+fn a_signal_is_taken_while_the_run_is_paused_and_what_follows_waits() {
+    let mut world = World::with_credits(10);
+    let mission = world.submit(&workflow("", TWO));
+    do_first(&mut world, mission);
+    world.pause(mission).unwrap();
+    world.signal(mission, "paid", None, json!(1)).unwrap();
+    assert_eq!(output(&world, mission, "paid"), Some(json!(1)));
+    assert_eq!(world.task(mission, "again").wait, Some(WaitCause::Paused));
+    world.signal(mission, "paid", None, json!(2)).unwrap();
+    world.resume(mission).unwrap();
+    world.sweep();
+    assert_eq!(output(&world, mission, "again"), Some(json!(2)), "one that came during the pause");
+    world.verify();
+}

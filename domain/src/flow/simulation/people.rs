@@ -21,7 +21,7 @@ impl Storm {
         let tasks: Vec<TaskId> = tasks.map(|task| task.id).collect();
         let Some(at) = self.pick(tasks.len()) else { return };
         let before = self.world.tables.tasks[&tasks[at]].clone();
-        let is_live = self.world.tables.runs[&before.run_id].state.is_live();
+        let is_open = self.world.tables.runs[&before.run_id].state.is_open();
         let is_late = before.due_at.is_some_and(|due| due <= self.world.now);
         let is_approved = self.dice.percent(60);
         let verdict = if is_approved { Verdict::Approved } else { Verdict::Rejected };
@@ -31,7 +31,7 @@ impl Storm {
                 self.saw("decided again");
             }
             Ok(decided) => {
-                assert!(is_live && !is_late && before.state == TaskState::Waiting && is_asked(before.wait));
+                assert!(is_open && !is_late && before.state == TaskState::Waiting && is_asked(before.wait));
                 assert_eq!((before.decision, decided.decision.decision), (None, verdict));
                 self.saw(verdict.as_str());
             }
@@ -41,7 +41,7 @@ impl Storm {
                 self.saw("decided too late");
             }
             Err(ApprovalRefusal::DecidedOtherwise(was)) => assert_ne!(was, verdict),
-            Err(ApprovalRefusal::NotOpen(_)) => assert!(!is_live || !is_asked(before.wait), "{before:?}"),
+            Err(ApprovalRefusal::NotOpen(_)) => assert!(!is_open || !is_asked(before.wait), "{before:?}"),
             Err(ApprovalRefusal::Refused(other)) => panic!("{other}"),
         }
     }
@@ -75,7 +75,7 @@ impl Storm {
             Err(SignalRefusal::KeyReused) => {
                 assert!(known.is_some_and(|row| (row.name, row.payload) != (name, payload)));
             }
-            Err(SignalRefusal::Over(_)) => assert!(!self.world.run(mission).state.is_live()),
+            Err(SignalRefusal::Over(_)) => assert!(!self.world.run(mission).state.is_open()),
             Err(SignalRefusal::TooMany) => assert_eq!(before, MAX_BUFFERED_SIGNALS),
             Err(other) => panic!("{other}"),
         }

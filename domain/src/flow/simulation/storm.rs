@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::credits::Ucr;
-use crate::flow::testbed::{Dice, INPUT_UCR, Lease, OUTPUT_UCR, World, verify};
+use crate::flow::testbed::{Dice, Lease, World, verify};
 use crate::flow::{Refusal, SettleRequest};
-use crate::id::{CallId, HoldId, TaskId, WorkerId};
+use crate::id::{HoldId, TaskId, WorkerId};
 use crate::outcome::{FinishedCall, Outcome};
-use crate::record::{Account, CallState, Hold, HoldState, Op, OpKind, Overrun, Task};
+use crate::record::{Account, CallState, Op, OpKind, Task};
 use crate::state::{RunState, TaskState, WaitCause};
 
 use super::actors::{Job, Unanswered};
@@ -16,7 +16,7 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 56] = [
+pub(super) const CORNERS: [&str; 58] = [
     "adjustment",
     "approval expired",
     "approved",
@@ -48,6 +48,7 @@ pub(super) const CORNERS: [&str; 56] = [
     "over a limit",
     "overrun absorbed",
     "poison",
+    "parked by a pause",
     "put off",
     "refund",
     "rejected",
@@ -55,6 +56,7 @@ pub(super) const CORNERS: [&str; 56] = [
     "run cancelled",
     "run expired",
     "run failed",
+    "run paused",
     "run succeeded",
     "run succeeded without a failed node",
     "settle repeated",
@@ -173,7 +175,8 @@ impl Storm {
             94 => self.call_from_outside(),
             95 if self.dice.percent(50) => self.change_terms(),
             95 => self.change_budget(),
-            96 => self.cancel(),
+            96 if self.dice.percent(50) => self.cancel(),
+            96 => self.pause_or_resume(),
             97..=98 => self.grant(),
             _ if self.dice.percent(50) => self.freeze(),
             _ => self.is_plague = self.dice.percent(60),
@@ -286,66 +289,6 @@ impl Storm {
         }
     }
 
-    /// What the task will have been charged if this settle ends it.
-    fn bill(&self, sent: &Unanswered) -> i64 {
-        let task = &self.world.tables.tasks[&sent.lease.task];
-        let run = &self.world.tables.runs[&sent.lease.run];
-        let (calls, succeeded) = match &sent.request.outcome {
-            Outcome::Succeeded { calls, .. } => (calls.as_slice(), true),
-            Outcome::Failed { calls, .. } => (calls.as_slice(), false),
-            Outcome::HandedBack => (&[][..], false),
-        };
-        let mut distinct: BTreeMap<_, &FinishedCall> = BTreeMap::new();
-        for call in calls {
-            distinct.entry(call.id).or_insert(call);
-        }
-        let price = |call: &FinishedCall| {
-            let reported = call.usage.filter(|usage| usage.cache_read_tokens <= usage.input_tokens);
-            let usage = reported.unwrap_or(call.counted);
-            i64::try_from(usage.input_tokens).unwrap() * INPUT_UCR
-                + i64::try_from(usage.output_tokens).unwrap() * OUTPUT_UCR
-        };
-        let wallet = &self.world.tables.wallets[&self.world.wallet];
-        let hold = task.hold_id.map(|hold| self.world.tables.holds[&hold].amount_ucr.get());
-        let most = if wallet.overrun == Overrun::Absorb { hold.unwrap_or(0) } else { i64::MAX };
-        let full = match run.state {
-            RunState::Cancelling => {
-                let capped = |call: &FinishedCall| {
-                    let row = &self.world.tables.calls[&call.id];
-                    match row.state {
-                        CallState::Sent => price(call).min(row.reserved_ucr.get()),
-                        _ => row.cost_ucr.get(),
-                    }
-                };
-                let listed: i64 = distinct.values().map(|call| capped(call)).sum();
-                listed + self.journaled(task.id, |id| !distinct.contains_key(&id))
-            }
-            RunState::Queued | RunState::Running if succeeded => {
-                let node = self.world.facts.workflows[&task.workflow_id].node_by_key(&task.node).unwrap();
-                let units: u64 = node.units.values().sum();
-                let tokens: i64 = distinct.into_values().filter(|call| call.succeeded).map(price).sum();
-                tokens + i64::try_from(units).unwrap() * 1_000_000
-            }
-            _ => 0,
-        };
-        full.min(most)
-    }
-
-    /// What the answered calls of a task cost that nobody was charged for yet, as far as they are counted.
-    fn journaled(&self, task: TaskId, counts: impl Fn(CallId) -> bool) -> i64 {
-        let calls =
-            self.world.tables.calls.values().filter(|call| call.task_id == task && call.state == CallState::Done);
-        calls.filter(|call| counts(call.id)).map(|call| call.cost_ucr.get()).sum()
-    }
-
-    /// So much, or what the task's settled hold had where the platform absorbs the rest.
-    fn most_absorbed(&self, task: TaskId, owed: i64) -> i64 {
-        let absorbs = self.world.tables.wallets[&self.world.wallet].overrun == Overrun::Absorb;
-        let is_settled = |hold: &&Hold| hold.owner_id == task.to_string() && hold.state == HoldState::Settled;
-        let hold = self.world.tables.holds.values().find(is_settled).filter(|_| absorbs);
-        hold.map_or(owed, |hold| owed.min(hold.amount_ucr.get()))
-    }
-
     /// Several settles in one transaction do exactly what they would do one after another. Tried out in two copies
     /// of the world, which are thrown away.
     fn batch(&mut self) {
@@ -426,6 +369,25 @@ impl Storm {
         assert_eq!(self.world.cancel(missions[at]).is_err(), is_over);
     }
 
+    /// Somebody pauses or resumes whatever there is; what is over or being ended refuses.
+    fn pause_or_resume(&mut self) {
+        let missions: Vec<_> = self.world.tables.missions.keys().copied().collect();
+        let Some(at) = self.pick(missions.len()) else { return };
+        let mission = missions[at];
+        let is_open = self.world.run(mission).state.is_open();
+        let done = if self.dice.percent(50) { self.world.pause(mission) } else { self.world.resume(mission) };
+        assert_eq!(done.is_ok(), is_open);
+    }
+
+    fn resume_all(&mut self) {
+        let missions: Vec<_> = self.world.tables.missions.keys().copied().collect();
+        for mission in missions {
+            if self.world.run(mission).state == RunState::Paused {
+                self.world.resume(mission).unwrap();
+            }
+        }
+    }
+
     fn grant(&mut self) {
         let amount = Ucr::new(i64::try_from(1 + self.dice.below(self.most_granted_ucr)).unwrap());
         let lives_ms = i64::try_from(self.dice.below(60_000)).unwrap();
@@ -447,6 +409,7 @@ impl Storm {
     /// The wind is gone: workers work, the clock ticks, credits come, until nothing moves any more.
     fn calm(&mut self) {
         self.lift_terms();
+        self.resume_all();
         self.world.grant_ucr(Ucr::from_credits(10_000), None).unwrap();
         for round in 0.. {
             for sent in std::mem::take(&mut self.unanswered) {
@@ -525,6 +488,7 @@ impl Storm {
         notice(waits(WaitCause::Condition), "put off");
         notice(waits(WaitCause::Approval), "asked for a decision");
         notice(waits(WaitCause::Signal), "waits for a signal");
+        notice(waits(WaitCause::Paused), "parked by a pause");
         let skipped = |task: &&Task| task.state == TaskState::Skipped && task.output.is_some();
         notice(tables.tasks.values().any(|task| skipped(&task)), "skipped by a condition");
         let has_error =

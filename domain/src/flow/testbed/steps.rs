@@ -33,12 +33,14 @@ impl World {
             priority: 0,
             budget_ucr: None,
             on_exhausted: None,
+            dedupe: None,
         }
     }
 
     /// Submits; a refusal leaves nothing behind.
     pub(crate) fn try_submit(&mut self, submission: &Submission) -> Result<MissionId, Refusal> {
-        let want = Want { wallets: vec![submission.wallet_id], ..Want::default() };
+        let keys = submission.dedupe.iter().map(|dedupe| (submission.tenant_id, dedupe.key.clone()));
+        let want = Want { wallets: vec![submission.wallet_id], dedupe_keys: keys.collect(), ..Want::default() };
         self.decide_or_nothing(&want, |turn| flow::submit(turn, submission))?;
         Ok(submission.mission_id)
     }
@@ -98,6 +100,20 @@ impl World {
         self.decide_or_nothing(&want, |turn| flow::receive_signal(turn, &new))
     }
 
+    /// Pauses a mission.
+    pub(crate) fn pause(&mut self, mission: MissionId) -> Result<(), Refusal> {
+        let latest = vec![(mission, TaskState::Ready)];
+        let want = Want { missions: vec![mission], latest, ..Want::default() };
+        self.decide_or_nothing(&want, |turn| flow::pause(turn, mission, None)).map(drop)
+    }
+
+    /// Resumes a mission; the sweep does the rest.
+    pub(crate) fn resume(&mut self, mission: MissionId) -> Result<(), Refusal> {
+        let latest = vec![(mission, TaskState::Waiting)];
+        let want = Want { missions: vec![mission], latest, ..Want::default() };
+        self.decide_or_nothing(&want, |turn| flow::resume(turn, mission)).map(drop)
+    }
+
     /// Ends what an ending run has left, as far as nobody works on it; in chunks of two, to see the seams.
     pub(crate) fn end_run(&mut self, run: RunId) {
         loop {
@@ -132,7 +148,7 @@ impl World {
         self.for_tasks(due, |turn, task| drop(flow::wake_task(turn, task).unwrap()));
 
         self.recover_lost();
-        let is_late = |run: &&Run| run.state.is_live() && run.deadline_at.is_some_and(|deadline| deadline <= now);
+        let is_late = |run: &&Run| run.state.is_open() && run.deadline_at.is_some_and(|deadline| deadline <= now);
         let late: Vec<_> = self.tables.runs.values().filter(is_late).map(|run| (run.id, run.mission_id)).collect();
         for (run, mission) in late {
             let want = Want { missions: vec![mission], ..Want::default() };

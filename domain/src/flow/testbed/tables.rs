@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
-use crate::id::{CallId, GrantId, HoldId, MissionId, RunId, SignalId, TaskId, ToolCallId, WalletId};
+use crate::id::{
+    CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, SignalId, TaskId, TenantId, ToolCallId, WalletId,
+};
 use crate::record::{
-    Attempt, CallState, Event, Grant, Hold, Mission, Op, Run, Signal, Task, ToolRun, UsageCall, Wallet,
+    Attempt, CallState, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Signal, Task, ToolRun, UsageCall, Wallet,
 };
 use crate::state::TaskState;
 use crate::working_set::{Rows, WorkingSet};
@@ -22,6 +24,8 @@ pub(crate) struct Want {
     pub tasks: Vec<TaskId>,
     pub nodes: Vec<(RunId, i32)>,
     pub missions: Vec<MissionId>,
+    /// Tasks of missions' latest runs that are in a state.
+    pub latest: Vec<(MissionId, TaskState)>,
     pub wallets: Vec<WalletId>,
     /// Nodes whose results are read.
     pub results: Vec<(RunId, i32)>,
@@ -41,6 +45,8 @@ pub(crate) struct Want {
     pub signals: Vec<MissionId>,
     /// Signals by mission and key.
     pub signal_keys: Vec<(MissionId, String)>,
+    /// Dedupe keys.
+    pub dedupe_keys: Vec<(TenantId, String)>,
 }
 
 /// All rows there are.
@@ -58,6 +64,7 @@ pub(crate) struct Tables {
     pub ops: BTreeMap<(WalletId, String), Op>,
     pub events: BTreeMap<(MissionId, i64), Event>,
     pub attempts: BTreeMap<(TaskId, i32), Attempt>,
+    pub dedupe_keys: BTreeMap<DedupeKeyId, DedupeKey>,
     /// What the entries of all operations add up to, kept by the tests and not by the code under test.
     pub balances: Balances,
 }
@@ -69,7 +76,9 @@ impl Tables {
         let nodes: BTreeSet<_> = want.nodes.iter().copied().collect();
         let named: BTreeSet<_> = want.tasks.iter().copied().collect();
         for task in self.tasks.values() {
-            if named.contains(&task.id) || nodes.contains(&(task.run_id, task.node_index)) {
+            let is_latest = want.latest.contains(&(task.mission_id, task.state))
+                && self.missions.get(&task.mission_id).is_some_and(|mission| mission.run_id == task.run_id);
+            if is_latest || named.contains(&task.id) || nodes.contains(&(task.run_id, task.node_index)) {
                 set.load_task(Task { output: None, shown: None, ..task.clone() });
             }
         }
@@ -93,6 +102,11 @@ impl Tables {
             if is_waiting || key.is_some_and(|key| want.signal_keys.contains(&key)) {
                 set.signals.load(signal.id, signal.clone());
             }
+        }
+        for row in self.dedupe_keys.values().filter(|row| want.dedupe_keys.contains(&(row.tenant_id, row.key.clone())))
+        {
+            let live = self.run_of(row.mission_id).is_some_and(|run| run.ended_at.is_none());
+            set.load_dedupe_key(DedupeKey { live, ..row.clone() });
         }
         let read: BTreeSet<_> = want.results.iter().copied().collect();
         for task in self.tasks.values().filter(|task| read.contains(&(task.run_id, task.node_index))) {
@@ -159,6 +173,7 @@ impl Tables {
             tool_runs: upsert(&self.tool_runs, &set.tool_runs, |row| row.id, |_, row| row.clone(), &mut broken),
             signals: upsert(&self.signals, &set.signals, |row| row.id, |_, row| row.clone(), &mut broken),
         };
+        let dedupe_keys = upsert(&self.dedupe_keys, &set.dedupe_keys, |row| row.id, |_, row| row.clone(), &mut broken);
         checks::rows(self, &next, &mut broken);
         checks::log(self, set, &next, &mut broken);
         if !broken.is_empty() {
@@ -173,6 +188,7 @@ impl Tables {
         self.calls.extend(next.calls.into_iter().map(|row| (row.id, row)));
         self.tool_runs.extend(next.tool_runs.into_iter().map(|row| (row.id, row)));
         self.signals.extend(next.signals.into_iter().map(|row| (row.id, row)));
+        self.dedupe_keys.extend(dedupe_keys.into_iter().map(|row| (row.id, row)));
         for op in &set.ops {
             self.balances.add(op);
             self.ops.insert((op.wallet_id, op.key.clone()), op.clone());
@@ -181,6 +197,11 @@ impl Tables {
         let attempts = set.attempts.iter().map(|attempt| ((attempt.task_id, attempt.number), attempt.clone()));
         self.attempts.extend(attempts);
         Ok(())
+    }
+
+    /// The latest run of a mission.
+    fn run_of(&self, mission: MissionId) -> Option<&Run> {
+        self.missions.get(&mission).and_then(|mission| self.runs.get(&mission.run_id))
     }
 
     /// The tasks of a run, by node.
