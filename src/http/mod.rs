@@ -4,8 +4,8 @@
 //! `serve` (deadlines), `request` (its id, the log), `auth` (who asks), `params` and `json` (what is asked).
 
 mod admin;
-mod approvals;
 mod alerts;
+mod approvals;
 mod auth;
 mod balance;
 mod conditional;

@@ -10,8 +10,8 @@ use super::request::{no_method, no_route, observe, panicked};
 use super::state::{App, Site};
 use super::unread::read_on;
 use super::{
-    admin, approvals, balance, corrections, description, entries, estimates, keys, missions, ops, pages, prices, runs, statements,
-    stream, transactions, usage, wallet, workflows,
+    admin, approvals, balance, corrections, description, entries, estimates, keys, missions, ops, pages, prices, runs,
+    statements, stream, transactions, usage, wallet, workflows,
 };
 
 /// The public API.
