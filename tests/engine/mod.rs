@@ -12,4 +12,5 @@ mod pauses;
 mod prices;
 mod runs;
 mod share;
+mod signals;
 mod writes;

@@ -7,6 +7,7 @@ mod decision;
 mod dedupe;
 mod family;
 mod money;
+mod signal;
 mod tools;
 mod work;
 
@@ -17,5 +18,6 @@ pub use money::{
     Account, CallState, ChargeFailed, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Overrun, Slice,
     UsageCall, Wallet,
 };
+pub use signal::Signal;
 pub use tools::{ToolCallState, ToolRun};
 pub use work::{Attempt, Event, Mission, Run, Task};

@@ -14,6 +14,7 @@ mod families;
 mod leases;
 mod money;
 mod pauses;
+mod signals;
 mod time;
 mod waits;
 
