@@ -50,6 +50,7 @@ pub use wallet::{BudgetError, LedgerError};
 pub use workflow::{PutWorkflowError, WorkflowPut};
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bursar_domain::flow::{self, Facts, Turn};
 use bursar_domain::record::{Event, Task};
@@ -86,6 +87,8 @@ struct Parts {
     settles: Batcher<settle::Settle, Result<settle::Settled, SettleError>>,
     reserves: Batcher<reserve::Reserve, reserve::Reserved>,
     meters: Batcher<metering::Meter, Result<metering::Metered, MeterError>>,
+    /// Whether definitions may run programs.
+    exec_allowed: AtomicBool,
     /// Wakes the sweep before its time: something may be due.
     attention: tokio::sync::Notify,
 }
@@ -139,6 +142,7 @@ impl Engine {
                 settles,
                 reserves,
                 meters,
+                exec_allowed: AtomicBool::new(false),
                 attention: tokio::sync::Notify::new(),
             }),
         };
@@ -148,6 +152,11 @@ impl Engine {
         meter_inbox.spawn(&engine, 2, metering::MeterBatch);
         engine.keep_learning();
         engine
+    }
+
+    /// From now on definitions may run programs: nodes of the kind `exec` are put and submitted.
+    pub fn allow_exec(&self) {
+        self.parts.exec_allowed.store(true, Ordering::Relaxed);
     }
 
     /// The store, for reads.
