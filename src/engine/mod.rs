@@ -6,9 +6,8 @@
 //! an apalis task (`pool`), which renders nothing under locks and does its step through `workers` (`run`). Before
 //! each call the step asks for a reservation (`reserve`). While it runs, its lease is renewed (`leases`). When it
 //! ends, one transaction turns the outcome into state, money and newly ready tasks (`settle`), perhaps handing the
-//! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. People decide
-//! what they are asked in `approvals`. Users end runs through `cancel` and hold them up through `pause`, and `wallet`
-//! brings credits in. What settles teach about costs is folded in by `learn`. Every transaction goes through `Engine::decide`: load,
+//! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. People decide what they are asked in `approvals`, and `signals` come in from outside. Users end
+//! runs through `cancel` and hold them up through `pause`, and `wallet` brings credits in. What settles teach about costs is folded in by `learn`. Every transaction goes through `Engine::decide`: load,
 //! decide in pure code, write everything, commit; only then does anything leave the process.
 
 mod approvals;
@@ -28,6 +27,7 @@ mod prices;
 mod reserve;
 mod run;
 mod settle;
+mod signals;
 mod spread;
 mod submit;
 mod sweep;
@@ -44,6 +44,7 @@ pub use metrics::Metrics;
 pub use pool::{Drained, WorkerPool};
 pub use prices::{ActivateError, ModelSum, Published, Simulation};
 pub use settle::SettleError;
+pub use signals::{SignalError, SignalWish};
 pub use submit::{Submit, SubmitError, Submitted};
 pub use sweep::Sweeper;
 pub use wallet::{BudgetError, LedgerError};

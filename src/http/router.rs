@@ -41,6 +41,7 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(missions::pause::pause))
         .routes(routes!(missions::pause::resume))
         .routes(routes!(missions::result::get))
+        .routes(routes!(missions::signal::post))
         .routes(routes!(usage::of_mission))
         // events
         .routes(routes!(stream::events::get))

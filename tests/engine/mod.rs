@@ -14,5 +14,6 @@ mod reuse;
 mod runs;
 mod services;
 mod share;
+mod signals;
 mod turns;
 mod writes;

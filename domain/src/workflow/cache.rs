@@ -1,7 +1,7 @@
 //! Reads for how long the output of a node may stand in for doing the same again.
 
 use super::reader::Fields;
-use super::step::Texts;
+use super::step::{Seen, read_template};
 use super::{Action, Definition, Place};
 use crate::limits::{MAX_CACHE_MS, MAX_CONDITION_BYTES};
 
@@ -16,11 +16,7 @@ pub struct Cache {
 }
 
 /// Reads `cache` and notes what its key refers to.
-pub(super) fn read<'v>(
-    fields: &mut Fields<'v, '_>,
-    action: Option<&Action>,
-    texts: &mut Texts<'_, 'v>,
-) -> Option<Cache> {
+pub(super) fn read<'v>(fields: &mut Fields<'v, '_>, action: Option<&Action>, seen: &mut Seen<'v>) -> Option<Cache> {
     let at = fields.at("cache");
     let mut section = fields.section("cache")?;
     if !section.has_any(&["ttl"]) {
@@ -30,7 +26,7 @@ pub(super) fn read<'v>(
     let key = section.text("key", MAX_CONDITION_BYTES);
     if let Some(key) = key {
         let at = section.at("key");
-        texts.read(key, &at, section.problems);
+        read_template(key, &at, seen, section.problems);
     }
     section.close(&[]);
     if action.is_some_and(|action| !matches!(action, Action::Agent(_) | Action::Http(_) | Action::Transform(_))) {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::name::VARIABLE;
 use super::problem::below;
 use super::reader::{Entry, Fields, wrong_type};
-use super::step::Texts;
+use super::step::read_template;
 use crate::limits::{MAX_EXEC_ARGUMENTS, MAX_EXEC_CODES, MAX_EXEC_VARIABLES, MAX_PROMPT_BYTES, MAX_TIMEOUT_MS};
 
 /// A program to run.
@@ -27,21 +27,24 @@ pub struct ExecStep {
     pub ok_codes: BTreeSet<u8>,
 }
 
+/// What templates mention, with the pointers to the templates.
+type Mentions<'v> = super::step::Seen<'v>;
+
 /// Reads `exec` and notes what its templates mention.
-pub(super) fn read<'v>(fields: &mut Fields<'v, '_>, texts: &mut Texts<'_, 'v>) -> Option<ExecStep> {
+pub(super) fn read<'v>(fields: &mut Fields<'v, '_>, mentions: &mut Mentions<'v>) -> Option<ExecStep> {
     let mut section = fields.section("exec")?;
     if !section.has_any(&["command"]) {
         section.missing("command", "it is the program and its arguments, as a list");
     }
-    let command = read_command(&mut section, texts);
+    let command = read_command(&mut section, mentions);
     let stdin = section.text("stdin", MAX_PROMPT_BYTES);
     if let Some(stdin) = stdin {
         let at = section.at("stdin");
-        texts.read(stdin, &at, section.problems);
+        read_template(stdin, &at, mentions, section.problems);
     }
     let mut env = BTreeMap::new();
     for Entry { name, value, at } in section.entries("env", &VARIABLE, MAX_EXEC_VARIABLES) {
-        if let Some(text) = template(value, &at, texts, &mut section) {
+        if let Some(text) = template(value, &at, mentions, &mut section) {
             env.insert(name.to_owned(), text.to_owned());
         }
     }
@@ -51,7 +54,7 @@ pub(super) fn read<'v>(fields: &mut Fields<'v, '_>, texts: &mut Texts<'_, 'v>) -
     Some(ExecStep { command: command?, stdin: stdin.map(str::to_owned), env, timeout_ms, ok_codes })
 }
 
-fn read_command<'v>(section: &mut Fields<'v, '_>, texts: &mut Texts<'_, 'v>) -> Option<Vec<String>> {
+fn read_command<'v>(section: &mut Fields<'v, '_>, mentions: &mut Mentions<'v>) -> Option<Vec<String>> {
     let value = section.value("command")?;
     let at = section.at("command");
     let Value::Array(items) = value else {
@@ -65,7 +68,7 @@ fn read_command<'v>(section: &mut Fields<'v, '_>, texts: &mut Texts<'_, 'v>) -> 
     }
     let mut command = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
-        let text = template(item, &below(&at, index), texts, section);
+        let text = template(item, &below(&at, index), mentions, section);
         command.push(text.unwrap_or_default().to_owned());
     }
     Some(command)
@@ -99,7 +102,7 @@ fn read_codes(section: &mut Fields<'_, '_>) -> Option<BTreeSet<u8>> {
 fn template<'v>(
     value: &'v Value,
     at: &str,
-    texts: &mut Texts<'_, 'v>,
+    mentions: &mut Mentions<'v>,
     section: &mut Fields<'_, '_>,
 ) -> Option<&'v str> {
     let Value::String(text) = value else {
@@ -110,6 +113,6 @@ fn template<'v>(
         section.problems.add(at, "too_long", format!("a template has at most {MAX_PROMPT_BYTES} bytes"));
         return None;
     }
-    texts.read(text, at, section.problems);
+    read_template(text, at, mentions, section.problems);
     Some(text)
 }

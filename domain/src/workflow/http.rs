@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::name::{HEADER, QUERY, SECRET};
 use super::problem::{Problem, below};
 use super::reader::{Entry, Fields, wrong_type};
-use super::step::{Texts, collect_templates};
+use super::step::{collect_templates, read_template};
 use crate::limits::{
     MAX_HTTP_BODY_BYTES, MAX_HTTP_EXPECTED, MAX_HTTP_FIELDS, MAX_PROMPT_BYTES, MAX_TRANSFORM_TEMPLATES, MAX_URL_BYTES,
 };
@@ -109,40 +109,43 @@ pub(super) fn methods() -> Vec<&'static str> {
     METHODS.iter().map(|(word, _)| *word).collect()
 }
 
+/// What templates mention, with the pointers to the templates.
+type Mentions<'v> = super::step::Seen<'v>;
+
 /// Reads `http` and notes what its templates mention.
-pub(super) fn read<'v>(fields: &mut Fields<'v, '_>, texts: &mut Texts<'_, 'v>) -> Option<HttpStep> {
+pub(super) fn read<'v>(fields: &mut Fields<'v, '_>, mentions: &mut Mentions<'v>) -> Option<HttpStep> {
     let mut section = fields.section("http")?;
     if !section.has_any(&["url"]) {
         section.missing("url", "it says what to call");
     }
     let method = section.choice("method", &METHODS).unwrap_or(HttpMethod::Get);
-    let url = read_url(&mut section, texts);
-    let query = read_query(&mut section, texts);
-    let headers = read_headers(&mut section, texts);
-    let body = read_body(&mut section, method, texts);
+    let url = read_url(&mut section, mentions);
+    let query = read_query(&mut section, mentions);
+    let headers = read_headers(&mut section, mentions);
+    let body = read_body(&mut section, method, mentions);
     let expect = read_expect(&mut section).unwrap_or_else(|| vec![(200, 299)]);
     let max_bytes = section.whole("max_bytes", 1..=MAX_HTTP_BODY_BYTES).unwrap_or(DEFAULT_MAX_BYTES).unsigned_abs();
     section.close(&[]);
     Some(HttpStep { method, url: url?.to_owned(), query, headers, body, expect, max_bytes })
 }
 
-fn read_url<'v>(section: &mut Fields<'v, '_>, texts: &mut Texts<'_, 'v>) -> Option<&'v str> {
+fn read_url<'v>(section: &mut Fields<'v, '_>, mentions: &mut Mentions<'v>) -> Option<&'v str> {
     let url = section.text("url", MAX_URL_BYTES)?;
     let at = section.at("url");
     if !url.contains('{') && !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
         section.problems.add(at, "invalid_url", "`url` must begin with http:// or https://");
         return None;
     }
-    texts.read(url, &at, section.problems);
+    read_template(url, &at, mentions, section.problems);
     Some(url)
 }
 
-fn read_query<'v>(section: &mut Fields<'v, '_>, texts: &mut Texts<'_, 'v>) -> BTreeMap<String, String> {
+fn read_query<'v>(section: &mut Fields<'v, '_>, mentions: &mut Mentions<'v>) -> BTreeMap<String, String> {
     let mut query = BTreeMap::new();
     for Entry { name, value, at } in section.entries("query", &QUERY, MAX_HTTP_FIELDS) {
         match value {
             Value::String(text) => {
-                template_text(text, &at, texts, section);
+                template_text(text, &at, mentions, section);
                 query.insert(name.to_owned(), text.clone());
             }
             Value::Number(_) | Value::Bool(_) => {
@@ -154,7 +157,7 @@ fn read_query<'v>(section: &mut Fields<'v, '_>, texts: &mut Texts<'_, 'v>) -> BT
     query
 }
 
-fn read_headers<'v>(section: &mut Fields<'v, '_>, texts: &mut Texts<'_, 'v>) -> BTreeMap<String, HttpHeader> {
+fn read_headers<'v>(section: &mut Fields<'v, '_>, mentions: &mut Mentions<'v>) -> BTreeMap<String, HttpHeader> {
     let mut headers = BTreeMap::new();
     for Entry { name, value, at } in section.entries("headers", &HEADER, MAX_HTTP_FIELDS) {
         let small = name.to_ascii_lowercase();
@@ -164,7 +167,7 @@ fn read_headers<'v>(section: &mut Fields<'v, '_>, texts: &mut Texts<'_, 'v>) -> 
         }
         let header = match value {
             Value::String(text) => {
-                template_text(text, &at, texts, section);
+                template_text(text, &at, mentions, section);
                 HttpHeader::Text(text.clone())
             }
             Value::Object(_) => match read_secret(value, &at, section) {
@@ -193,7 +196,7 @@ fn read_secret(value: &Value, at: &str, section: &mut Fields<'_, '_>) -> Option<
     secret
 }
 
-fn read_body<'v>(section: &mut Fields<'v, '_>, method: HttpMethod, texts: &mut Texts<'_, 'v>) -> Option<HttpBody> {
+fn read_body<'v>(section: &mut Fields<'v, '_>, method: HttpMethod, mentions: &mut Mentions<'v>) -> Option<HttpBody> {
     let value = section.value("body")?;
     let at = section.at("body");
     if method.is_safe() {
@@ -202,7 +205,7 @@ fn read_body<'v>(section: &mut Fields<'v, '_>, method: HttpMethod, texts: &mut T
         return None;
     }
     if let Value::String(text) = value {
-        template_text(text, &at, texts, section);
+        template_text(text, &at, mentions, section);
         return Some(HttpBody::Text(text.clone()));
     }
     let mut templates = Vec::new();
@@ -213,7 +216,7 @@ fn read_body<'v>(section: &mut Fields<'v, '_>, method: HttpMethod, texts: &mut T
         return None;
     }
     for (text, at) in templates {
-        template_text(text, &at, texts, section);
+        template_text(text, &at, mentions, section);
     }
     let mut body = value.clone();
     body.sort_all_objects();
@@ -264,10 +267,10 @@ fn status_range(item: &Value) -> Option<(u16, u16)> {
 }
 
 /// Checks a text that may hold template code.
-fn template_text<'v>(text: &'v str, at: &str, texts: &mut Texts<'_, 'v>, section: &mut Fields<'_, '_>) {
+fn template_text<'v>(text: &'v str, at: &str, mentions: &mut Mentions<'v>, section: &mut Fields<'_, '_>) {
     if text.len() > MAX_PROMPT_BYTES {
         section.problems.add(at, "too_long", format!("a template has at most {MAX_PROMPT_BYTES} bytes"));
     } else if text.contains('{') {
-        texts.read(text, at, section.problems);
+        read_template(text, at, mentions, section.problems);
     }
 }

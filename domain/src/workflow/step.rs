@@ -19,7 +19,8 @@ use super::output::{OutputSchema, Schemas, read_output};
 use super::problem::{Problem, Problems, below, did_you_mean};
 use super::reader::{Entry, Fields, whole_number, wrong_type};
 use super::retry_on;
-use super::scan::Mention;
+use super::scan::{Mention, ROOTS};
+use super::signal;
 use super::template::{self, TemplateError};
 use super::wait::{self, Wait};
 use super::{Action, AgentStep, Budget, OnExhausted, TransformStep};
@@ -48,10 +49,10 @@ const DEFAULT_MAX_TOOL_CALLS: u32 = 64;
 pub(super) const AGENT_POOL: &str = "agent";
 
 /// The kinds of nodes, as their keys.
-const KINDS: [&str; 7] = ["agent", "transform", "http", "exec", "sleep", "until", "approval"];
+const KINDS: [&str; 8] = ["agent", "transform", "http", "exec", "sleep", "until", "approval", "signal"];
 
 /// Kinds of nodes that a later version will know.
-const LATER_KINDS: [&str; 5] = ["external", "plan", "retrieve", "signal", "workflow"];
+const LATER_KINDS: [&str; 4] = ["external", "plan", "retrieve", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
 const LATER_KEYS: [&str; 3] = ["deadline", "memory", "parent_close"];
@@ -119,6 +120,15 @@ pub(super) struct Surroundings<'v> {
     pub(super) schemas: Schemas<'v>,
 }
 
+/// What the templates of a node see, and what they mention of it.
+#[derive(Debug, Default)]
+pub(super) struct Seen<'v> {
+    /// The names at the top of what they see.
+    pub(super) roots: Vec<&'v str>,
+    /// What is mentioned, with the pointers to the templates.
+    pub(super) mentions: Vec<(Mention<'v>, String)>,
+}
+
 /// A node before its references are resolved.
 #[derive(Debug)]
 pub(super) struct Draft<'v> {
@@ -150,17 +160,18 @@ pub(super) struct Draft<'v> {
 pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &mut Problems) -> Option<Draft<'v>> {
     let mut fields = Fields::open(entry.value, entry.at, problems)?;
     let needs = read_needs(&mut fields);
-    let (mut mentions, mut opening) = (Vec::new(), Vec::new());
+    let mut seen = Seen { roots: ROOTS.to_vec(), mentions: Vec::new() };
+    let mut opening = Vec::new();
     let when = condition::read(&mut fields, &mut opening);
-    let loops = layers::read(&mut fields, around, &mut mentions);
-    let action = read_action(&mut fields, around, &loops.roots, &mut mentions, &mut opening);
-    let cache = cache::read(&mut fields, action.as_ref(), &mut Texts { roots: &loops.roots, mentions: &mut mentions });
+    let loops = layers::read(&mut fields, around, &mut seen);
+    let action = read_action(&mut fields, around, &mut seen, &mut opening);
+    let cache = cache::read(&mut fields, action.as_ref(), &mut seen);
     let concurrency = concurrency::read(&mut fields, action.as_ref(), &mut opening);
     let default_pool = action.as_ref().map_or("default", Action::default_pool);
     let draft = Draft {
         key: entry.name,
         needs,
-        mentions,
+        mentions: seen.mentions,
         when,
         opening,
         action,
@@ -231,20 +242,20 @@ fn read_needs<'v>(fields: &mut Fields<'v, '_>) -> Vec<(&'v str, String)> {
 fn read_action<'v>(
     fields: &mut Fields<'v, '_>,
     around: &Surroundings<'v>,
-    roots: &[&str],
-    mentions: &mut Vec<(Mention<'v>, String)>,
+    seen: &mut Seen<'v>,
     opening: &mut Vec<(Mention<'v>, String)>,
 ) -> Option<Action> {
     let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| fields.has_any(&[kind])).collect();
     let unsupported = fields.has_any(&LATER_KINDS);
     let action = match kinds.as_slice() {
-        ["agent"] => return read_agent(fields, around, roots, mentions).map(Action::Agent),
-        ["transform"] => read_transform(fields, roots, mentions).map(Action::Transform),
-        ["http"] => http::read(fields, &mut Texts { roots, mentions }).map(Action::Http),
-        ["exec"] => exec::read(fields, &mut Texts { roots, mentions }).map(Action::Exec),
+        ["agent"] => return read_agent(fields, around, seen).map(Action::Agent),
+        ["transform"] => read_transform(fields, seen).map(Action::Transform),
+        ["http"] => http::read(fields, seen).map(Action::Http),
+        ["exec"] => exec::read(fields, seen).map(Action::Exec),
         ["sleep"] => wait::read_sleep(fields).map(Action::Wait),
         ["until"] => wait::read_until(fields, opening).map(Action::Wait),
         ["approval"] => approval::read(fields, opening).map(Wait::Approval).map(Action::Wait),
+        ["signal"] => signal::read(fields).map(Wait::Signal).map(Action::Wait),
         [] if !unsupported => {
             let message = format!("a node must have one of: {}", KINDS.join(", "));
             let hint = fields.has_any(&["prompt"]).then(|| "`prompt` goes with `agent: <name>`".to_owned());
@@ -271,12 +282,7 @@ fn read_action<'v>(
     action
 }
 
-fn read_agent<'v>(
-    fields: &mut Fields<'v, '_>,
-    around: &Surroundings<'v>,
-    roots: &[&str],
-    mentions: &mut Vec<(Mention<'v>, String)>,
-) -> Option<AgentStep> {
+fn read_agent<'v>(fields: &mut Fields<'v, '_>, around: &Surroundings<'v>, seen: &mut Seen<'v>) -> Option<AgentStep> {
     let agent = read_agent_name(fields, around);
     let prompt = fields.text("prompt", MAX_PROMPT_BYTES);
     if !fields.has_any(&["prompt"]) {
@@ -284,7 +290,7 @@ fn read_agent<'v>(
     }
     if let Some(prompt) = prompt {
         let at = fields.at("prompt");
-        read_template(prompt, &at, roots, mentions, fields.problems);
+        read_template(prompt, &at, seen, fields.problems);
     }
     let own = CallSettings::read(fields);
     let output = read_output(fields, &around.schemas);
@@ -389,11 +395,7 @@ fn read_tools(fields: &mut Fields<'_, '_>) -> Option<Vec<String>> {
     Some(tools)
 }
 
-fn read_transform<'v>(
-    fields: &mut Fields<'v, '_>,
-    roots: &[&str],
-    mentions: &mut Vec<(Mention<'v>, String)>,
-) -> Option<TransformStep> {
+fn read_transform<'v>(fields: &mut Fields<'v, '_>, seen: &mut Seen<'v>) -> Option<TransformStep> {
     let value = fields.value("transform")?;
     let at = fields.at("transform");
     let mut templates = Vec::new();
@@ -408,7 +410,7 @@ fn read_transform<'v>(
         if text.len() > MAX_PROMPT_BYTES {
             fields.problems.add(at, "too_long", format!("a template has at most {MAX_PROMPT_BYTES} bytes"));
         } else {
-            read_template(text, &at, roots, mentions, fields.problems);
+            read_template(text, &at, seen, fields.problems);
         }
     }
     let mut output = value.clone();
@@ -427,27 +429,8 @@ pub(super) fn collect_templates<'v>(value: &'v Value, at: &str, templates: &mut 
     }
 }
 
-/// What the templates of a node may see, and what they mention.
-pub(super) struct Texts<'t, 'v> {
-    pub(super) roots: &'t [&'t str],
-    pub(super) mentions: &'t mut Vec<(Mention<'v>, String)>,
-}
-
-impl<'v> Texts<'_, 'v> {
-    /// Checks one of them, and notes what it mentions.
-    pub(super) fn read(&mut self, text: &'v str, at: &str, problems: &mut Problems) {
-        read_template(text, at, self.roots, self.mentions, problems);
-    }
-}
-
 /// Checks a template as far as that goes without knowing the other nodes.
-pub(super) fn read_template<'v>(
-    text: &'v str,
-    at: &str,
-    roots: &[&str],
-    mentions: &mut Vec<(Mention<'v>, String)>,
-    problems: &mut Problems,
-) {
+pub(super) fn read_template<'v>(text: &'v str, at: &str, seen: &mut Seen<'v>, problems: &mut Problems) {
     let found = match template::inspect(text) {
         Ok(found) => found,
         Err(error) => {
@@ -457,8 +440,8 @@ pub(super) fn read_template<'v>(
             return;
         }
     };
-    found.report(at, "template", roots, problems);
-    mentions.extend(found.scan.mentions.into_iter().map(|mention| (mention, at.to_owned())));
+    found.report(at, "template", &seen.roots, problems);
+    seen.mentions.extend(found.scan.mentions.into_iter().map(|mention| (mention, at.to_owned())));
 }
 
 /// Reads `retry`; what it leaves out is taken from `base`.

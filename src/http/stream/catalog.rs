@@ -51,9 +51,6 @@ pub enum StreamEvent {
     /// The task waits for a named cause.
     #[serde(rename = "task.waiting")]
     TaskWaiting(Told<Waiting>),
-    /// A model did not answer; another is asked in its place.
-    #[serde(rename = "task.model_changed")]
-    TaskModelChanged(Told<ModelChanged>),
     /// Somebody is asked to decide something.
     #[serde(rename = "approval.requested")]
     ApprovalRequested(Told<Asked>),
@@ -63,6 +60,12 @@ pub enum StreamEvent {
     /// Nobody decided it in time.
     #[serde(rename = "approval.expired")]
     ApprovalExpired(Told<NotDecided>),
+    /// A signal came in.
+    #[serde(rename = "signal.received")]
+    SignalReceived(Told<SignalTold>),
+    /// A model did not answer; another is asked in its place.
+    #[serde(rename = "task.model_changed")]
+    TaskModelChanged(Told<ModelChanged>),
     /// An agent has a tool run.
     #[serde(rename = "task.tool_call")]
     TaskToolCall(Told<ToolCalled>),
@@ -189,6 +192,17 @@ carried! {
         /// What it counts as: `approved`, `rejected` or `failed`.
         counts_as: String,
     }
+    /// A signal from outside. What it says is the output of the task that takes it.
+    SignalTold {
+        /// Its id.
+        signal_id: String,
+        /// What it is called.
+        name: String,
+        /// The size of what it says.
+        bytes: i64,
+        /// Whether a task took it at once; otherwise it waits for one.
+        is_taken: bool,
+    }
     /// A mission was made.
     Created {
         /// The workflow's name.
@@ -284,7 +298,7 @@ carried! {
     }
     /// A wait.
     Waiting {
-        /// `credits`, `timer`, `rate_limit`, `condition`, `paused` or `approval`.
+        /// `credits`, `timer`, `rate_limit`, `condition`, `approval`, `signal` or `paused`.
         cause: String,
         /// For people.
         reason: String,
