@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::id::{CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, TaskId, TenantId, ToolCallId, WalletId};
-use crate::record::{Attempt, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Task, ToolRun, UsageCall, Wallet};
+use crate::id::{CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, ScheduleId, TaskId, TenantId, ToolCallId, WalletId};
+use crate::record::{Attempt, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Schedule, Task, ToolRun, UsageCall, Wallet};
 use crate::time::Timestamp;
 
 /// Whether a row must be written.
@@ -104,6 +104,8 @@ pub struct WorkingSet {
     pub wallets: Rows<WalletId, Wallet>,
     /// The dedupe keys that were asked for.
     pub dedupe_keys: Rows<DedupeKeyId, DedupeKey>,
+    /// Schedules, without their input.
+    pub schedules: Rows<ScheduleId, Schedule>,
     /// Operations that exist already, of those keys that were asked for.
     pub known_ops: BTreeMap<(WalletId, String), Op>,
     /// Inputs of missions, where a decision reads them.
@@ -243,5 +245,6 @@ impl WorkingSet {
             && quiet(&self.grants)
             && quiet(&self.wallets)
             && quiet(&self.dedupe_keys)
+            && quiet(&self.schedules)
     }
 }

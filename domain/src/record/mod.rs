@@ -5,6 +5,7 @@
 
 mod dedupe;
 mod money;
+mod schedule;
 mod tools;
 mod work;
 
@@ -13,5 +14,6 @@ pub use money::{
     Account, CallState, ChargeFailed, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Overrun, Slice,
     UsageCall, Wallet,
 };
+pub use schedule::{CatchUp, Overlap, Schedule};
 pub use tools::{ToolCallState, ToolRun};
 pub use work::{Attempt, Event, Mission, Run, Task};
