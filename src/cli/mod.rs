@@ -12,6 +12,7 @@ mod keys;
 mod migrate;
 mod mission;
 mod prices;
+mod schedule;
 mod server;
 mod verify;
 mod wallet;
@@ -54,6 +55,9 @@ enum Command {
     /// Submit, watch, list, get and cancel missions.
     #[command(subcommand)]
     Mission(mission::Mission),
+    /// Submit missions again and again: create, list, show, pause, resume, delete and run schedules.
+    #[command(subcommand)]
+    Schedule(schedule::Schedule),
     /// Check and put workflows.
     #[command(subcommand)]
     Workflow(workflow::Workflow),
@@ -111,6 +115,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Verify(verify) => verify.run(&config).await,
         Command::Doctor => doctor::run(&config).await,
         Command::Mission(mission) => mission.run().await,
+        Command::Schedule(schedule) => schedule.run().await,
         Command::Workflow(workflow) => workflow.run().await,
         Command::Wallet(wallet) => wallet.run(&config).await,
         Command::Prices(prices) => prices.run(&config).await,

@@ -75,6 +75,8 @@ shown_ids! {
     ShownWorker = WorkerKind;
     /// A usage call's id.
     ShownCall = CallKind;
+    /// A schedule's id.
+    ShownSchedule = ScheduleKind;
     /// A tenant's id.
     ShownTenant = TenantKind;
     /// A price book's id.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use bursar_domain::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, TenantId, WalletId};
+use bursar_domain::id::{CallId, GrantId, HoldId, MissionId, RunId, ScheduleId, TaskId, TenantId, WalletId};
 use bursar_domain::time::Timestamp;
 use bursar_domain::workflow::Reach;
 use bursar_domain::working_set::WorkingSet;
@@ -51,6 +51,8 @@ pub struct Want {
     pub tool_calls: Vec<(TaskId, i32)>,
     /// Dedupe keys by tenant, locked after everything else: whoever asks for them holds his wallets.
     pub dedupe_keys: BTreeSet<(TenantId, String)>,
+    /// Schedules, locked after everything else.
+    pub schedules: Vec<ScheduleId>,
     /// Whether answers are loaded.
     pub journals: Journals,
 }

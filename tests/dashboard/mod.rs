@@ -4,5 +4,6 @@ mod access;
 mod live;
 mod pages;
 mod prices;
+mod schedules;
 mod site;
 mod wallets;

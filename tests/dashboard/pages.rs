@@ -52,9 +52,10 @@ async fn pages(site: &Site, acme: &Tenant) -> Vec<(String, String)> {
     site.app.engine.cancel(ended, Some(EVIL)).await.unwrap();
     site.until_over(ended, &mut watch).await;
     site.grant(acme, 5, 50, EVIL).await;
+    super::schedules::create(site, acme, EVIL).await;
     let cookie = site.sign_in(acme).await;
     let mut pages = Vec::new();
-    let mut paths = ["/dashboard", "/dashboard/missions", "/dashboard/prices", "/dashboard/login"]
+    let mut paths = ["/dashboard", "/dashboard/missions", "/dashboard/schedules", "/dashboard/prices", "/dashboard/login"]
         .into_iter()
         .map(str::to_owned)
         .collect::<Vec<_>>();

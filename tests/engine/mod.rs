@@ -8,5 +8,6 @@ mod money;
 mod outages;
 mod prices;
 mod runs;
+mod schedules;
 mod share;
 mod writes;

@@ -3,6 +3,7 @@
 mod clients;
 mod money;
 mod processes;
+mod schedules;
 mod tools;
 
 use std::time::Duration;

@@ -10,6 +10,7 @@ mod missions;
 mod ops;
 mod prices;
 mod refusals;
+mod schedules;
 pub(crate) mod server;
 mod statements;
 mod stream;

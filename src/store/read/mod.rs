@@ -7,6 +7,7 @@ mod ledger;
 mod lookout;
 mod money;
 mod prices;
+mod schedules;
 mod statement;
 mod usage;
 mod wallets;
