@@ -41,6 +41,8 @@ pub enum WaitCause {
     RateLimit,
     /// The decision whether it runs, which follows at once.
     Condition,
+    /// Its run was paused before it could begin.
+    Paused,
 }
 
 impl WaitCause {
@@ -51,6 +53,7 @@ impl WaitCause {
             Self::Timer => "timer",
             Self::RateLimit => "rate_limit",
             Self::Condition => "condition",
+            Self::Paused => "paused",
         }
     }
 }
@@ -63,6 +66,8 @@ pub enum RunState {
     Queued,
     /// Tasks run.
     Running,
+    /// A user paused it: what runs goes on, nothing new begins.
+    Paused,
     /// A task failed for good; the others are being ended.
     Failing,
     /// A user cancelled; tasks are being ended.
@@ -128,9 +133,10 @@ impl TaskState {
 
 impl RunState {
     /// All states, in the order of a run's life.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Queued,
         Self::Running,
+        Self::Paused,
         Self::Failing,
         Self::Cancelling,
         Self::Succeeded,
@@ -149,13 +155,19 @@ impl RunState {
         matches!(self, Self::Queued | Self::Running)
     }
 
+    /// Whether it is neither over nor being ended: what its running steps do counts.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Queued | Self::Running | Self::Paused)
+    }
+
     /// The table of legal moves.
     pub const fn may_become(self, next: Self) -> bool {
-        use RunState::{Cancelled, Cancelling, Expired, Failed, Failing, Queued, Running, Succeeded};
+        use RunState::{Cancelled, Cancelling, Expired, Failed, Failing, Paused, Queued, Running, Succeeded};
         matches!(
             (self, next),
-            (Queued, Running | Failing | Cancelling | Succeeded)
-                | (Running, Failing | Cancelling | Succeeded)
+            (Queued, Running | Paused | Failing | Cancelling | Succeeded)
+                | (Running, Paused | Failing | Cancelling | Succeeded)
+                | (Paused, Queued | Running | Failing | Cancelling | Succeeded)
                 | (Failing, Failed | Expired | Cancelling)
                 | (Cancelling, Cancelled)
         )
@@ -166,6 +178,7 @@ impl RunState {
         match self {
             Self::Queued => "queued",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Failing => "failing",
             Self::Cancelling => "cancelling",
             Self::Succeeded => "succeeded",
@@ -219,8 +232,9 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(table.join("\n"), @r"
-        queued → running | failing | cancelling | succeeded
-        running → failing | cancelling | succeeded
+        queued → running | paused | failing | cancelling | succeeded
+        running → paused | failing | cancelling | succeeded
+        paused → queued | running | failing | cancelling | succeeded
         failing → cancelling | failed | expired
         cancelling → cancelled
         succeeded → (final)

@@ -65,6 +65,23 @@ pub enum Mission {
         #[command(flatten)]
         target: Target,
     },
+    /// Pause a mission: what runs goes on, nothing new begins.
+    Pause {
+        /// mis_…
+        id: String,
+        /// Why, for the record.
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Let a paused mission go on.
+    Resume {
+        /// mis_…
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Cancel a mission.
     Cancel {
         /// mis_…
@@ -137,16 +154,21 @@ impl Mission {
                 println!("{}", serde_json::to_string_pretty(&mission)?);
                 Ok(ExitCode::SUCCESS)
             }
-            Self::Cancel { id, reason, target } => {
-                let client = target.client(false)?;
-                let path = format!("/v1/missions/{id}/cancel");
-                let body = reason.map_or_else(|| json!({}), |reason| json!({"reason": reason}));
-                let mission: Value = client.send(client.request(Method::POST, &path).json(&body)).await?.json().await?;
-                println!("{id} is {}", mission["status"].as_str().unwrap_or("?"));
-                Ok(ExitCode::SUCCESS)
-            }
+            Self::Pause { id, reason, target } => order(&target, &id, "pause", reason).await,
+            Self::Resume { id, target } => order(&target, &id, "resume", None).await,
+            Self::Cancel { id, reason, target } => order(&target, &id, "cancel", reason).await,
         }
     }
+}
+
+/// Has something done to a mission and says how it stands then.
+async fn order(target: &Target, id: &str, action: &str, reason: Option<String>) -> anyhow::Result<ExitCode> {
+    let client = target.client(false)?;
+    let path = format!("/v1/missions/{id}/{action}");
+    let body = reason.map_or_else(|| json!({}), |reason| json!({"reason": reason}));
+    let mission: Value = client.send(client.request(Method::POST, &path).json(&body)).await?.json().await?;
+    println!("{id} is {}", mission["status"].as_str().unwrap_or("?"));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A workflow given as a file is put first; its name and version are what is submitted.

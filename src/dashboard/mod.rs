@@ -49,6 +49,8 @@ pub fn router(app: App) -> Router {
         .route("/dashboard/missions", get(missions::page))
         .route("/dashboard/missions/{id}", get(mission::page))
         .route("/dashboard/missions/{id}/cancel", post(mission::cancel))
+        .route("/dashboard/missions/{id}/pause", post(mission::pause))
+        .route("/dashboard/missions/{id}/resume", post(mission::resume))
         .route("/dashboard/missions/{id}/live", get(mission::live))
         .route("/dashboard/runs/{id}", get(mission::run))
         .route("/dashboard/wallets", get(wallets::list))

@@ -10,10 +10,10 @@ use crate::store::{StoreError, Want};
 /// Tasks ended per transaction.
 const CHUNK: i64 = 500;
 
-/// Why a cancel is refused.
+/// Why a mission can't be cancelled, paused or resumed.
 #[derive(Debug, thiserror::Error)]
-pub enum CancelError {
-    /// The mission is over, or does not exist.
+pub enum ControlError {
+    /// Its state does not allow it, or it does not exist.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The store.
@@ -24,7 +24,7 @@ pub enum CancelError {
 impl Engine {
     /// Cancels a mission of which the caller knows that it may. Returns when everything that nobody works on has
     /// ended; steps in flight are stopped and settle by themselves.
-    pub async fn cancel(&self, mission: MissionId, reason: Option<&str>) -> Result<(), CancelError> {
+    pub async fn cancel(&self, mission: MissionId, reason: Option<&str>) -> Result<(), ControlError> {
         let want = Want { missions: vec![mission], ..Want::default() };
         let run = self.decide(&want, &mut |turn| flow::cancel(turn, mission, reason)).await??;
         self.wind_down(run, mission).await?;

@@ -23,7 +23,7 @@ impl Engine {
                 let body = FrameBody::Stop { run_id: event.run_id };
                 self.parts.relay.publish(Frame { mission_id: event.mission_id, body });
             }
-            if matches!(event.kind.as_str(), "task.waiting" | "task.retrying") {
+            if matches!(event.kind.as_str(), "task.waiting" | "task.retrying" | "mission.resumed") {
                 self.parts.attention.notify_one();
             }
             self.parts.relay.publish(frame_of(event));

@@ -7,8 +7,9 @@
 //! each call the step asks for a reservation (`reserve`). While it runs, its lease is renewed (`leases`). When it
 //! ends, one transaction turns the outcome into state, money and newly ready tasks (`settle`), perhaps handing the
 //! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. Users end
-//! runs through `cancel`, and `wallet` brings credits in. Schedules (`timetable`) submit by themselves when their time comes
-//! (`schedule`). What settles teach about costs is folded in by `learn`. Every transaction goes through `Engine::decide`: load,
+//! runs through `cancel` and hold them up through `pause`, and `wallet` brings credits in. Schedules (`timetable`)
+//! submit by themselves when their time comes (`schedule`). What settles teach about costs is folded in by `learn`.
+//! Every transaction goes through `Engine::decide`: load,
 //! decide in pure code, write everything, commit; only then does anything leave the process.
 
 mod batcher;
@@ -21,6 +22,7 @@ mod learn;
 mod leases;
 mod metering;
 mod metrics;
+mod pause;
 mod pool;
 mod prices;
 mod reserve;
@@ -34,7 +36,7 @@ mod wallet;
 mod wish;
 mod workflow;
 
-pub use cancel::CancelError;
+pub use cancel::ControlError;
 pub use claim::{ClaimedJob, PoolConfig};
 pub use forecast::ForecastError;
 pub use metering::MeterError;

@@ -115,7 +115,7 @@ fn tolerate<T>(decided: Result<T, StoreError>) -> Result<Option<T>, StoreError> 
 
 impl Engine {
     /// Wakes tasks whose wait is over.
-    async fn wake(&self, due: Vec<Due>) -> Result<(), StoreError> {
+    pub(super) async fn wake(&self, due: Vec<Due>) -> Result<(), StoreError> {
         let wake = |turn: &mut flow::Turn<'_>, task: &Due| {
             if let Err(refusal) = flow::wake_task(turn, task.id) {
                 tracing::warn!(task = %task.id, %refusal, "a task could not be woken");

@@ -18,7 +18,7 @@ use super::types::Amount;
 
 /// What the tags mean.
 const TAGS: [(&str, &str); 10] = [
-    ("missions", "What users ask for: submit, look, wait, cancel, fetch the result."),
+    ("missions", "What users ask for: submit, look, wait, pause, cancel, fetch the result."),
     ("events", "What happened in a mission: as a log and as a live stream."),
     ("runs", "The execution of a mission: its tasks, and what their calls used and cost."),
     ("workflows", "Named, versioned, immutable definitions."),

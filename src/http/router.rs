@@ -38,6 +38,8 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(missions::one::get, missions::change::patch))
         .routes(routes!(missions::estimate::post))
         .routes(routes!(missions::cancel::post))
+        .routes(routes!(missions::pause::pause))
+        .routes(routes!(missions::pause::resume))
         .routes(routes!(missions::result::get))
         .routes(routes!(usage::of_mission))
         // events

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use bursar_domain::id::{CallId, GrantId, HoldId, MissionId, RunId, ScheduleId, TaskId, TenantId, WalletId};
+use bursar_domain::state::TaskState;
 use bursar_domain::time::Timestamp;
 use bursar_domain::workflow::Reach;
 use bursar_domain::working_set::WorkingSet;
@@ -10,7 +11,7 @@ use bursar_domain::working_set::WorkingSet;
 use super::StoreError;
 
 /// Whether finished calls are loaded with their journaled answers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Journals {
     /// Calls without their answers.
     #[default]
@@ -35,6 +36,8 @@ pub struct Want {
     pub inputs: BTreeSet<MissionId>,
     /// Missions.
     pub missions: Vec<MissionId>,
+    /// Tasks of missions' latest runs that are in a state; the missions must be among `missions`.
+    pub latest: Vec<(MissionId, TaskState)>,
     /// Wallets.
     pub wallets: Vec<WalletId>,
     /// Grants, those with nothing left included.
@@ -86,6 +89,11 @@ impl Want {
         self.nodes.extend(reach.nodes.iter().filter_map(at));
         self.results.extend(reach.results.iter().filter_map(at));
         self.inputs.extend(reach.input.then_some(mission));
+    }
+
+    /// [`Want::latest`], by the words of the tables.
+    pub(super) fn latest_words(&self) -> impl Iterator<Item = (MissionId, &'static str)> + '_ {
+        self.latest.iter().map(|(mission, state)| (*mission, state.as_str()))
     }
 
     /// Whether anything is read beyond the rows that may change.

@@ -239,3 +239,27 @@ async fn cancelling_what_is_over_says_so() {
     let answer = site.post(&format!("/dashboard/missions/{id}/cancel"), &cookie, "").await;
     assert_eq!(answer.status, StatusCode::CONFLICT);
 }
+
+#[tokio::test]
+async fn a_mission_is_paused_and_resumed_from_its_page() {
+    let site = Site::start().await;
+    let acme = site.tenant("acme", Role::User).await;
+    let nap = "{workflow: nap, nodes: {nap: {sleep: 1h}}}";
+    let (id, _watch) = site.submit(&acme, nap, json!({})).await;
+    let cookie = site.sign_in(&acme).await;
+    let page = format!("/dashboard/missions/{id}");
+    for (action, state, other) in [("pause", "paused", "resume"), ("resume", "queued", "pause")] {
+        let path = format!("{page}/{action}");
+        assert!(site.get(&page, &cookie).await.body.contains(&format!("action=\"{path}\"")), "{action}");
+        let answer = site.post(&path, &cookie, "").await;
+        assert_eq!((answer.status, answer.location()), (StatusCode::SEE_OTHER, page.as_str()));
+        let mission = site.app.engine.store().mission(None, id).await.unwrap().unwrap();
+        assert_eq!(mission.state.as_str(), state);
+        let body = site.get(&page, &cookie).await.body;
+        assert!(body.contains(&format!("{page}/{other}\"")) && !body.contains(&format!("{path}\"")), "{body}");
+    }
+    let worker = site.tenant("works", Role::Worker).await;
+    let (id, _watch) = site.submit(&worker, nap, json!({})).await;
+    let answer = site.post(&format!("/dashboard/missions/{id}/pause"), &site.sign_in(&worker).await, "").await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+}

@@ -6,6 +6,7 @@ mod dedupe;
 mod estimates;
 mod money;
 mod outages;
+mod pauses;
 mod prices;
 mod runs;
 mod schedules;

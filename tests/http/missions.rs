@@ -154,3 +154,29 @@ async fn what_a_client_has_already_is_not_sent_again() {
         assert_eq!(server.get_with(&path, "if-none-match", "\"other\"").await.status, 200);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mission_is_paused_and_resumed_and_says_what_can_be_done() {
+    let server = Server::start().await;
+    let id = server.submit("talk", &json!({"prompt": "[[simulate stall]]"})).await;
+    let running = server.long_poll(&id, |mission| mission["status"] == "running").await;
+    assert_eq!(running["allowed_actions"], json!(["cancel", "pause"]));
+    let path = |action: &str| format!("/v1/missions/{id}/{action}");
+    for _ in 0..2 {
+        let paused = server.post(&path("pause"), &json!({"reason": "lunch"})).await.expect(200);
+        assert_eq!((paused["status"].as_str(), paused["status_reason"].as_str()), (Some("paused"), Some("lunch")));
+        assert_eq!(paused["allowed_actions"], json!(["cancel", "resume"]));
+    }
+    assert_eq!(server.get("/v1/missions?status=paused").await.expect(200)["data"][0]["id"], json!(id));
+    server.post(&path("pause"), &json!({"reason": "x".repeat(501)})).await.refused(422, "validation");
+    server.post(&path("resume"), &json!({"reason": "x"})).await.refused(422, "validation");
+    for _ in 0..2 {
+        let resumed = server.post(&path("resume"), &json!({})).await.expect(200);
+        assert_eq!((resumed["status"].as_str(), &resumed["status_reason"]), (Some("running"), &Value::Null));
+    }
+    server.post(&path("cancel"), &json!({})).await.expect(200);
+    server.finished(&id).await;
+    for action in ["pause", "resume"] {
+        server.post(&path(action), &json!({})).await.refused(409, "illegal-state");
+    }
+}

@@ -56,6 +56,8 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("post", "/v1/missions", "missions.submit"),
     ("post", "/v1/missions/estimate", "missions.estimate"),
     ("post", "/v1/missions/{id}/cancel", "missions.cancel"),
+    ("post", "/v1/missions/{id}/pause", "missions.pause"),
+    ("post", "/v1/missions/{id}/resume", "missions.resume"),
     ("post", "/v1/prices", "prices.publish"),
     ("post", "/v1/prices/simulate", "prices.simulate"),
     ("post", "/v1/prices/{id}/activate", "prices.activate"),

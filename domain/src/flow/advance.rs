@@ -12,12 +12,17 @@ use crate::workflow::{Action, OnError, OnExhausted};
 
 use super::budget::{check_budgets, leave_line, may_pass, must_queue, never_fits, note_spending, on_exhausted};
 use super::estimate::size_of;
+use super::pause::park_paused;
 use super::settle::charge_failure;
 use super::{Refusal, Turn, node_of, subject, timer};
 
-/// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice.
+/// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice, or while its run is
+/// paused.
 pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
     let task = turn.task(id)?.clone();
+    if turn.run(task.run_id)?.state == RunState::Paused {
+        return park_paused(turn, id);
+    }
     let definition = turn.definition(task.workflow_id)?;
     let node = node_of(&definition, &task)?;
     if task.priced {
@@ -91,7 +96,7 @@ pub(super) fn in_vain(turn: &Turn<'_>, task: &Task, missing: Ucr) -> Result<Opti
 }
 
 /// Gives back what a task's hold has beyond what its journaled calls used.
-fn cut_hold(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
+pub(super) fn cut_hold(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
     let task = turn.task(id)?.clone();
     let Some(hold) = task.hold_id else { return Ok(()) };
     let used = turn.set.holds.get(hold).map(|hold| hold.used_ucr).unwrap_or_default();
@@ -191,7 +196,7 @@ pub(super) fn count_done(turn: &mut Turn<'_>, mission: MissionId, run: RunId) ->
 fn finish_run(turn: &mut Turn<'_>, id: RunId) -> Result<(), Refusal> {
     let run = turn.run(id)?.clone();
     let state = match run.state {
-        RunState::Queued | RunState::Running => RunState::Succeeded,
+        RunState::Queued | RunState::Running | RunState::Paused => RunState::Succeeded,
         RunState::Failing if is_overdue(&run) => RunState::Expired,
         RunState::Failing => RunState::Failed,
         RunState::Cancelling => RunState::Cancelled,
@@ -259,7 +264,7 @@ pub(super) fn fail(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<
     let wallet = turn.mission(mission)?.wallet_id;
     leave_line(turn, wallet, &failed);
     turn.emit(mission, "task.failed", Some(id), json!({"error": error, "run_goes_on": goes_on}));
-    if !goes_on && turn.run(run)?.state.is_live() {
+    if !goes_on && turn.run(run)?.state.is_open() {
         let about = json!({"node": node, "class": error.class, "code": error.code, "message": error.message});
         if let Some(run) = turn.set.runs.change(run) {
             run.state = RunState::Failing;
@@ -273,7 +278,7 @@ pub(super) fn fail(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<
 /// What a task hands on that fails, where its run goes on without it.
 fn output_of_failure(turn: &Turn<'_>, id: TaskId, error: &StepError) -> Result<Option<Value>, Refusal> {
     let task = turn.task(id)?;
-    if !turn.run(task.run_id)?.state.is_live() {
+    if !turn.run(task.run_id)?.state.is_open() {
         return Ok(None);
     }
     let definition = turn.definition(task.workflow_id)?;

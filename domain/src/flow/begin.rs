@@ -11,12 +11,13 @@ use serde_json::{Map, Value, json};
 use crate::id::TaskId;
 use crate::outcome::{ErrorClass, StepError};
 use crate::record::Task;
-use crate::state::{TaskState, WaitCause};
+use crate::state::{RunState, TaskState, WaitCause};
 use crate::workflow::condition;
 use crate::workflow::template::TemplateError;
 use crate::workflow::{Definition, Node};
 
 use super::advance::{fail, make_ready, park, skip};
+use super::pause::park_paused;
 use super::{Refusal, Turn, node_of};
 
 /// A task that is over and whose dependents count down, with the length of what it hands on.
@@ -31,9 +32,11 @@ pub(super) fn begin_all(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Vec<TaskI
     let mut ended = VecDeque::new();
     for id in ids {
         let run = turn.task(*id)?.run_id;
-        // what came before may have failed the run; the others are skipped with it
-        if turn.run(run)?.state.is_live() {
-            ended.extend(begin(turn, *id, &mut ready)?);
+        match turn.run(run)?.state {
+            RunState::Paused => park_paused(turn, *id)?,
+            state if state.is_live() => ended.extend(begin(turn, *id, &mut ready)?),
+            // what came before may have failed the run; the others are skipped with it
+            _ => {}
         }
     }
     follow(turn, ended, ready)
@@ -54,9 +57,11 @@ fn follow(turn: &mut Turn<'_>, mut ended: VecDeque<Ended>, mut ready: Vec<TaskId
             row.remaining_needs = row.remaining_needs.saturating_sub(1);
             row.input_bytes = row.input_bytes.saturating_add(output_bytes);
             let is_next = row.remaining_needs == 0 && row.state == TaskState::Pending;
-            // an earlier dependent may have failed the run for want of budget; the others are skipped with it
-            if is_next && turn.run(task.run_id)?.state.is_live() {
-                ended.extend(begin(turn, next, &mut ready)?);
+            match turn.run(task.run_id)?.state {
+                RunState::Paused if is_next => park_paused(turn, next)?,
+                state if is_next && state.is_live() => ended.extend(begin(turn, next, &mut ready)?),
+                // an earlier dependent may have failed the run for want of budget; the others are skipped with it
+                _ => {}
             }
         }
     }

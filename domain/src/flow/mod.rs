@@ -1,4 +1,4 @@
-//! The life of a run, decided over values: submit, make ready, reserve a call, settle, recover, cancel.
+//! The life of a run, decided over values: submit, make ready, reserve a call, settle, recover, pause, cancel.
 //!
 //! Each function takes a [`Turn`] (loaded rows, immutable facts, the time, chance), refuses by name before it
 //! changes anything, or changes the rows and every consequence with them. Whoever calls it writes the
@@ -13,6 +13,7 @@ mod estimate;
 mod forecast;
 mod lesson;
 mod metering;
+mod pause;
 mod raise;
 mod recover;
 mod reserve;
@@ -35,6 +36,7 @@ pub use dedupe::{Dedupe, DedupeMode};
 pub use forecast::{Forecast, ForecastRequest, NodeForecast, Source, forecast};
 pub use lesson::{CallLesson, Doubt, Lesson, NodeLesson, Observed, OpenCalls};
 pub use metering::{hold_call, hold_key, settle_call};
+pub use pause::{pause, resume};
 pub use raise::set_budget;
 pub use recover::{lease_ran_out, recover_lease};
 pub use reserve::{CallGuard, record_late, reserve_call};

@@ -19,7 +19,7 @@ pub fn set_budget(
 ) -> Result<(), Refusal> {
     let mission = turn.mission(id)?;
     let state = turn.run(mission.run_id)?.state;
-    if !state.is_live() {
+    if !state.is_open() {
         return Err(Refusal::IllegalMove { what: "mission", state: state.as_str(), wish: "given another budget" });
     }
     let committed = mission.spent_ucr.saturating_add(mission.held_ucr);

@@ -29,7 +29,7 @@ pub fn recover_lease(turn: &mut Turn<'_>, id: TaskId) -> Result<Option<TaskId>, 
     }
     close_open_calls(turn, id, CallState::Lost);
     let run_state = turn.run(task.run_id)?.state;
-    if !run_state.is_live() {
+    if !run_state.is_open() {
         end_with_run(turn, &task, run_state, &[])?;
         return Ok(None);
     }

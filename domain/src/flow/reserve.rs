@@ -75,7 +75,7 @@ pub(super) fn live_task(turn: &Turn<'_>, guard: &CallGuard) -> Result<Task, Call
     let task = turn.set.tasks.get(guard.task_id).cloned().ok_or(CallRefusal::StaleFence)?;
     check_guard(&task, guard).map_err(|_| CallRefusal::StaleFence)?;
     let run = turn.run(task.run_id).map_err(|error| CallRefusal::Unavailable(error.to_string()))?;
-    if run.state.is_live() { Ok(task) } else { Err(CallRefusal::StaleFence) }
+    if run.state.is_open() { Ok(task) } else { Err(CallRefusal::StaleFence) }
 }
 
 /// Progress that is journaled clears the count of vanished workers: a step that gets on is not what kills them.

@@ -99,7 +99,7 @@ pub fn settle(turn: &mut Turn<'_>, request: &SettleRequest) -> Result<Settlement
             hand_back(turn, &task, run_state)?;
             settlement.ready = go_on(turn, id)?;
         }
-        Outcome::Succeeded { calls, .. } | Outcome::Failed { calls, .. } if !run_state.is_live() => {
+        Outcome::Succeeded { calls, .. } | Outcome::Failed { calls, .. } if !run_state.is_open() => {
             end_with_run(turn, &task, run_state, calls)?;
         }
         Outcome::Succeeded { output, calls } => {
@@ -385,7 +385,7 @@ fn fail_attempt(turn: &mut Turn<'_>, task: &Task, error: &StepError, calls: &[Fi
 /// The worker gives the task back untouched: ready again, at no cost and without a penalty.
 fn hand_back(turn: &mut Turn<'_>, task: &Task, run_state: RunState) -> Result<(), Refusal> {
     close_open_calls(turn, task.id, CallState::Lost);
-    if !run_state.is_live() {
+    if !run_state.is_open() {
         return end_with_run(turn, task, run_state, &[]);
     }
     note_attempt(turn, task, "handed_back", None);

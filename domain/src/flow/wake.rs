@@ -12,6 +12,7 @@ use crate::workflow::Action;
 use super::advance::{count_done, fail, in_vain, make_ready, missing_hold};
 use super::begin::{begin_all, go_on, release_dependents};
 use super::budget::{has_room_for, keep_place};
+use super::pause::come_due_while_paused;
 use super::settle::{charge, check_dependents};
 use super::{Refusal, Turn, node_of};
 
@@ -20,14 +21,19 @@ use super::{Refusal, Turn, node_of};
 pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
     let task = turn.task(id)?.clone();
     let due = task.due_at.is_none_or(|due| due <= turn.now);
-    if !due || !turn.run(task.run_id)?.state.is_live() {
+    let run_state = turn.run(task.run_id)?.state;
+    if !due || !run_state.is_open() {
         return Ok(Vec::new());
     }
     let definition = turn.definition(task.workflow_id)?;
     let sleeps = matches!(node_of(&definition, &task)?.action, Action::Wait(_));
     match (task.state, task.wait) {
         (TaskState::Waiting, Some(WaitCause::Timer)) if sleeps => finish_sleep(turn, id),
-        (TaskState::Retrying, _) | (TaskState::Waiting, Some(WaitCause::RateLimit | WaitCause::Timer)) => {
+        _ if run_state == RunState::Paused => come_due_while_paused(turn, id),
+        // what was tried before has passed its condition
+        (TaskState::Waiting, Some(WaitCause::Paused)) if task.attempt == 0 => begin_all(turn, &[id]),
+        (TaskState::Retrying, _)
+        | (TaskState::Waiting, Some(WaitCause::RateLimit | WaitCause::Timer | WaitCause::Paused)) => {
             make_ready(turn, id)?;
             ready_now(turn, id)
         }
@@ -85,7 +91,7 @@ fn finish_sleep(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal>
 pub fn expire_run(turn: &mut Turn<'_>, id: RunId) -> Result<bool, Refusal> {
     let run = turn.run(id)?.clone();
     let passed = run.deadline_at.is_some_and(|deadline| deadline <= turn.now);
-    if !passed || !run.state.is_live() {
+    if !passed || !run.state.is_open() {
         return Ok(false);
     }
     let message =

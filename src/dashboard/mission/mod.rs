@@ -1,6 +1,7 @@
 //! A mission on one page: where it stands, what it costs, its graph, its tasks, calls and events, what it says and
 //! what came out. Everything but the frame is drawn again whenever the feed says that something changed.
 
+mod control;
 mod graph;
 mod layout;
 mod live;
@@ -8,14 +9,14 @@ mod output;
 mod status;
 mod tables;
 
+pub(super) use control::{cancel, pause, resume};
 pub(super) use layout::Layout;
 pub(super) use live::live;
 
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::Redirect;
 use bursar_domain::id::{MissionId, RunId};
 use bursar_domain::time::Timestamp;
 use bursar_domain::workflow::Definition;
@@ -26,7 +27,6 @@ use super::overview::Part;
 use super::session::Viewer;
 use super::shell::{self, Fresh, Place};
 use super::state::Dashboard;
-use crate::engine::CancelError;
 use crate::store::StoreError;
 use crate::store::read::{CallView, EventView, MissionView, TaskView};
 
@@ -107,27 +107,6 @@ fn parts(viewer: &Viewer, shown: &Shown) -> Markup {
         (tables::tasks(shown))
         (tables::calls(shown))
         (tables::events(shown))
-    }
-}
-
-/// Cancels the mission, then shows it.
-pub(super) async fn cancel(
-    viewer: Viewer,
-    State(dashboard): State<Dashboard>,
-    Path(id): Path<String>,
-) -> Result<Response, Failure> {
-    let id: MissionId = id.parse().map_err(|_| Failure::NotFound)?;
-    find(&dashboard, &viewer, id).await?;
-    if !viewer.may_change() {
-        return Err(Failure::Forbidden("A worker's key may look, not change."));
-    }
-    let reason = format!("cancelled in the dashboard with the key {}…", viewer.key.prefix);
-    match dashboard.app.engine.cancel(id, Some(&reason)).await {
-        Ok(()) => Ok(Redirect::to(&format!("/dashboard/missions/{id}")).into_response()),
-        Err(CancelError::Refused(refusal)) => {
-            Err(Failure::Refused(StatusCode::CONFLICT, format!("The mission was not cancelled: {refusal}.")))
-        }
-        Err(CancelError::Store(error)) => Err(error.into()),
     }
 }
 

@@ -5,8 +5,8 @@ use maud::{Markup, html};
 
 use super::super::session::Viewer;
 use super::super::show;
-use super::Shown;
 use super::output::simulated_nodes;
+use super::{Shown, control};
 use crate::store::read::MissionView;
 
 /// Units of width of the meter's drawing.
@@ -36,26 +36,13 @@ pub(super) fn section(viewer: &Viewer, shown: &Shown) -> Markup {
                     }
                     @if let Some(reason) = &mission.status_reason { p.reason { (show::with_code(reason)) } }
                 }
-                @if viewer.may_change() && !mission.state.is_final() { (cancel_form(&id)) }
+                @if viewer.may_change() && !mission.state.is_final() { (control::forms(&id, mission.state)) }
             }
             div.facts-row {
                 (progress(mission))
                 (meter(mission))
             }
             (facts(viewer, shown))
-        }
-    }
-}
-
-/// Two steps, so that nobody ends a mission by a slip.
-fn cancel_form(id: &str) -> Markup {
-    html! {
-        details #cancel.confirm {
-            summary.button { "Cancel mission" }
-            form method="post" action={ "/dashboard/missions/" (id) "/cancel" } {
-                p { "Steps in flight are stopped; what they used is recorded." }
-                button.danger type="submit" { "Yes, cancel it" }
-            }
         }
     }
 }

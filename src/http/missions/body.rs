@@ -21,6 +21,8 @@ pub(in crate::http) enum MissionStatus {
     Queued,
     /// Tasks run.
     Running,
+    /// A user paused it: what runs goes on, nothing new begins.
+    Paused,
     /// A task failed for good; the others are being ended.
     Failing,
     /// A user cancelled; tasks are being ended.
@@ -40,6 +42,7 @@ impl From<RunState> for MissionStatus {
         match state {
             RunState::Queued => Self::Queued,
             RunState::Running => Self::Running,
+            RunState::Paused => Self::Paused,
             RunState::Failing => Self::Failing,
             RunState::Cancelling => Self::Cancelling,
             RunState::Succeeded => Self::Succeeded,
@@ -127,6 +130,24 @@ pub(in crate::http) struct MissionBudget {
 pub(in crate::http) enum MissionAction {
     /// `POST …/cancel`.
     Cancel,
+    /// `POST …/pause`.
+    Pause,
+    /// `POST …/resume`.
+    Resume,
+}
+
+impl MissionAction {
+    /// What can be done with a mission in that state.
+    fn allowed(state: RunState) -> Vec<Self> {
+        match state {
+            RunState::Queued | RunState::Running => vec![Self::Cancel, Self::Pause],
+            RunState::Paused => vec![Self::Cancel, Self::Resume],
+            RunState::Failing => vec![Self::Cancel],
+            RunState::Cancelling | RunState::Succeeded | RunState::Failed | RunState::Cancelled | RunState::Expired => {
+                Vec::new()
+            }
+        }
+    }
 }
 
 /// How to follow a mission from a browser.
@@ -238,7 +259,6 @@ impl Mission {
     pub fn of(site: &Site, view: MissionView, output: Option<Value>) -> Self {
         let base = site.settings().public_url.trim_end_matches('/');
         let path = format!("{base}/v1/missions/{}", view.id);
-        let can_cancel = !view.state.is_final() && view.state != RunState::Cancelling;
         Self {
             id: view.id.into(),
             status: view.state.into(),
@@ -264,7 +284,7 @@ impl Mission {
             tags: view.tags.unwrap_or_default(),
             priority: view.priority,
             version: view.last_seq,
-            allowed_actions: can_cancel.then_some(MissionAction::Cancel).into_iter().collect(),
+            allowed_actions: MissionAction::allowed(view.state),
             stream: None,
             links: MissionLinks {
                 events: format!("{path}/events"),

@@ -2,14 +2,13 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Response, StatusCode, header};
+use axum::http::Response;
 use bursar_domain::flow::Refusal;
 use bursar_domain::id::MissionKind;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::super::auth::Caller;
-use super::super::conditional::{json, with_header};
 use super::super::json::OptionalJson;
 use super::super::limits::MAX_WORDS_BYTES;
 use super::super::params::{PathId, Query};
@@ -17,8 +16,9 @@ use super::super::problem::{Code, Problem};
 use super::super::state::Site;
 use super::super::types::ShownMission;
 use super::body::Mission;
-use super::one::{complete, find};
-use crate::engine::CancelError;
+use super::one::find;
+use super::pause::shown;
+use crate::engine::ControlError;
 
 /// Why a mission is cancelled.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -47,20 +47,24 @@ pub(in crate::http) async fn post(
     OptionalJson(wish): OptionalJson<CancelMission>,
 ) -> Result<Response<Body>, Problem> {
     query.done()?;
-    if wish.reason.as_ref().is_some_and(|reason| reason.len() > MAX_WORDS_BYTES) {
-        return Err(Problem::invalid("/reason", "too_long", &format!("must have at most {MAX_WORDS_BYTES} bytes")));
-    }
+    let reason = reason_of(wish.reason.as_deref())?;
     find(&site, &caller, id).await?;
-    let reason = wish.reason.as_deref().filter(|reason| !reason.trim().is_empty());
     site.engine().cancel(id, reason).await.map_err(refused)?;
-    let (mission, etag) = complete(&site, find(&site, &caller, id).await?).await?;
-    Ok(with_header(json(StatusCode::OK, &mission.with_stream(&site, id)), header::ETAG, &etag))
+    shown(&site, &caller, id).await
 }
 
-fn refused(error: CancelError) -> Problem {
+/// The words that a user gives for what is done to a mission.
+pub(super) fn reason_of(reason: Option<&str>) -> Result<Option<&str>, Problem> {
+    if reason.is_some_and(|reason| reason.len() > MAX_WORDS_BYTES) {
+        return Err(Problem::invalid("/reason", "too_long", &format!("must have at most {MAX_WORDS_BYTES} bytes")));
+    }
+    Ok(reason.filter(|reason| !reason.trim().is_empty()))
+}
+
+pub(super) fn refused(error: ControlError) -> Problem {
     match error {
-        CancelError::Refused(Refusal::NotFound(_)) => Problem::not_found("mission"),
-        CancelError::Refused(refusal) => Problem::new(Code::IllegalState, refusal.to_string()),
-        CancelError::Store(error) => error.into(),
+        ControlError::Refused(Refusal::NotFound(_)) => Problem::not_found("mission"),
+        ControlError::Refused(refusal) => Problem::new(Code::IllegalState, refusal.to_string()),
+        ControlError::Store(error) => error.into(),
     }
 }

@@ -15,6 +15,12 @@ pub enum StreamEvent {
     /// A user cancelled; its tasks are being ended.
     #[serde(rename = "mission.cancelling")]
     MissionCancelling(Told<Cancelling>),
+    /// A user paused it: what runs goes on, nothing new begins.
+    #[serde(rename = "mission.paused")]
+    MissionPaused(Told<Paused>),
+    /// A user resumed it.
+    #[serde(rename = "mission.resumed")]
+    MissionResumed(Told<Resumed>),
     /// Done; last.
     #[serde(rename = "mission.succeeded")]
     MissionSucceeded(Told<Ended>),
@@ -153,6 +159,16 @@ carried! {
         /// Why.
         reason: String,
     }
+    /// A mission is paused.
+    Paused {
+        /// Why.
+        reason: String,
+    }
+    /// A mission goes on.
+    Resumed {
+        /// How many tasks the pause had kept from beginning.
+        tasks: i64,
+    }
     /// A mission is over.
     Ended {
         /// Its run.
@@ -224,7 +240,7 @@ carried! {
     }
     /// A wait.
     Waiting {
-        /// `credits`, `timer`, `rate_limit` or `condition`.
+        /// `credits`, `timer`, `rate_limit`, `condition` or `paused`.
         cause: String,
         /// For people.
         reason: String,

@@ -6,7 +6,7 @@
 //! missions) are locked by the loads, in this order and each by ascending id. The money comes last and alone:
 //! from there to the commit all transactions of one wallet stand in line.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use bursar_domain::time::Timestamp;
@@ -31,10 +31,25 @@ const MAX_TRIES: u32 = 12;
 ///
 /// With `reads`, what nodes handed on and what missions were given is read as well. Who is over does not change, and
 /// whoever ends a task holds its mission: it needs no locks.
-fn work_sql(journals: Journals, reads: bool) -> String {
+///
+/// With `latest`, so are tasks of missions' latest runs by their state.
+fn work_sql(Parts { journals, reads, latest }: Parts) -> String {
     let (missions, runs, tasks) = (MISSIONS.loaded(false), RUNS.loaded(false), TASKS.loaded(false));
     let (holds, calls) = (HOLDS.loaded(false), CALLS.loaded(journals == Journals::Open));
     let read = if reads { READ } else { "" };
+    let latest = match (latest, reads) {
+        (false, _) => String::new(),
+        (true, reads) => {
+            let (missions, states) = if reads { ("$9", "$10") } else { ("$6", "$7") };
+            format!(
+                "union
+                 select t.id
+                 from unnest({missions}::text[], {states}::text[]) as n (mission_id, state)
+                 join missions m on m.id = n.mission_id
+                 join tasks t on t.run_id = m.run_id and t.state = n.state"
+            )
+        }
+    };
     format!(
         "with wanted as materialized (
            select id from tasks where id = any($1)
@@ -42,6 +57,7 @@ fn work_sql(journals: Journals, reads: bool) -> String {
            select t.id
            from unnest($2::text[], $3::int[]) as n (run_id, node_index)
            join tasks t on t.run_id = n.run_id and t.node_index = n.node_index
+           {latest}
          ),
          m as materialized (
            select {missions} from missions where id = any($4)
@@ -131,10 +147,31 @@ fn money_sql() -> String {
     )
 }
 
-static WORK: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Closed, false));
-static WORK_WITH_JOURNALS: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Open, false));
-static WORK_WITH_READS: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Closed, true));
-static WORK_WITH_ALL: LazyLock<String> = LazyLock::new(|| work_sql(Journals::Open, true));
+/// What a load of the work has beyond what every load has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Parts {
+    journals: Journals,
+    reads: bool,
+    latest: bool,
+}
+
+impl Parts {
+    fn of(want: &Want) -> Self {
+        Self { journals: want.journals, reads: want.reads(), latest: !want.latest.is_empty() }
+    }
+}
+
+/// The loads of the work, by their parts.
+static WORK: LazyLock<BTreeMap<Parts, String>> = LazyLock::new(|| {
+    let mut all = BTreeMap::new();
+    for journals in [Journals::Closed, Journals::Open] {
+        for (reads, latest) in [(false, false), (false, true), (true, false), (true, true)] {
+            let parts = Parts { journals, reads, latest };
+            all.insert(parts, work_sql(parts));
+        }
+    }
+    all
+});
 static MONEY: LazyLock<String> = LazyLock::new(money_sql);
 
 static TOOLS: LazyLock<String> = LazyLock::new(|| {
@@ -257,14 +294,9 @@ impl Drop for Beginning {
 }
 
 async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut WorkingSet) -> Result<(), Failed> {
-    let sql = match (want.journals, want.reads()) {
-        (Journals::Closed, false) => &WORK,
-        (Journals::Open, false) => &WORK_WITH_JOURNALS,
-        (Journals::Closed, true) => &WORK_WITH_READS,
-        (Journals::Open, true) => &WORK_WITH_ALL,
-    };
+    let sql = WORK.get(&Parts::of(want)).map(String::as_str).unwrap_or_default();
     let (runs, indexes) = columns(&want.nodes);
-    let mut query = sqlx::query(sql.as_str())
+    let mut query = sqlx::query(sql)
         .bind(texts(&want.tasks))
         .bind(runs)
         .bind(indexes)
@@ -273,6 +305,11 @@ async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut Wo
     if want.reads() {
         let (runs, indexes) = columns(&want.results);
         query = query.bind(runs).bind(indexes).bind(texts(&want.inputs));
+    }
+    if !want.latest.is_empty() {
+        let (missions, states): (Vec<String>, Vec<&str>) =
+            want.latest_words().map(|(mission, state)| (mission.to_string(), state)).unzip();
+        query = query.bind(missions).bind(states);
     }
     load(tx, query, set).await?;
     Ok(want.covers(set)?)

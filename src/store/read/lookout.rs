@@ -148,7 +148,7 @@ impl dyn Store {
     }
 
     /// Tasks that wait for credits: the oldest of each wallet first, then the second of each, and so on; of one
-    /// wallet, or of all. So a wallet with many waiters does not keep those of another from being tried.
+    /// wallet, or of all; those whose run goes on. So a wallet with many waiters does not keep those of another from being tried.
     pub async fn credit_waiters(&self, wallet: Option<WalletId>, limit: i64) -> Result<Vec<Due>, StoreError> {
         let sql = "
             select id, mission_id, run_id, workflow_id, node_index
@@ -156,7 +156,9 @@ impl dyn Store {
               select t.*, row_number() over (partition by m.wallet_id order by t.ready_at, t.id) as place
               from tasks t
               join missions m on m.id = t.mission_id
+              join runs r on r.id = t.run_id
               where t.state = 'waiting' and t.wait = 'credits' and ($1 is null or m.wallet_id = $1)
+                and r.state in ('queued', 'running')
             ) w
             order by place, ready_at, id limit $2";
         let wallet = super::super::Arg::Text(wallet.map(|id| id.to_string()));
@@ -188,7 +190,7 @@ impl dyn Store {
         all(rows.into_iter().map(|mut row| row["id"].take()).collect())
     }
 
-    /// Live runs whose deadline passed.
+    /// Live and paused runs whose deadline passed.
     pub async fn overdue_runs(&self, now: Timestamp, limit: i64) -> Result<Vec<(RunId, MissionId)>, StoreError> {
         #[derive(Deserialize)]
         struct Row {
@@ -197,7 +199,7 @@ impl dyn Store {
         }
         let sql = "
             select id, mission_id from runs
-            where deadline_at is not null and state in ('queued', 'running') and deadline_at <= $1
+            where deadline_at is not null and state in ('queued', 'running', 'paused') and deadline_at <= $1
             order by deadline_at limit $2";
         let rows = self.rows(sql, &[now.into(), limit.into()]).await?;
         Ok(all::<Row>(rows)?.into_iter().map(|row| (row.id, row.mission_id)).collect())

@@ -18,6 +18,7 @@ struct Loads {
     runs: String,
     tasks: String,
     nodes: String,
+    latest: String,
     results: String,
     inputs: String,
     holds: String,
@@ -47,6 +48,13 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         tasks: format!("select {task} from tasks where id in {}", list(1)),
         // a join, because SQLite searches an `in` of pairs of different types by the first column only
         nodes: format!("select {task} from {pairs} n join tasks on run_id = n.a and node_index = n.b"),
+        latest: format!(
+            "select {task} from tasks where id in (
+               select t.id
+               from {pairs} n
+               join missions m on m.id = n.a
+               join tasks t on t.run_id = m.run_id and t.state = n.b)"
+        ),
         results: format!(
             "select json_object('run_id', run_id, 'node_index', node_index, 'output', json(output))
              from {pairs} n join tasks on run_id = n.a and node_index = n.b
@@ -135,6 +143,7 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     let sql = &*LOADS;
     fetch(connection, set, "tasks", &sql.tasks, &[&json_list(&want.tasks)]).await?;
     fetch(connection, set, "tasks", &sql.nodes, &[&json_list(&want.nodes)]).await?;
+    fetch(connection, set, "tasks", &sql.latest, &[&json_list(want.latest_words())]).await?;
     fetch(connection, set, "results", &sql.results, &[&json_list(&want.results)]).await?;
     fetch(connection, set, "inputs", &sql.inputs, &[&json_list(&want.inputs)]).await?;
 

@@ -11,6 +11,7 @@ mod estimates;
 mod failures;
 mod leases;
 mod money;
+mod pauses;
 mod schedules;
 mod time;
 mod waits;

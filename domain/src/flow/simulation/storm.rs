@@ -16,7 +16,7 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 43] = [
+pub(super) const CORNERS: [&str; 45] = [
     "adjustment",
     "attempt cancelled",
     "attempt failed",
@@ -42,12 +42,14 @@ pub(super) const CORNERS: [&str; 43] = [
     "over a limit",
     "overrun absorbed",
     "poison",
+    "parked by a pause",
     "put off",
     "refund",
     "replay",
     "run cancelled",
     "run expired",
     "run failed",
+    "run paused",
     "run succeeded",
     "run succeeded without a failed node",
     "settle repeated",
@@ -158,7 +160,8 @@ impl Storm {
             94 => self.call_from_outside(),
             95 if self.dice.percent(50) => self.change_terms(),
             95 => self.change_budget(),
-            96 => self.cancel(),
+            96 if self.dice.percent(50) => self.cancel(),
+            96 => self.pause_or_resume(),
             97..=98 => self.grant(),
             _ if self.dice.percent(50) => self.freeze(),
             _ => self.is_plague = self.dice.percent(60),
@@ -305,7 +308,7 @@ impl Storm {
                 let listed: i64 = distinct.values().map(|call| capped(call)).sum();
                 listed + self.journaled(task.id, |id| !distinct.contains_key(&id))
             }
-            RunState::Queued | RunState::Running if succeeded => {
+            RunState::Queued | RunState::Running | RunState::Paused if succeeded => {
                 let node = self.world.facts.workflows[&task.workflow_id].node_by_key(&task.node).unwrap();
                 let units: u64 = node.units.values().sum();
                 let tokens: i64 = distinct.into_values().filter(|call| call.succeeded).map(price).sum();
@@ -411,6 +414,25 @@ impl Storm {
         assert_eq!(self.world.cancel(missions[at]).is_err(), is_over);
     }
 
+    /// Somebody pauses or resumes whatever there is; what is over or being ended refuses.
+    fn pause_or_resume(&mut self) {
+        let missions: Vec<_> = self.world.tables.missions.keys().copied().collect();
+        let Some(at) = self.pick(missions.len()) else { return };
+        let mission = missions[at];
+        let is_open = self.world.run(mission).state.is_open();
+        let done = if self.dice.percent(50) { self.world.pause(mission) } else { self.world.resume(mission) };
+        assert_eq!(done.is_ok(), is_open);
+    }
+
+    fn resume_all(&mut self) {
+        let missions: Vec<_> = self.world.tables.missions.keys().copied().collect();
+        for mission in missions {
+            if self.world.run(mission).state == RunState::Paused {
+                self.world.resume(mission).unwrap();
+            }
+        }
+    }
+
     fn grant(&mut self) {
         let amount = Ucr::new(i64::try_from(1 + self.dice.below(self.most_granted_ucr)).unwrap());
         let lives_ms = i64::try_from(self.dice.below(60_000)).unwrap();
@@ -432,6 +454,7 @@ impl Storm {
     /// The wind is gone: workers work, the clock ticks, credits come, until nothing moves any more.
     fn calm(&mut self) {
         self.lift_terms();
+        self.resume_all();
         self.world.grant_ucr(Ucr::from_credits(10_000), None).unwrap();
         for round in 0.. {
             for sent in std::mem::take(&mut self.unanswered) {
@@ -507,6 +530,7 @@ impl Storm {
         notice(waits(WaitCause::Credits), "waits for credits");
         notice(waits(WaitCause::RateLimit), "waits for a rate limit");
         notice(waits(WaitCause::Condition), "put off");
+        notice(waits(WaitCause::Paused), "parked by a pause");
         let skipped = |task: &&Task| task.state == TaskState::Skipped && task.output.is_some();
         notice(tables.tasks.values().any(|task| skipped(&task)), "skipped by a condition");
         let has_error =

@@ -60,6 +60,20 @@ impl World {
         Ok(())
     }
 
+    /// Pauses a mission.
+    pub(crate) fn pause(&mut self, mission: MissionId) -> Result<(), Refusal> {
+        let latest = vec![(mission, TaskState::Ready)];
+        let want = Want { missions: vec![mission], latest, ..Want::default() };
+        self.decide_or_nothing(&want, |turn| flow::pause(turn, mission, None)).map(drop)
+    }
+
+    /// Resumes a mission; the sweep does the rest.
+    pub(crate) fn resume(&mut self, mission: MissionId) -> Result<(), Refusal> {
+        let latest = vec![(mission, TaskState::Waiting)];
+        let want = Want { missions: vec![mission], latest, ..Want::default() };
+        self.decide_or_nothing(&want, |turn| flow::resume(turn, mission)).map(drop)
+    }
+
     /// Ends what an ending run has left, as far as nobody works on it; in chunks of two, to see the seams.
     pub(crate) fn end_run(&mut self, run: RunId) {
         loop {
@@ -94,7 +108,7 @@ impl World {
         self.for_tasks(due, |turn, task| drop(flow::wake_task(turn, task).unwrap()));
 
         self.recover_lost();
-        let is_late = |run: &&Run| run.state.is_live() && run.deadline_at.is_some_and(|deadline| deadline <= now);
+        let is_late = |run: &&Run| run.state.is_open() && run.deadline_at.is_some_and(|deadline| deadline <= now);
         let late: Vec<_> = self.tables.runs.values().filter(is_late).map(|run| (run.id, run.mission_id)).collect();
         for (run, mission) in late {
             let want = Want { missions: vec![mission], ..Want::default() };

@@ -24,6 +24,8 @@ pub(crate) struct Want {
     pub tasks: Vec<TaskId>,
     pub nodes: Vec<(RunId, i32)>,
     pub missions: Vec<MissionId>,
+    /// Tasks of missions' latest runs that are in a state.
+    pub latest: Vec<(MissionId, TaskState)>,
     pub wallets: Vec<WalletId>,
     /// Nodes whose results are read.
     pub results: Vec<(RunId, i32)>,
@@ -72,7 +74,9 @@ impl Tables {
         let nodes: BTreeSet<_> = want.nodes.iter().copied().collect();
         let named: BTreeSet<_> = want.tasks.iter().copied().collect();
         for task in self.tasks.values() {
-            if named.contains(&task.id) || nodes.contains(&(task.run_id, task.node_index)) {
+            let is_latest = want.latest.contains(&(task.mission_id, task.state))
+                && self.missions.get(&task.mission_id).is_some_and(|mission| mission.run_id == task.run_id);
+            if is_latest || named.contains(&task.id) || nodes.contains(&(task.run_id, task.node_index)) {
                 set.load_task(Task { output: None, ..task.clone() });
             }
         }

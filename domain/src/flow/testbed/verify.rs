@@ -189,7 +189,9 @@ fn task_holds(tables: &Tables, task: &Task, broken: &mut Broken) {
     let open = task.hold_id.and_then(|id| tables.holds.get(&id)).filter(|hold| hold.state == HoldState::Open);
     expect(task.hold_id.is_some() == open.is_some(), broken, || format!("I12: the hold of {task:?} is not open"));
     let sound = match (task.state, task.wait) {
-        (Waiting, Some(WaitCause::Credits)) => open.is_none_or(|hold| hold.amount_ucr <= hold.used_ucr),
+        (Waiting, Some(WaitCause::Credits | WaitCause::Paused)) => {
+            open.is_none_or(|hold| hold.amount_ucr <= hold.used_ucr)
+        }
         (Waiting, Some(WaitCause::Condition)) | (Pending | Succeeded | Failed | Cancelled | Skipped, _) => {
             open.is_none()
         }
