@@ -87,7 +87,7 @@ fn row(viewer: &Viewer, schedule: &Schedule, now: Timestamp) -> Markup {
     let text = |error: &Value, key: &str| error[key].as_str().unwrap_or_default().to_owned();
     html! {
         tr {
-            th scope="row" {
+            th scope="row" id={ "of-" (schedule.id) } {
                 (show::cut(&schedule.name, 60)) " " (show::short_id(&schedule.id.to_string()))
                 div.reason { "submits " code { (show::cut(&schedule.workflow, 80)) } }
             }
@@ -129,7 +129,7 @@ fn buttons(schedule: &Schedule) -> Markup {
     html! {
         @for (act, name) in [(act, name), ("run", "Run now")] {
             form method="post" action={ "/dashboard/schedules/" (schedule.id) "/" (act) } {
-                button.quiet type="submit" aria-label={ (name) ": " (schedule.name) } { (name) }
+                button.quiet type="submit" aria-describedby={ "of-" (schedule.id) } { (name) }
             }
         }
     }
