@@ -221,6 +221,22 @@ pub const MAX_DEDUPE_KEY_BYTES: usize = 255;
 /// The longest time for which a dedupe key stays taken by a mission that is over: 366 days. Its row is kept as long.
 pub const MAX_DEDUPE_WINDOW_MS: i64 = 366 * 24 * 60 * 60 * 1_000;
 
+/// Bytes of a cron expression. Six fields of lists fit.
+pub const MAX_CRON_BYTES: usize = 256;
+
+/// Bytes of a schedule's name, a column of a unique index.
+pub const MAX_SCHEDULE_NAME_BYTES: usize = 100;
+
+/// The longest time by which a firing may be late on purpose: an hour.
+pub const MAX_SCHEDULE_JITTER_MS: i64 = 60 * 60 * 1_000;
+
+/// Schedules of one tenant. Each may make a mission a second.
+pub const MAX_SCHEDULES: i64 = 1_000;
+
+/// A firing that comes so much later than it should was missed. A pass over the schedules happens every second; a
+/// restart takes some.
+pub const SCHEDULE_LATE_MS: i64 = 60_000;
+
 // --- Leases, losses and waits ---
 
 /// How long a lease lasts unless it is renewed: long enough to survive a pause of a few seconds, short enough that

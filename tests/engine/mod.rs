@@ -11,6 +11,7 @@ mod outages;
 mod pauses;
 mod prices;
 mod runs;
+mod schedules;
 mod services;
 mod share;
 mod signals;
