@@ -47,8 +47,9 @@ pub use workflow::{PutWorkflowError, WorkflowPut};
 use std::sync::Arc;
 
 use bursar_domain::flow::{self, Facts, Turn};
-use bursar_domain::record::Event;
-use bursar_domain::state::TaskState;
+use bursar_domain::id::{MissionId, RunId};
+use bursar_domain::record::{Event, Run};
+use bursar_domain::state::{RunState, TaskState};
 use bursar_domain::working_set::WorkingSet;
 
 use crate::clock::{Clock, SystemChance};
@@ -88,6 +89,8 @@ struct Parts {
 struct Effects {
     events: Vec<Event>,
     ready: Vec<ReadyTask>,
+    /// Runs that are being ended: their running tasks must stop.
+    stops: Vec<(MissionId, RunId)>,
 }
 
 impl Effects {
@@ -104,7 +107,9 @@ impl Effects {
                 ready_at: task.ready_at.unwrap_or(task.created_at),
             })
             .collect();
-        Self { events: set.events.clone(), ready }
+        let ends = |run: &&Run| matches!(run.state, RunState::Failing | RunState::Cancelling);
+        let stops = set.runs.changed().filter(ends).map(|run| (run.mission_id, run.id)).collect();
+        Self { events: set.events.clone(), ready, stops }
     }
 }
 

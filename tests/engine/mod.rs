@@ -2,6 +2,7 @@
 
 mod agents;
 mod branches;
+mod cancels;
 mod estimates;
 mod money;
 mod outages;
