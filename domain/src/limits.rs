@@ -230,6 +230,22 @@ pub const MAX_DEDUPE_KEY_BYTES: usize = 255;
 /// The longest time for which a dedupe key stays taken by a mission that is over: 366 days. Its row is kept as long.
 pub const MAX_DEDUPE_WINDOW_MS: i64 = 366 * 24 * 60 * 60 * 1_000;
 
+/// Bytes of a cron expression. Six fields of lists fit.
+pub const MAX_CRON_BYTES: usize = 256;
+
+/// Bytes of a schedule's name, a column of a unique index.
+pub const MAX_SCHEDULE_NAME_BYTES: usize = 100;
+
+/// The longest time by which a firing may be late on purpose: an hour.
+pub const MAX_SCHEDULE_JITTER_MS: i64 = 60 * 60 * 1_000;
+
+/// Schedules of one tenant. Each may make a mission a second.
+pub const MAX_SCHEDULES: i64 = 1_000;
+
+/// A firing that comes so much later than it should was missed. A pass over the schedules happens every second; a
+/// restart takes some.
+pub const SCHEDULE_LATE_MS: i64 = 60_000;
+
 // --- Leases, losses and waits ---
 
 /// How long a lease lasts unless it is renewed: long enough to survive a pause of a few seconds, short enough that
@@ -237,6 +253,11 @@ pub const MAX_DEDUPE_WINDOW_MS: i64 = 366 * 24 * 60 * 60 * 1_000;
 pub const LEASE_MS: i64 = 15_000;
 /// How often leases are renewed: three chances per lease.
 pub const HEARTBEAT_MS: i64 = 5_000;
+/// How long a step may go on after it was told to stop. Long enough to read what a provider says at last and to count
+/// what it did not say; short enough that a cancelled mission ends within five seconds, whatever its steps do.
+pub const STOP_GRACE_MS: i64 = 2_000;
+/// How often a worker looks whether runs that its tasks belong to are being ended, in case the hint got lost.
+pub const STOP_LOOK_MS: i64 = 1_000;
 /// How many workers in a row may vanish with a task before it is taken for what kills them.
 pub const POISON_LOSSES: i32 = 3;
 /// How long a rate-limited task waits when the provider does not say.

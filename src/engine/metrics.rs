@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bursar_domain::credits::Ucr;
+use bursar_domain::flow::Fired;
 use bursar_domain::outcome::{CallPermit, CallRefusal};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -54,6 +55,8 @@ pub struct Metrics {
     pub(super) settles: Counter,
     /// Late settles that the fence refused.
     pub(super) stale_settles: Counter,
+    /// Steps that did not hear their stop and were given up.
+    pub(super) steps_given_up: Counter,
     events: Family<Kind, Counter>,
     finds: Family<Kind, Counter>,
     reservations: Family<Kind, Counter>,
@@ -62,6 +65,7 @@ pub struct Metrics {
     estimates: Family<Model, Histogram>,
     counts: Family<Model, Histogram>,
     doubts: Family<Model, Counter>,
+    firings: Family<Kind, Counter>,
 }
 
 impl Default for Metrics {
@@ -75,6 +79,7 @@ impl Default for Metrics {
             queue_up: Gauge::default(),
             settles: Counter::default(),
             stale_settles: Counter::default(),
+            steps_given_up: Counter::default(),
             events: Family::default(),
             finds: Family::default(),
             reservations: Family::default(),
@@ -83,6 +88,7 @@ impl Default for Metrics {
             estimates: Family::new_with_constructor(ratios),
             counts: Family::new_with_constructor(ratios),
             doubts: Family::default(),
+            firings: Family::default(),
         }
     }
 }
@@ -98,6 +104,8 @@ impl Metrics {
         registry.register("bursar_queue_up", "Whether the queue answered last", self.queue_up.clone());
         registry.register("bursar_settles", "Attempts that were settled", self.settles.clone());
         registry.register("bursar_stale_settles", "Late settles that the fence refused", self.stale_settles.clone());
+        let about = "Steps that did not hear their stop and were given up";
+        registry.register("bursar_steps_given_up", about, self.steps_given_up.clone());
         registry.register("bursar_events", "Events by type", self.events.clone());
         registry.register("bursar_sweep_finds", "What only the sweep found, by kind", self.finds.clone());
         registry.register("bursar_call_reservations", "Calls asked for, by answer", self.reservations.clone());
@@ -109,6 +117,7 @@ impl Metrics {
         registry.register("bursar_input_count_ratio", about, self.counts.clone());
         let about = "Complete answers whose usage report was missing or not believed, by model";
         registry.register("bursar_usage_doubts", about, self.doubts.clone());
+        registry.register("bursar_schedule_firings", "Firings of schedules, by outcome", self.firings.clone());
     }
 
     /// Claims, of which so many were named by the queue and so many by the store.
@@ -126,6 +135,17 @@ impl Metrics {
 
     pub(super) fn sweep_finds(&self, kind: &str, count: u64) {
         self.finds.get_or_create(&Kind { kind: kind.to_owned() }).inc_by(count);
+    }
+
+    pub(super) fn note_firing(&self, fired: &Fired) {
+        let kind = match fired {
+            Fired::Stale => return,
+            Fired::Made { .. } => "made",
+            Fired::Waits => "waits",
+            Fired::Skipped => "skipped",
+            Fired::Refused(_) => "refused",
+        };
+        self.firings.get_or_create(&Kind { kind: kind.to_owned() }).inc();
     }
 
     pub(super) fn set_depths(&self, pool: &str, ready: i64, depth: u64) {

@@ -6,8 +6,11 @@
 //! an apalis task (`pool`), which renders nothing under locks and does its step through `workers` (`run`). Before
 //! each call the step asks for a reservation (`reserve`). While it runs, its lease is renewed (`leases`). When it
 //! ends, one transaction turns the outcome into state, money and newly ready tasks (`settle`), perhaps handing the
-//! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. People decide what they are asked in `approvals`, and `signals` come in from outside. Users end
-//! runs through `cancel` and hold them up through `pause`, and `wallet` brings credits in. What settles teach about costs is folded in by `learn`. Every transaction goes through `Engine::decide`: load,
+//! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. The items of a
+//! map become tasks in `spread`. People decide what they are asked in `approvals`, and `signals` come in from outside.
+//! Users end runs through `cancel` and hold them up through `pause`, and `wallet` brings credits in. Schedules
+//! (`timetable`) submit by themselves when their time comes (`schedule`). What settles teach about costs is folded in by
+//! `learn`. Every transaction goes through `Engine::decide`: load,
 //! decide in pure code, write everything, commit; only then does anything leave the process.
 
 mod approvals;
@@ -26,13 +29,16 @@ mod pool;
 mod prices;
 mod reserve;
 mod run;
+mod schedule;
 mod settle;
 mod signals;
 mod spread;
 mod submit;
 mod sweep;
+mod timetable;
 mod turns;
 mod wallet;
+mod wish;
 mod workflow;
 
 pub use approvals::ApprovalError;
@@ -43,19 +49,23 @@ pub use metering::MeterError;
 pub use metrics::Metrics;
 pub use pool::{Drained, WorkerPool};
 pub use prices::{ActivateError, ModelSum, Published, Simulation};
+pub use schedule::Scheduler;
 pub use settle::SettleError;
 pub use signals::{SignalError, SignalWish};
 pub use submit::{Submit, SubmitError, Submitted};
 pub use sweep::Sweeper;
+pub use timetable::ScheduleError;
 pub use wallet::{BudgetError, LedgerError};
+pub use wish::{Unfit, Wish};
 pub use workflow::{PutWorkflowError, WorkflowPut};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bursar_domain::flow::{self, Facts, Turn};
-use bursar_domain::record::{Event, Task};
-use bursar_domain::state::TaskState;
+use bursar_domain::id::{MissionId, RunId};
+use bursar_domain::record::{Event, Run, Task};
+use bursar_domain::state::{RunState, TaskState};
 use bursar_domain::time::Timestamp;
 use bursar_domain::working_set::WorkingSet;
 
@@ -101,6 +111,8 @@ struct Effects {
     ready: Vec<ReadyTask>,
     /// Tasks whose wait this decision ended.
     due: Vec<Due>,
+    /// Runs that are being ended: their running tasks must stop.
+    stops: Vec<(MissionId, RunId)>,
 }
 
 impl Effects {
@@ -119,7 +131,9 @@ impl Effects {
             .collect();
         let is_due = |task: &&Task| task.state == TaskState::Waiting && task.due_at.is_some_and(|due| due <= now);
         let due = set.tasks.added().chain(set.tasks.changed()).filter(is_due).map(Due::from).collect();
-        Self { events: set.events.clone(), ready, due }
+        let ends = |run: &&Run| matches!(run.state, RunState::Failing | RunState::Cancelling);
+        let stops = set.runs.changed().filter(ends).map(|run| (run.mission_id, run.id)).collect();
+        Self { events: set.events.clone(), ready, due, stops }
     }
 }
 

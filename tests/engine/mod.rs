@@ -3,6 +3,7 @@
 mod agents;
 mod approvals;
 mod branches;
+mod cancels;
 mod dedupe;
 mod estimates;
 mod families;
@@ -12,6 +13,7 @@ mod pauses;
 mod prices;
 mod reuse;
 mod runs;
+mod schedules;
 mod services;
 mod share;
 mod signals;

@@ -8,6 +8,7 @@ mod dedupe;
 mod family;
 mod kept;
 mod money;
+mod schedule;
 mod signal;
 mod tools;
 mod work;
@@ -20,6 +21,7 @@ pub use money::{
     Account, CallState, ChargeFailed, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Overrun, Slice,
     UsageCall, Wallet,
 };
+pub use schedule::{CatchUp, Overlap, Schedule};
 pub use signal::Signal;
 pub use tools::{ToolCallState, ToolRun};
 pub use work::{Attempt, Event, Mission, Run, Task};

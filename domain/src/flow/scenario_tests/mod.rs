@@ -16,6 +16,7 @@ mod leases;
 mod money;
 mod pauses;
 mod reuse;
+mod schedules;
 mod signals;
 mod time;
 mod turns;
