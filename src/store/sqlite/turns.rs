@@ -56,7 +56,8 @@ from placed
 where tasks.id = placed.id and placed.place <= placed.most
 returning json_object(
   'id', tasks.id, 'tenant_id', tenant_id, 'mission_id', mission_id, 'run_id', run_id, 'workflow_id', workflow_id,
-  'node_index', node_index, 'pool', pool, 'attempt', attempt, 'failures', failures, 'fence', fence,
+  'node_index', node_index, 'node_at', node_at, 'base', base, 'layer', layer, 'item', item, 'ancestors', json(ancestors),
+  'bound', json(bound), 'pool', pool, 'attempt', attempt, 'failures', failures, 'fence', fence,
   'lease_until', lease_until, 'ready_at', ready_at,
   'price_book_id', (select r.price_book_id from runs r where r.id = run_id))";
 
