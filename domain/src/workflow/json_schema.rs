@@ -336,6 +336,32 @@ fn exec() -> Value {
     })
 }
 
+fn cache() -> Value {
+    json!({
+        "description": "For how long its output may stand in for doing the same again.",
+        "type": "object",
+        "required": ["ttl"],
+        "additionalProperties": false,
+        "properties": {
+            "ttl": described(of("duration"), "For how long."),
+            "key": described(text(), "A template: what makes two tasks the same; by default all that its templates become."),
+        },
+    })
+}
+
+fn concurrency() -> Value {
+    json!({
+        "description": "How many tasks may run at once that share something.",
+        "type": "object",
+        "required": ["key", "max"],
+        "additionalProperties": false,
+        "properties": {
+            "key": described(text(), "What they share, a template."),
+            "max": described(whole(1, MAX_CONCURRENCY), "How many of them may run at once."),
+        },
+    })
+}
+
 /// A node: one kind, and what any node may say. Keys of agents stand beside an `agent` only.
 fn node() -> Value {
     let call = with_call(json!({
@@ -362,26 +388,8 @@ fn node() -> Value {
             "items": {"type": "string"},
         },
         "when": described(text(), "A condition; the node is skipped where it does not hold."),
-        "cache": {
-            "description": "For how long its output may stand in for doing the same again.",
-            "type": "object",
-            "required": ["ttl"],
-            "additionalProperties": false,
-            "properties": {
-                "ttl": described(of("duration"), "For how long."),
-                "key": described(text(), "A template: what makes two tasks the same; by default all that its templates become."),
-            },
-        },
-        "concurrency": {
-            "description": "How many tasks may run at once that share something.",
-            "type": "object",
-            "required": ["key", "max"],
-            "additionalProperties": false,
-            "properties": {
-                "key": described(text(), "What they share, a template."),
-                "max": described(whole(1, MAX_CONCURRENCY), "How many of them may run at once."),
-            },
-        },
+        "cache": cache(),
+        "concurrency": concurrency(),
         "pool": described(dashed(MAX_POOL_NAME_BYTES), "The pool whose workers do it."),
         "priority": described(whole(-MAX_PRIORITY, MAX_PRIORITY), "Higher goes first, within its tenant and pool."),
         "retry": of("retry"),
