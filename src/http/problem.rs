@@ -93,6 +93,10 @@ codes! {
         "Send the whole body within 30 seconds.";
     IllegalState 409 "illegal-state" false "The object's state does not allow it"
         "Read the object again: allowed_actions names what can be done now.";
+    AlreadyDecided 409 "already-decided" false "It was decided otherwise before"
+        "A decision is made once. Read the approval again: `decision` says who decided what and when.";
+    ApprovalExpired 409 "approval-expired" false "The time to decide is over"
+        "Nobody decided in time, and the workflow's `on_expire` says what followed. A retry or a new mission asks again.";
     NotFinished 409 "not-finished" true "The mission is not over yet"
         "Wait for it: GET the mission with Prefer: wait=25, or follow its stream.";
     DuplicateMission 409 "duplicate-mission" false "Another mission has this dedupe key"

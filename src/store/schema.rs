@@ -95,7 +95,8 @@ table!(TASKS, "tasks",
     lease_token Text Always, lease_until Int Always, worker_id Text Always, ready_at Int Always,
     due_at Int Always, started_at Int Always, ended_at Int Always, priced Bool Once, hold_id Text Always,
     holds Int Always, output Json IfPresentUnread, error Json Always, cost_ucr Int Always,
-    units_ucr Int Always, usage Json Always, created_at Int Once);
+    units_ucr Int Always, usage Json Always, created_at Int Once, shown Text IfPresentUnread,
+    decision Json IfPresent);
 
 table!(ATTEMPTS, "attempts",
     task_id Text Once, tenant_id Text Once, number Int Once, outcome Text Once, worker_id Text Once,
@@ -171,6 +172,7 @@ pub const JSON_COLUMNS: &[&str] = &[
     "content",
     "body",
     "columns",
+    "decision",
     "rows",
     "buckets",
 ];

@@ -1,6 +1,7 @@
 //! The engine on real stores and queues: missions from submit to their end, with workers that share, fail and vanish.
 
 mod agents;
+mod approvals;
 mod branches;
 mod dedupe;
 mod estimates;

@@ -124,6 +124,11 @@ fn others() -> Vec<Case> {
         at(("GET", "/v1/wallet/usage?from=2026-02-01&to=2026-02-01"), (400, "bad-parameter", "from")),
         at(("GET", "/v1/wallet/usage?from=2024-01-01&to=2026-01-01"), (400, "bad-parameter", "from")),
         at(("GET", "/v1/wallet/usage?cursor=SECRET"), (400, "bad-cursor", "")),
+        at(("GET", "/v1/approvals?mission_id=SECRET"), (400, "malformed-id", "")),
+        at(("GET", "/v1/approvals?status=SECRET"), (400, "bad-parameter", "status")),
+        at(("GET", "/v1/approvals?cursor=SECRET"), (400, "bad-cursor", "")),
+        at(("GET", "/v1/approvals/mis_01h455vb4pex5vsknk084sn02q"), (400, "wrong-id-kind", "")),
+        at(("POST", "/v1/approvals/tsk_01h455vb4pex5vsknk084sn02q/decide"), (404, "not-found", "")),
         at(("DELETE", "/v1/missions"), (405, "method-not-allowed", "")),
         at(("GET", "/v1/admin/overview"), (403, "forbidden", "")),
         Case {

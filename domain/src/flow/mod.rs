@@ -5,6 +5,7 @@
 //! working set in one transaction. Nothing here waits or does I/O.
 
 mod advance;
+mod approval;
 mod begin;
 mod budget;
 mod cancel;
@@ -31,6 +32,7 @@ mod simulation;
 #[cfg(test)]
 pub(crate) mod testbed;
 
+pub use approval::{Answer, ApprovalRefusal, Decided, decide};
 pub use cancel::{cancel, wind_down};
 pub use dedupe::{Dedupe, DedupeMode};
 pub use forecast::{Forecast, ForecastRequest, NodeForecast, Source, forecast};

@@ -11,8 +11,8 @@ use crate::record::{HoldOwner, Mission, Run, Task};
 use crate::state::{RunState, TaskState};
 use crate::workflow::{Definition, Node, OnExhausted};
 
-use super::estimate::{Basis, is_priced, template_bytes};
 use super::dedupe::{self, Dedupe};
+use super::estimate::{Basis, is_priced, template_bytes};
 use super::{Refusal, Turn, begin};
 
 /// What a submit needs, all ids included.
@@ -239,5 +239,7 @@ fn new_task(turn: &Turn<'_>, submission: &Submission, node: &Node, id: TaskId, i
         units_ucr: Ucr::ZERO,
         usage: None,
         created_at: turn.now,
+        shown: None,
+        decision: None,
     }
 }

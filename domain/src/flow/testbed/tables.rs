@@ -77,7 +77,7 @@ impl Tables {
             let is_latest = want.latest.contains(&(task.mission_id, task.state))
                 && self.missions.get(&task.mission_id).is_some_and(|mission| mission.run_id == task.run_id);
             if is_latest || named.contains(&task.id) || nodes.contains(&(task.run_id, task.node_index)) {
-                set.load_task(Task { output: None, ..task.clone() });
+                set.load_task(Task { output: None, shown: None, ..task.clone() });
             }
         }
         let mut missions: BTreeSet<_> = want.missions.iter().copied().collect();
@@ -259,7 +259,8 @@ fn keep_run(before: &Run, row: &Run) -> Run {
 }
 
 fn keep_task(before: &Task, row: &Task) -> Task {
-    Task { output: row.output.clone().or_else(|| before.output.clone()), ..row.clone() }
+    let (output, shown) = (row.output.clone().or(before.output.clone()), row.shown.clone().or(before.shown.clone()));
+    Task { output, shown, ..row.clone() }
 }
 
 fn keep_call(before: &UsageCall, row: &UsageCall) -> UsageCall {
