@@ -19,7 +19,9 @@ impl Engine {
         }
         for event in effects.events {
             self.parts.metrics.note_event(&event.kind);
-            if event.kind == "mission.cancelling" || event.kind == "task.failed" {
+            // a run that goes on without the task that failed keeps its other steps
+            let ends_its_run = event.kind == "task.failed" && event.data["run_goes_on"] != true;
+            if event.kind == "mission.cancelling" || ends_its_run {
                 let body = FrameBody::Stop { run_id: event.run_id };
                 self.parts.relay.publish(Frame { mission_id: event.mission_id, body });
             }

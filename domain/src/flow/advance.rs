@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::credits::Ucr;
+use crate::fingerprint::fingerprint;
 use crate::id::{MissionId, RunId, TaskId};
 use crate::ledger::{self, Charge, HoldRequest, Subject};
 use crate::outcome::{ErrorClass, StepError};
@@ -281,11 +282,13 @@ pub(super) fn fail(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<
     leave_line(turn, wallet, &failed);
     turn.emit(mission, "task.failed", Some(id), json!({"error": error, "run_goes_on": goes_on}));
     if !goes_on && turn.run(run)?.state.is_open() {
+        let workflow = turn.definition(failed.workflow_id)?.name.clone();
         let about = json!({"node": node, "class": error.class, "code": error.code, "message": error.message});
         if let Some(run) = turn.set.runs.change(run) {
             run.state = RunState::Failing;
             run.status_reason = Some(format!("node `{node}` failed: {}", error.message));
             run.error = Some(about);
+            run.fingerprint = Some(fingerprint(&workflow, &node, &error.code, &error.message));
         }
     }
     count_done(turn, mission, run)

@@ -3,6 +3,7 @@
 //! Every query that answers a client takes the tenant (`None` only for admins) and is bounded.
 
 mod admin;
+mod dead_letters;
 mod approvals;
 mod ledger;
 mod lookout;
@@ -15,6 +16,7 @@ mod wallets;
 mod work;
 
 pub use admin::{Overview, PoolView};
+pub use dead_letters::DeadLetterGroup;
 pub use approvals::{ApprovalFilter, ApprovalView};
 pub use ledger::{Change, GrantedView, OpFilter, TransactionView};
 pub use lookout::{Due, NodeOutput, ReadyRow};
