@@ -45,6 +45,8 @@ pub enum WaitCause {
     Paused,
     /// A person's decision.
     Approval,
+    /// The tasks that were made of it.
+    Children,
 }
 
 impl WaitCause {
@@ -57,6 +59,7 @@ impl WaitCause {
             Self::Condition => "condition",
             Self::Paused => "paused",
             Self::Approval => "approval",
+            Self::Children => "children",
         }
     }
 }

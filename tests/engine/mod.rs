@@ -5,6 +5,7 @@ mod approvals;
 mod branches;
 mod dedupe;
 mod estimates;
+mod families;
 mod money;
 mod outages;
 mod pauses;

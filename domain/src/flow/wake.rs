@@ -14,7 +14,7 @@ use super::begin::{begin_all, go_on, release_dependents};
 use super::budget::{has_room_for, keep_place};
 use super::pause::come_due_while_paused;
 use super::settle::{charge, check_dependents};
-use super::{Refusal, Turn, approval, node_of};
+use super::{Refusal, Turn, approval, family, node_of};
 
 /// Wakes a task whose wait is over: a node that waits for it succeeds, everything else tries to become ready.
 /// Returns the tasks that are ready now. A task that is not due, or whose run is not live, stays as it is.
@@ -30,6 +30,9 @@ pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal
     match (task.state, task.wait) {
         (TaskState::Waiting, Some(WaitCause::Timer)) if sleeps => finish_wait(turn, id, Value::Null),
         (TaskState::Waiting, Some(WaitCause::Approval)) => approval::expire(turn, id),
+        (TaskState::Waiting, Some(WaitCause::Children)) if task.due_at.is_none() => Ok(Vec::new()),
+        // while the run is paused, what follows from it is parked
+        (TaskState::Waiting, Some(WaitCause::Children)) => family::decide(turn, id),
         _ if run_state == RunState::Paused => come_due_while_paused(turn, id),
         // what was tried before has passed its condition
         (TaskState::Waiting, Some(WaitCause::Paused)) if task.attempt == 0 => begin_all(turn, &[id]),
@@ -84,11 +87,10 @@ pub(super) fn finish_wait(turn: &mut Turn<'_>, id: TaskId, output: Value) -> Res
     task.hold_id = None;
     task.cost_ucr = cost;
     task.units_ucr = units;
-    let (mission, run, slept) = (task.mission_id, task.run_id, task.ready_at.map(|since| now.since_ms(since)));
+    let (mission, slept) = (task.mission_id, task.ready_at.map(|since| now.since_ms(since)));
     turn.emit(mission, "task.succeeded", Some(id), json!({"duration_ms": slept, "credits": cost.to_string()}));
-    let ready = release_dependents(turn, id, output_bytes)?;
-    count_done(turn, mission, run)?;
-    Ok(ready)
+    count_done(turn, id)?;
+    release_dependents(turn, id, output_bytes)
 }
 
 /// Begins to end a run whose deadline passed. Returns whether it did.
