@@ -209,6 +209,9 @@ pub const MAX_REDRIVES_PER_SECOND: i64 = 100;
 /// Missions of one bulk action.
 pub const MAX_REDRIVES: i64 = 10_000;
 
+/// Missions that a dry run looks at, each in a transaction of its own: a few seconds of work.
+pub const MAX_REHEARSED: i64 = 500;
+
 // --- Leases, losses and waits ---
 
 /// How long a lease lasts unless it is renewed: long enough to survive a pause of a few seconds, short enough that

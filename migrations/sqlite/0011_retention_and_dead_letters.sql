@@ -12,7 +12,7 @@ alter table runs add column pruned integer not null default 0
 create index runs_prunable on runs (pruned, ended_at) where ended_at is not null;
 create index runs_dead on runs (fingerprint, mission_id) where state = 'failed' and fingerprint is not null;
 
--- Many missions are tried again, a few each second. Who works on it says so by moving `next_at` on.
+-- Many missions are tried again, a few each second. Who works on the next second says so by moving `next_at` on.
 create table bulk_actions (
   id text primary key not null,
   tenant_id text,           -- whose missions; null is all tenants
@@ -21,20 +21,26 @@ create table bulk_actions (
   state text not null,
   actor text not null,                  -- the key that ordered it
   per_second integer not null,
-  total integer not null,                -- missions that were there when it was ordered, up to its limit
-  done integer not null,
-  refused integer not null,              -- of these, how many could not be tried again
+  total integer not null,
   last_error text,
-  cursor text,              -- the mission that was tried last; the next one is younger
-  until text not null,      -- the youngest mission that it is about
-  next_at integer,                       -- when the next missions are tried; none once it is over
+  next_at integer,                       -- when the next missions are due; none once it is over
   created_at integer not null,
   updated_at integer not null,
   ended_at integer,
   constraint bulk_actions_kind check (kind in ('redrive')),
   constraint bulk_actions_state check (state in ('running', 'done', 'aborted')),
-  constraint bulk_actions_ended check ((state = 'running') = (ended_at is null)),
-  constraint bulk_actions_counts check (per_second > 0 and done between 0 and total and refused between 0 and done)
+  constraint bulk_actions_ended check (
+    (state = 'running') = (ended_at is null) and (state = 'running') = (next_at is not null)),
+  constraint bulk_actions_counts check (per_second > 0 and total >= 0)
 ) strict;
 create index bulk_actions_of_tenant on bulk_actions (tenant_id, id);
 create index bulk_actions_running on bulk_actions (next_at) where state = 'running';
+
+-- The missions of an action, as they were when it was ordered, and what came of each.
+create table bulk_items (
+  action_id text not null,
+  mission_id text not null,
+  outcome text,
+  constraint bulk_items_key primary key (action_id, mission_id),
+  constraint bulk_items_outcome check (outcome in ('retried', 'refused'))
+) strict;

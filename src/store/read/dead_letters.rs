@@ -96,24 +96,20 @@ impl dyn Store {
         all(self.rows(&sql, &[tenant_arg(tenant), fingerprint.into(), before, limit.into()]).await?)
     }
 
-    /// The ids of a group's missions, oldest first, behind `after` and up to `until`.
+    /// The ids of a group's missions, oldest first.
     pub async fn dead_mission_ids(
         &self,
         tenant: Option<TenantId>,
         fingerprint: &str,
-        after: Option<MissionId>,
-        until: Option<MissionId>,
         limit: i64,
     ) -> Result<Vec<MissionId>, StoreError> {
         let sql = "
             select m.id
             from runs r
             join missions m on m.id = r.mission_id and m.run_id = r.id
-            where r.state = 'failed' and r.fingerprint = $2
-              and ($1 is null or m.tenant_id = $1) and ($3 is null or m.id > $3) and ($4 is null or m.id <= $4)
-            order by m.id limit $5";
-        let text = |id: Option<MissionId>| Arg::Text(id.map(|id| id.to_string()));
-        let args = [tenant_arg(tenant), fingerprint.into(), text(after), text(until), limit.into()];
-        all(self.rows(sql, &args).await?.into_iter().map(|mut row| row["id"].take()).collect())
+            where r.state = 'failed' and r.fingerprint = $2 and ($1 is null or m.tenant_id = $1)
+            order by m.id limit $3";
+        let rows = self.rows(sql, &[tenant_arg(tenant), fingerprint.into(), limit.into()]).await?;
+        all(rows.into_iter().map(|mut row| row["id"].take()).collect())
     }
 }
