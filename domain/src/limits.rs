@@ -129,6 +129,12 @@ pub const MAX_SHOWN_BYTES: usize = 64 * 1024;
 /// Bytes of the comment that somebody gives with a decision. It goes on in the node's output.
 pub const MAX_COMMENT_BYTES: usize = 4 * 1024;
 
+/// Bytes of a signal's payload as JSON. It becomes a node's output, and is loaded with every decision that may hand it on.
+pub const MAX_SIGNAL_BYTES: usize = 32 * 1024;
+
+/// Signals of one mission that nobody waits for yet: all of them are loaded together, two megabytes at the most.
+pub const MAX_BUFFERED_SIGNALS: usize = 64;
+
 /// Nodes that are loaded with one that ends, beyond its own dependents, because they may be skipped and so let
 /// further ones begin. What lies beyond is decided a moment later, by the sweep.
 pub const MAX_REACH: usize = 256;

@@ -7,8 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::id::{CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, ScheduleId, TaskId, TenantId, ToolCallId, WalletId};
-use crate::record::{Attempt, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Schedule, Task, ToolRun, UsageCall, Wallet};
+use crate::id::{
+    CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, ScheduleId, SignalId, TaskId, TenantId, ToolCallId,
+    WalletId,
+};
+use crate::record::{
+    Attempt, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Schedule, Signal, Task, ToolRun, UsageCall, Wallet,
+};
 use crate::time::Timestamp;
 
 /// Whether a row must be written.
@@ -96,6 +101,10 @@ pub struct WorkingSet {
     pub calls: Rows<CallId, UsageCall>,
     /// Tool calls, of those numbers that were asked for.
     pub tool_runs: Rows<ToolCallId, ToolRun>,
+    /// Signals of the missions in `signals_of` that no task took yet, and those that were asked for by their key.
+    pub signals: Rows<SignalId, Signal>,
+    /// Missions all of whose waiting signals are known.
+    pub signals_of: BTreeSet<MissionId>,
     /// Holds of the loaded tasks and runs.
     pub holds: Rows<HoldId, Hold>,
     /// Grants of the loaded wallets that have something left or that a loaded hold drew from.
@@ -267,6 +276,7 @@ impl WorkingSet {
             && quiet(&self.tasks)
             && quiet(&self.calls)
             && quiet(&self.tool_runs)
+            && quiet(&self.signals)
             && quiet(&self.holds)
             && quiet(&self.grants)
             && quiet(&self.wallets)

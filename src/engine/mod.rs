@@ -7,9 +7,10 @@
 //! each call the step asks for a reservation (`reserve`). While it runs, its lease is renewed (`leases`). When it
 //! ends, one transaction turns the outcome into state, money and newly ready tasks (`settle`), perhaps handing the
 //! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. People decide
-//! what they are asked in `approvals`. Users end runs through `cancel` and hold them up through `pause`, and `wallet`
-//! brings credits in. Schedules (`timetable`) submit by themselves when their time comes (`schedule`). What settles
-//! teach about costs is folded in by `learn`. Every transaction goes through `Engine::decide`: load,
+//! what they are asked in `approvals`, and `signals` come in from outside. Users end runs through `cancel` and hold them
+//! up through `pause`, and `wallet` brings credits in. Schedules (`timetable`) submit by themselves when their time comes
+//! (`schedule`). What settles teach about costs is folded in by `learn`. What is over and old is pruned (`retention`).
+//! Every transaction goes through `Engine::decide`: load,
 //! decide in pure code, write everything, commit; only then does anything leave the process.
 
 mod approvals;
@@ -31,6 +32,7 @@ mod retention;
 mod run;
 mod schedule;
 mod settle;
+mod signals;
 mod spread;
 mod submit;
 mod sweep;
@@ -50,6 +52,7 @@ pub use prices::{ActivateError, ModelSum, Published, Simulation};
 pub use retention::{Pruner, Retention};
 pub use schedule::Scheduler;
 pub use settle::SettleError;
+pub use signals::{SignalError, SignalWish};
 pub use submit::{Submit, SubmitError, Submitted};
 pub use sweep::Sweeper;
 pub use timetable::ScheduleError;

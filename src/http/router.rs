@@ -46,6 +46,7 @@ fn work() -> OpenApiRouter<Site> {
         .routes(routes!(missions::pause::pause))
         .routes(routes!(missions::pause::resume))
         .routes(routes!(missions::result::get))
+        .routes(routes!(missions::signal::post))
         .routes(routes!(usage::of_mission))
         // events
         .routes(routes!(stream::events::get))

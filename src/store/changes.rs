@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::StoreError;
 use super::columns::Columns;
 use super::schema::{
-    ATTEMPTS, CALLS, DEDUPE_KEYS, Dialect, EVENTS, GRANTS, HOLDS, Kind, MISSIONS, OPS, RUNS, SCHEDULES, TASKS,
+    ATTEMPTS, CALLS, DEDUPE_KEYS, Dialect, EVENTS, GRANTS, HOLDS, Kind, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS,
     TOOL_CALLS, Table, WALLETS,
 };
 
@@ -52,6 +52,7 @@ pub(super) fn writes(set: &WorkingSet, dialect: Dialect) -> Result<Vec<Write>, S
     writes.both(&HOLDS, &set.holds)?;
     writes.both(&CALLS, &set.calls)?;
     writes.both(&TOOL_CALLS, &set.tool_runs)?;
+    writes.both(&SIGNALS, &set.signals)?;
     writes.both(&DEDUPE_KEYS, &set.dedupe_keys)?;
     writes.both(&SCHEDULES, &set.schedules)?;
     writes.push(&OPS, true, set.ops.iter())?;
@@ -143,6 +144,10 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
         "tool_calls" => {
             let row: bursar_domain::record::ToolRun = parse(table, body)?;
             set.tool_runs.load(row.id, row);
+        }
+        "signals" => {
+            let row: bursar_domain::record::Signal = parse(table, body)?;
+            set.signals.load(row.id, row);
         }
         "holds" => {
             let row: bursar_domain::record::Hold = parse(table, body)?;

@@ -144,6 +144,10 @@ table!(TOOL_CALLS, "tool_calls",
     state Text Always, result Text IfPresent, is_error Bool Always, duration_ms Int Always,
     created_at Int Once, ended_at Int Always);
 
+table!(SIGNALS, "signals",
+    id Text Once, tenant_id Text Once, mission_id Text Once, name Text Once, key Text Once, request_hash Text Once,
+    payload Json Once, task_id Text Always, received_at Int Once, delivered_at Int Always);
+
 table!(DEDUPE_KEYS, "dedupe_keys",
     id Text Once, tenant_id Text Once, key Text Once, mission_id Text Always, run_id Text Always,
     taken_until Int Always);
@@ -175,6 +179,7 @@ pub const JSON_COLUMNS: &[&str] = &[
     "body",
     "columns",
     "decision",
+    "payload",
     "rows",
     "buckets",
     "ancestors",

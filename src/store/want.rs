@@ -64,6 +64,10 @@ pub struct Want {
     pub calls: Vec<CallId>,
     /// Tool calls by task and number, with their results.
     pub tool_calls: Vec<(TaskId, i32)>,
+    /// Missions whose signals that nobody took yet are read.
+    pub signals: BTreeSet<MissionId>,
+    /// Signals that may have come before, by mission and the sender's key.
+    pub signal_keys: Vec<(MissionId, String)>,
     /// Dedupe keys by tenant, locked after everything else: whoever asks for them holds his wallets.
     pub dedupe_keys: BTreeSet<(TenantId, String)>,
     /// Schedules, locked after everything else.
@@ -117,6 +121,7 @@ impl Want {
         self.nodes.extend(reach.nodes.iter().filter_map(at));
         self.results.extend(reach.results.iter().filter_map(at));
         self.inputs.extend(reach.input.then_some(mission));
+        self.signals.extend(reach.signals.then_some(mission));
     }
 
     /// [`Want::latest`], by the words of the tables.
@@ -126,7 +131,8 @@ impl Want {
 
     /// Whether anything is read beyond the rows that may change.
     pub(super) fn reads(&self) -> bool {
-        !(self.results.is_empty() && self.inputs.is_empty() && self.item_results.is_empty())
+        let reads_nothing = self.results.is_empty() && self.inputs.is_empty() && self.item_results.is_empty();
+        !(reads_nothing && self.signals.is_empty() && self.signal_keys.is_empty())
     }
 
     /// Whether items are loaded, besides the tasks that are named.

@@ -14,4 +14,5 @@ mod retention;
 mod runs;
 mod schedules;
 mod share;
+mod signals;
 mod writes;

@@ -15,6 +15,7 @@ mod refusals;
 mod retention;
 mod schedules;
 pub(crate) mod server;
+mod signals;
 mod statements;
 mod stream;
 mod submit;

@@ -15,7 +15,7 @@ use super::budget::{check_budgets, leave_line, may_pass, must_queue, never_fits,
 use super::estimate::size_of;
 use super::pause::park_paused;
 use super::settle::charge_failure;
-use super::{Refusal, Turn, approval, family, node_of, subject, timer};
+use super::{Refusal, Turn, approval, family, node_of, signal, subject, timer};
 
 /// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice, or while its run is
 /// paused.
@@ -64,6 +64,7 @@ fn begin_wait(
         Wait::Sleep { duration_ms } => Ok((*duration_ms, "sleeps until its time is over".to_owned())),
         Wait::Until { at } => timer::time_of(turn, definition, node, task, at)?,
         Wait::Approval(wanted) => return approval::ask(turn, definition, node, task, wanted),
+        Wait::Signal(wanted) => return signal::wait_for(turn, task, wanted),
     };
     match time {
         Ok((for_ms, reason)) => {

@@ -102,7 +102,7 @@ fn begin(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Result<Opt
         Gate::Unknown => put_off(turn, id),
         Gate::Broken(error) => {
             fail(turn, id, error)?;
-            return Ok(failed(turn, id));
+            return Ok(ended(turn, id));
         }
         Gate::Shut => {
             skip(turn, id, "skipped: its condition does not hold", Some(Value::Null))?;
@@ -113,19 +113,20 @@ fn begin(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Result<Opt
     Ok(None)
 }
 
-/// A task that failed without its run.
-pub(super) fn failed(turn: &Turn<'_>, id: TaskId) -> Option<Ended> {
-    let task = turn.set.tasks.get(id).filter(|task| task.state == TaskState::Failed)?;
+/// A task that failed without its run, or whose signal came before it.
+pub(super) fn ended(turn: &Turn<'_>, id: TaskId) -> Option<Ended> {
+    let is_over = |state: TaskState| matches!(state, TaskState::Failed | TaskState::Succeeded);
+    let task = turn.set.tasks.get(id).filter(|task| is_over(task.state))?;
     // whether the others go on is their parent's to decide
     let no_output = (task.layer > 0).then_some(0);
     let output_bytes = task.output.as_ref().map(|output| i64::try_from(output.to_string().len()).unwrap_or(i64::MAX));
     Some(Ended { id, output_bytes: output_bytes.or(no_output)? })
 }
 
-/// After a decision that may have failed a task: where its run goes on, so do its dependents. Returns those that are
+/// After a decision that may have ended a task: where its run goes on, so do its dependents. Returns those that are
 /// ready.
 pub(super) fn go_on(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
-    match failed(turn, id) {
+    match ended(turn, id) {
         Some(Ended { id, output_bytes }) => release_dependents(turn, id, output_bytes),
         None => Ok(Vec::new()),
     }
@@ -157,6 +158,9 @@ fn decide(turn: &Turn<'_>, definition: &Definition, node: &Node, task: &Task) ->
 /// What decides whether and how a task begins: `inputs` and `nodes`, as far as it mentions them. `None` where something
 /// of it was not loaded.
 pub(super) fn view(turn: &Turn<'_>, definition: &Definition, node: &Node, task: &Task) -> Option<Value> {
+    if node.opening.signals && !turn.set.signals_of.contains(&task.mission_id) {
+        return None;
+    }
     let input = if node.opening.input { turn.set.input_of(task.mission_id)? } else { &Value::Null };
     let output_of = |index: u32| turn.set.result_of(task.run_id, task.neighbour(index));
     Some(json!({"inputs": input, "nodes": context(definition, &node.opening, output_of)?}))

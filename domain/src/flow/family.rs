@@ -19,7 +19,7 @@ use crate::workflow::template::TemplateError;
 use crate::workflow::{Definition, Item, Layer, Map, Node, OnError, OnItemError, OnMax, Place, condition, item_values};
 
 use super::advance::{self, fail, fail_run, make_ready, park, skip};
-use super::begin::{Ended, context, failed, go_on as go_on_without, release_dependents};
+use super::begin::{Ended, context, ended, go_on as go_on_without, release_dependents};
 use super::cancel::end_idle;
 use super::estimate::{is_priced, template_bytes};
 use super::{Refusal, Turn, node_of};
@@ -92,7 +92,7 @@ pub(super) fn start(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) ->
         }
     }
     ready.extend(turn.set.tasks.get(id).filter(|task| task.state == TaskState::Ready).map(|task| task.id));
-    Ok(failed(turn, id))
+    Ok(ended(turn, id))
 }
 
 /// The fan of a task's parent, where a layer of its node made it.

@@ -91,6 +91,7 @@ pub fn submit(turn: &mut Turn<'_>, submission: &Submission) -> Result<Vec<TaskId
 
     dedupe::take(turn, submission);
     add_mission_and_run(turn, submission, &definition, fee);
+    turn.set.signals_of.insert(submission.mission_id);
     let mut first = Vec::new();
     for node in &definition.nodes {
         let id: TaskId = turn.id();

@@ -8,6 +8,7 @@ mod dedupe;
 mod family;
 mod money;
 mod schedule;
+mod signal;
 mod tools;
 mod work;
 
@@ -19,5 +20,6 @@ pub use money::{
     UsageCall, Wallet,
 };
 pub use schedule::{CatchUp, Overlap, Schedule};
+pub use signal::Signal;
 pub use tools::{ToolCallState, ToolRun};
 pub use work::{Attempt, Event, Mission, PRUNED_DETAILS, PRUNED_MISSION, PRUNED_OUTPUTS, Run, Task};

@@ -217,9 +217,9 @@ until: '{{ nodes.first.output }}' ¦ /nodes/a/until ¦ not_upstream ¦ line 1: `
 until: '{{ task.attempt }}' ¦ /nodes/a/until ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
 until: '{{ inputs.idea' ¦ /nodes/a/until ¦ template_syntax ¦ line 1: unexpected end of input, expected end of variable block
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, until, approval, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, pool, priority, retry, timeout, on_error, units, budget
-needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval
-prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval ¦ `prompt` goes with `agent: <name>`
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, until, approval, signal, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, pool, priority, retry, timeout, on_error, units, budget
+needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval, signal
+prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval, signal ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
 agent: writer, prompt: x, output: Plan ¦ /nodes/a/output ¦ wrong_type ¦ expected a mapping, found text
 agent: writer, prompt: x, output: { repair: 1 } ¦ /nodes/a/output/schema ¦ missing ¦ `schema` is missing: it is the name of one of the `schemas`, or a JSON Schema in place
@@ -254,7 +254,7 @@ sleep: 1s, retry: { backoff: { initial: 2m } } ¦ /nodes/a/retry/backoff ¦ out_
 sleep: 1s, units: { page: 0 } ¦ /nodes/a/units/page ¦ out_of_range ¦ the quantity of `page` must be a whole number from 1 to 1000000000
 sleep: 1s, units: { 'a b': 1 } ¦ /nodes/a/units/a b ¦ invalid_name ¦ names in `units` must be 1 to 64 of the characters a-z, 0-9, _, - and ., a letter or digit first
 sleep: 1s, units: { page: many } ¦ /nodes/a/units/page ¦ wrong_type ¦ expected a whole number, found text
- ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval
+ ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval, signal
 "#;
     check(rows, Syntax::Yaml, around_node);
 }
@@ -271,6 +271,20 @@ approval: { show: x, expire: 1h } ¦ /nodes/a/approval/expire ¦ unknown_key ¦ 
 approval: { show: '{{ nodes.other.output }}' } ¦ /nodes/a/approval/show ¦ not_upstream ¦ line 1: `other` does not come before this node ¦ add `other` to `needs`
 approval: { show: '{{ task.attempt }}' } ¦ /nodes/a/approval/show ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
 approval: { show: x }, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: sleep, approval
+"#;
+    check(rows, Syntax::Yaml, around_node);
+}
+
+#[test]
+fn signals_from_outside() {
+    let rows = r#"
+signal: paid ¦ /nodes/a/signal ¦ wrong_type ¦ expected a mapping, found text
+signal: { expires: 1h } ¦ /nodes/a/signal/name ¦ missing ¦ `name` is missing: it is the signal to wait for
+signal: { name: Paid } ¦ /nodes/a/signal/name ¦ invalid_name ¦ `name` must be 1 to 64 of the characters a-z, 0-9, _ and -, a letter first
+signal: { name: paid, expires: 0s } ¦ /nodes/a/signal/expires ¦ out_of_range ¦ `expires` must be from 1ms to 30d
+signal: { name: paid, on_expire: skip } ¦ /nodes/a/signal/on_expire ¦ unknown_choice ¦ `on_expire` must be one of: fail, continue
+signal: { name: paid, expire: 1h } ¦ /nodes/a/signal/expire ¦ unknown_key ¦ unknown key `expire` ¦ did you mean `expires`?
+signal: { name: paid }, until: '2026-08-01T09:30:00Z' ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: until, signal
 "#;
     check(rows, Syntax::Yaml, around_node);
 }

@@ -14,7 +14,7 @@ use super::reader::{Entry, Fields, wrong_type};
 use super::scan::Mention;
 use super::schema::{self, InputCheck};
 use super::step::{self, Draft, Surroundings};
-use super::{Action, Definition, Node, Opening};
+use super::{Action, Definition, Node, Opening, Wait};
 use crate::limits::{MAX_AGENTS, MAX_DEADLINE_MS, MAX_DESCRIPTION_BYTES, MAX_NODES, MAX_OUTPUTS};
 
 /// The members of a template's `run` and `task`.
@@ -255,8 +255,9 @@ fn number(drafts: &[Draft<'_>], edges: &Edges, graph: &Graph) -> Option<Vec<Node
         dependents.sort_unstable();
         let opening = |mentions: &[(Mention<'_>, String)], edges: &[BTreeSet<usize>]| {
             let input = mentions.iter().any(|(mention, _)| mention.root == "inputs");
-            Some(Opening { input, nodes: ascending(edges.get(*position)?)? })
+            Some(Opening { input, nodes: ascending(edges.get(*position)?)?, signals: false })
         };
+        let signals = matches!(draft.action, Some(Action::Wait(Wait::Signal(_))));
         let mut node = Node {
             key: draft.key.to_owned(),
             index: index_of.get(*position).copied()?,
@@ -264,7 +265,7 @@ fn number(drafts: &[Draft<'_>], edges: &Edges, graph: &Graph) -> Option<Vec<Node
             dependents,
             uses: ascending(edges.uses.get(*position)?)?,
             when: draft.when.map(str::to_owned),
-            opening: opening(&draft.opening, &edges.decides)?,
+            opening: Opening { signals, ..opening(&draft.opening, &edges.decides)? },
             spread: opening(&draft.loops.spread, &edges.spreads)?,
             verdict: opening(&draft.loops.verdict, &edges.judges)?,
             action: draft.action.clone()?,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::approval::{EXPIRE_WORDS, REJECT_WORDS};
 use super::on_error::WORDS;
 use super::retry_on::CLASSES;
+use super::signal::SILENCE_WORDS;
 use crate::limits::{
     MAX_AGENTS, MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_MODEL_NAME_BYTES, MAX_NAME_BYTES, MAX_NEEDS_PER_NODE, MAX_NODES,
     MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_PARALLEL_ITEMS, MAX_POOL_NAME_BYTES, MAX_PRIORITY, MAX_REPAIRS, MAX_ROUNDS,
@@ -105,6 +106,7 @@ fn definitions() -> Value {
             })),
         },
         "approval": approval(),
+        "signal": signal(),
         "node": node(),
         "map": map(),
         "repeat": repeat(),
@@ -114,7 +116,7 @@ fn definitions() -> Value {
 
 /// A node that does something, and does not just wait.
 fn works() -> Value {
-    let waits = ["sleep", "until", "approval"].map(|kind| json!({"required": [kind]}));
+    let waits = ["sleep", "until", "approval", "signal"].map(|kind| json!({"required": [kind]}));
     json!({"not": {"anyOf": waits}})
 }
 
@@ -172,6 +174,27 @@ fn review() -> Value {
             "max": described(whole(1, MAX_ROUNDS), "The most rounds of a draft and its review."),
             "on_max": on_max(),
         })),
+    })
+}
+
+fn signal() -> Value {
+    json!({
+        "description": "Waits for a signal from outside.",
+        "type": "object",
+        "required": ["name"],
+        "additionalProperties": false,
+        "properties": {
+            "name": {
+                "description": "The signal's name.",
+                "type": "string",
+                "pattern": format!("^[a-z][a-z0-9_-]{{0,{}}}$", MAX_NAME_BYTES.saturating_sub(1)),
+            },
+            "expires": described(of("duration"), "How long it is waited for; 24h by default."),
+            "on_expire": {
+                "description": "What happens when it does not come; by default the node fails.",
+                "enum": SILENCE_WORDS.map(|(word, _)| word),
+            },
+        },
     })
 }
 
@@ -250,6 +273,7 @@ fn node() -> Value {
         "sleep": described(of("duration"), "Waits so long."),
         "until": described(text(), "Waits until then: a time such as 2026-08-01T09:30:00Z, or a template that becomes one."),
         "approval": of("approval"),
+        "signal": of("signal"),
         "needs": {
             "description": "The nodes that must be done before.",
             "type": "array",
@@ -284,7 +308,7 @@ fn node() -> Value {
         "additionalProperties": false,
         "oneOf": [
             {"required": ["agent", "prompt"]}, {"required": ["transform"]}, {"required": ["sleep"]},
-            {"required": ["until"]}, {"required": ["approval"]},
+            {"required": ["until"]}, {"required": ["approval"]}, {"required": ["signal"]},
         ],
         "dependentRequired": beside_agent,
         "dependentSchemas": {"map": works(), "repeat": works(), "review": works()},

@@ -17,6 +17,7 @@ use super::problem::{Problem, Problems, below, did_you_mean};
 use super::reader::{Entry, Fields, whole_number, wrong_type};
 use super::retry_on;
 use super::scan::Mention;
+use super::signal;
 use super::template::{self, TemplateError};
 use super::wait::{self, Wait};
 use super::{Action, AgentStep, Budget, OnExhausted, TransformStep};
@@ -44,10 +45,10 @@ const DEFAULT_MAX_TOOL_CALLS: u32 = 64;
 pub(super) const AGENT_POOL: &str = "agent";
 
 /// The kinds of nodes, as their keys.
-const KINDS: [&str; 5] = ["agent", "transform", "sleep", "until", "approval"];
+const KINDS: [&str; 6] = ["agent", "transform", "sleep", "until", "approval", "signal"];
 
 /// Kinds of nodes that a later version will know.
-const LATER_KINDS: [&str; 7] = ["exec", "external", "http", "plan", "retrieve", "signal", "workflow"];
+const LATER_KINDS: [&str; 6] = ["exec", "external", "http", "plan", "retrieve", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
 const LATER_KEYS: [&str; 6] = ["cache", "concurrency", "deadline", "memory", "models", "parent_close"];
@@ -233,6 +234,7 @@ fn read_action<'v>(
         ["sleep"] => wait::read_sleep(fields).map(Action::Wait),
         ["until"] => wait::read_until(fields, opening).map(Action::Wait),
         ["approval"] => approval::read(fields, opening).map(Wait::Approval).map(Action::Wait),
+        ["signal"] => signal::read(fields).map(Wait::Signal).map(Action::Wait),
         [] if !unsupported => {
             let message = format!("a node must have one of: {}", KINDS.join(", "));
             let hint = fields.has_any(&["prompt"]).then(|| "`prompt` goes with `agent: <name>`".to_owned());

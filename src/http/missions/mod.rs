@@ -8,5 +8,6 @@ pub(super) mod list;
 pub(super) mod one;
 pub(super) mod pause;
 pub(super) mod result;
+pub(super) mod signal;
 pub(super) mod submit;
 mod wait;

@@ -20,7 +20,7 @@ use crate::store::changes::{Sent, Write, load_row, writes};
 use crate::store::columns::Values;
 use crate::store::error::asks_to_retry;
 use crate::store::schema::{
-    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SCHEDULES, TASKS, TOOL_CALLS, WALLETS, output_sql,
+    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS, output_sql,
 };
 use crate::store::want::CHUNK;
 use crate::store::{Decide, Journals, StoreError, Want};
@@ -89,11 +89,14 @@ fn work_sql(parts: Parts) -> String {
     )
 }
 
-/// What a decision reads and does not change. Takes five parameters.
+/// What a decision reads and mostly does not change: results, inputs, and signals, which whoever receives or takes them
+/// holds the mission of. Takes eight parameters.
 fn read_sql(parameter: &mut dyn FnMut() -> String) -> String {
     let output = output_sql(Dialect::Postgres, "t");
     let (runs, indexes, inputs) = (parameter(), parameter(), parameter());
     let (parents, items) = (parameter(), parameter());
+    let (takers, senders, keys) = (parameter(), parameter(), parameter());
+    let signals = SIGNALS.loaded(true);
     format!(
         "union all
          select 'results', json_build_object('run_id', t.run_id, 'node_index', t.node_index, 'output', {output})::text
@@ -107,7 +110,19 @@ fn read_sql(parameter: &mut dyn FnMut() -> String) -> String {
          select 'item_results', json_build_object('parent_id', t.parent_id, 'item', t.item, 'output', {output})::text
          from unnest({parents}::text[], {items}::int[]) as n (parent_id, item)
          join tasks t on t.parent_id = n.parent_id and t.item = n.item and t.layer > 0
-         where t.state = 'succeeded'"
+         where t.state = 'succeeded'
+         union all
+         select 'signals', row_to_json(s)::text
+         from (
+           select {signals} from signals
+           where id in (
+             select id from signals where mission_id = any({takers}::text[]) and task_id is null
+             union
+             select s.id
+             from unnest({senders}::text[], {keys}::text[]) as n (mission_id, key)
+             join signals s on s.mission_id = n.mission_id and s.key = n.key
+           )
+         ) s"
     )
 }
 
@@ -366,6 +381,9 @@ async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut Wo
         let (runs, indexes) = columns(&want.results);
         let (parents, items) = columns(&want.item_results);
         query = query.bind(runs).bind(indexes).bind(texts(&want.inputs)).bind(parents).bind(items);
+        let (missions, keys): (Vec<String>, Vec<String>) =
+            want.signal_keys.iter().map(|(mission, key)| (mission.to_string(), key.clone())).unzip();
+        query = query.bind(texts(&want.signals)).bind(missions).bind(keys);
     }
     if parts.latest {
         let (missions, states): (Vec<String>, Vec<&str>) =
@@ -379,6 +397,7 @@ async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut Wo
         query = query.bind(heirs).bind(most).bind(parents).bind(items).bind(texts(&want.idle));
     }
     load(tx, query, set).await?;
+    set.signals_of.extend(&want.signals);
     Ok(want.covers(set)?)
 }
 

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::SqliteStore;
 use crate::store::changes::{Sent, load_row, writes};
 use crate::store::schema::{
-    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SCHEDULES, TASKS, TOOL_CALLS, WALLETS, output_sql,
+    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS, output_sql,
 };
 use crate::store::want::{CHUNK, json_list};
 use crate::store::{Decide, Journals, StoreError, Want};
@@ -33,6 +33,8 @@ struct Loads {
     wallets: String,
     calls: [String; 2],
     tools: String,
+    signals: String,
+    signal_keys: String,
     ops: String,
     keys: String,
     schedules: String,
@@ -104,6 +106,15 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         tools: format!(
             "select {} from {pairs} n join tool_calls on task_id = n.a and number = n.b",
             TOOL_CALLS.sqlite_object(true)
+        ),
+        signals: format!(
+            "select {} from signals where task_id is null and mission_id in {}",
+            SIGNALS.sqlite_object(true),
+            list(1)
+        ),
+        signal_keys: format!(
+            "select {} from {pairs} n join signals on mission_id = n.a and key = n.b",
+            SIGNALS.sqlite_object(true)
         ),
         keys: format!(
             "select json_object('id', d.id, 'tenant_id', d.tenant_id, 'key', d.key, 'mission_id', d.mission_id,
@@ -178,6 +189,10 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     fetch(connection, set, "tasks", &sql.latest, &[&json_list(want.latest_words())]).await?;
     fetch(connection, set, "results", &sql.results, &[&json_list(&want.results)]).await?;
     fetch(connection, set, "inputs", &sql.inputs, &[&json_list(&want.inputs)]).await?;
+
+    fetch(connection, set, "signals", &sql.signals, &[&json_list(&want.signals)]).await?;
+    fetch(connection, set, "signals", &sql.signal_keys, &[&json_list(&want.signal_keys)]).await?;
+    set.signals_of.extend(&want.signals);
 
     want.covers(set)?;
     fetch(connection, set, "missions", &sql.missions, &[&json_list(&want.missions)]).await?;

@@ -15,6 +15,7 @@ mod leases;
 mod money;
 mod pauses;
 mod schedules;
+mod signals;
 mod time;
 mod waits;
 

@@ -1,4 +1,4 @@
-//! Random workflows and missions: graphs of agents, transforms, waits and questions to people with retries, budgets, fees, deadlines.
+//! Random workflows and missions: graphs of agents, transforms, waits, questions to people and signals with retries, budgets, fees, deadlines.
 
 use std::fmt::Write as _;
 
@@ -25,11 +25,12 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
     let nodes = 1 + dice.below(8);
     for index in 0..nodes {
         let needs: Vec<String> = (0..index).filter(|_| dice.percent(35)).map(|need| format!("n{need}")).collect();
-        let action = match dice.below(10) {
+        let action = match dice.below(12) {
             0..=5 => format!("agent: a, prompt: p, pool: {}", if dice.percent(50) { "default" } else { "agent" }),
             6..=7 => "transform: 1".to_owned(),
-            8 if dice.percent(50) => until(dice),
-            8 => approval(dice),
+            8 => until(dice),
+            9 => approval(dice),
+            10 => signal(dice),
             _ => format!("sleep: {}s", 1 + dice.below(20)),
         };
         let units = if dice.percent(20) { ", units: { step: 1 }" } else { "" };
@@ -94,6 +95,13 @@ fn approval(dice: &mut Dice) -> String {
     let on_reject = if dice.percent(50) { "fail" } else { "continue" };
     let expires = 5 + dice.below(60);
     format!("approval: {{ show: '{show}', expires: {expires}s, on_expire: {on_expire}, on_reject: {on_reject} }}")
+}
+
+/// A wait for one of two signals.
+fn signal(dice: &mut Dice) -> String {
+    let (number, expires) = (dice.below(2), 5 + dice.below(120));
+    let on_expire = if dice.percent(50) { "fail" } else { "continue" };
+    format!("signal: {{ name: s{number}, expires: {expires}s, on_expire: {on_expire} }}")
 }
 
 /// A condition over the input and what the needs hand on, which is text or null. Some have no answer.

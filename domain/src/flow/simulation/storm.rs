@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::credits::Ucr;
-use crate::flow::testbed::{Dice, INPUT_UCR, Lease, OUTPUT_UCR, World, verify};
+use crate::flow::testbed::{Dice, Lease, World, verify};
 use crate::flow::{Refusal, SettleRequest};
-use crate::id::{CallId, HoldId, TaskId, WorkerId};
+use crate::id::{HoldId, TaskId, WorkerId};
 use crate::outcome::{FinishedCall, Outcome};
-use crate::record::{Account, CallState, Hold, HoldState, Op, OpKind, Overrun, Task};
+use crate::record::{Account, CallState, Op, OpKind, Task};
 use crate::state::{RunState, TaskState, WaitCause};
 
 use super::actors::{Job, Unanswered};
@@ -16,7 +16,7 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 56] = [
+pub(super) const CORNERS: [&str; 62] = [
     "adjustment",
     "approval expired",
     "approved",
@@ -36,6 +36,7 @@ pub(super) const CORNERS: [&str; 56] = [
     "debt refunded",
     "decided again",
     "decided too late",
+    "early signal taken",
     "failure charged",
     "fee taken",
     "grant expired",
@@ -65,12 +66,17 @@ pub(super) const CORNERS: [&str; 56] = [
     "settle repeated",
     "settle stale",
     "show failed",
+    "signal expired",
+    "signal repeated",
+    "signal taken",
+    "signal waits",
     "skipped by a condition",
     "submit refused",
     "successor",
     "top up",
     "until failed",
     "waits for a rate limit",
+    "waits for a signal",
     "waits for credits",
     "write-off",
 ];
@@ -160,7 +166,8 @@ impl Storm {
         match self.dice.below(100) {
             0..=4 => self.submit(),
             5..=24 => self.deliver(),
-            25..=62 => self.work(),
+            25..=61 => self.work(),
+            62 => self.send_something(),
             63 => self.batch(),
             64 => self.decide_something(),
             65..=69 => self.beat(),
@@ -284,66 +291,6 @@ impl Storm {
             }
             Err(other) => panic!("{other}"),
         }
-    }
-
-    /// What the task will have been charged if this settle ends it.
-    fn bill(&self, sent: &Unanswered) -> i64 {
-        let task = &self.world.tables.tasks[&sent.lease.task];
-        let run = &self.world.tables.runs[&sent.lease.run];
-        let (calls, succeeded) = match &sent.request.outcome {
-            Outcome::Succeeded { calls, .. } => (calls.as_slice(), true),
-            Outcome::Failed { calls, .. } => (calls.as_slice(), false),
-            Outcome::HandedBack => (&[][..], false),
-        };
-        let mut distinct: BTreeMap<_, &FinishedCall> = BTreeMap::new();
-        for call in calls {
-            distinct.entry(call.id).or_insert(call);
-        }
-        let price = |call: &FinishedCall| {
-            let reported = call.usage.filter(|usage| usage.cache_read_tokens <= usage.input_tokens);
-            let usage = reported.unwrap_or(call.counted);
-            i64::try_from(usage.input_tokens).unwrap() * INPUT_UCR
-                + i64::try_from(usage.output_tokens).unwrap() * OUTPUT_UCR
-        };
-        let wallet = &self.world.tables.wallets[&self.world.wallet];
-        let hold = task.hold_id.map(|hold| self.world.tables.holds[&hold].amount_ucr.get());
-        let most = if wallet.overrun == Overrun::Absorb { hold.unwrap_or(0) } else { i64::MAX };
-        let full = match run.state {
-            RunState::Cancelling => {
-                let capped = |call: &FinishedCall| {
-                    let row = &self.world.tables.calls[&call.id];
-                    match row.state {
-                        CallState::Sent => price(call).min(row.reserved_ucr.get()),
-                        _ => row.cost_ucr.get(),
-                    }
-                };
-                let listed: i64 = distinct.values().map(|call| capped(call)).sum();
-                listed + self.journaled(task.id, |id| !distinct.contains_key(&id))
-            }
-            RunState::Queued | RunState::Running | RunState::Paused if succeeded => {
-                let node = self.world.facts.workflows[&task.workflow_id].node_for(task.place()).unwrap();
-                let units: u64 = node.units.values().sum();
-                let tokens: i64 = distinct.into_values().filter(|call| call.succeeded).map(price).sum();
-                tokens + i64::try_from(units).unwrap() * 1_000_000
-            }
-            _ => 0,
-        };
-        full.min(most)
-    }
-
-    /// What the answered calls of a task cost that nobody was charged for yet, as far as they are counted.
-    fn journaled(&self, task: TaskId, counts: impl Fn(CallId) -> bool) -> i64 {
-        let calls =
-            self.world.tables.calls.values().filter(|call| call.task_id == task && call.state == CallState::Done);
-        calls.filter(|call| counts(call.id)).map(|call| call.cost_ucr.get()).sum()
-    }
-
-    /// So much, or what the task's settled hold had where the platform absorbs the rest.
-    fn most_absorbed(&self, task: TaskId, owed: i64) -> i64 {
-        let absorbs = self.world.tables.wallets[&self.world.wallet].overrun == Overrun::Absorb;
-        let is_settled = |hold: &&Hold| hold.owner_id == task.to_string() && hold.state == HoldState::Settled;
-        let hold = self.world.tables.holds.values().find(is_settled).filter(|_| absorbs);
-        hold.map_or(owed, |hold| owed.min(hold.amount_ucr.get()))
     }
 
     /// Several settles in one transaction do exactly what they would do one after another. Tried out in two copies
@@ -527,6 +474,7 @@ impl Storm {
     }
 
     fn look_around(&mut self) {
+        self.look_at_signals();
         let tables = &self.world.tables;
         let mut seen: Vec<String> = Vec::new();
         seen.extend(tables.attempts.values().map(|attempt| format!("attempt {}", attempt.outcome)));
@@ -543,8 +491,9 @@ impl Storm {
         notice(waits(WaitCause::Credits), "waits for credits");
         notice(waits(WaitCause::RateLimit), "waits for a rate limit");
         notice(waits(WaitCause::Condition), "put off");
-        notice(waits(WaitCause::Paused), "parked by a pause");
         notice(waits(WaitCause::Approval), "asked for a decision");
+        notice(waits(WaitCause::Signal), "waits for a signal");
+        notice(waits(WaitCause::Paused), "parked by a pause");
         let skipped = |task: &&Task| task.state == TaskState::Skipped && task.output.is_some();
         notice(tables.tasks.values().any(|task| skipped(&task)), "skipped by a condition");
         let has_error =
@@ -556,6 +505,7 @@ impl Storm {
         notice(has_error("until_failed"), "until failed");
         notice(has_error("show_failed"), "show failed");
         notice(has_error("approval_expired"), "approval expired");
+        notice(has_error("signal_expired"), "signal expired");
         notice(has_error("worker_lost"), "loss not tried again");
         let poison = |error: &crate::outcome::StepError| error.code == "poison_pill";
         notice(tables.tasks.values().any(|task| task.error.as_ref().is_some_and(poison)), "poison");
@@ -581,7 +531,7 @@ impl Storm {
         for (id, task) in &tables.tasks {
             let by_user = tables.runs[&task.run_id].state == RunState::Cancelled;
             let unsettled = match task.state {
-                TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until" | "approval") => {
+                TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until" | "approval" | "signal") => {
                     task.units_ucr.get()
                 }
                 // no worker had it in its hands when its user cancelled: what was answered before is charged

@@ -1,9 +1,9 @@
 //! What the engine does besides running tasks: submits, cancels, sweeps. Each step loads what the engine loads.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::credits::Ucr;
-use crate::flow::{self, Answer, ApprovalRefusal, Decided, Refusal, Submission};
+use crate::flow::{self, Answer, ApprovalRefusal, Decided, NewSignal, Received, Refusal, SignalRefusal, Submission};
 use crate::id::{Id, MissionId, RunId, TaskId, WorkflowId};
 use crate::ledger;
 use crate::outcome::{ErrorClass, StepError};
@@ -62,20 +62,6 @@ impl World {
         Ok(())
     }
 
-    /// Pauses a mission.
-    pub(crate) fn pause(&mut self, mission: MissionId) -> Result<(), Refusal> {
-        let latest = vec![(mission, TaskState::Ready)];
-        let want = Want { missions: vec![mission], latest, ..Want::default() };
-        self.decide_or_nothing(&want, |turn| flow::pause(turn, mission, None)).map(drop)
-    }
-
-    /// Resumes a mission; the sweep does the rest.
-    pub(crate) fn resume(&mut self, mission: MissionId) -> Result<(), Refusal> {
-        let latest = vec![(mission, TaskState::Waiting)];
-        let want = Want { missions: vec![mission], latest, ..Want::default() };
-        self.decide_or_nothing(&want, |turn| flow::resume(turn, mission)).map(drop)
-    }
-
     /// Somebody decides; a refusal leaves nothing behind.
     pub(crate) fn decide_approval(
         &mut self,
@@ -93,6 +79,41 @@ impl World {
             self.end_run(run);
         }
         Ok(decided)
+    }
+
+    /// A signal comes in; a refusal leaves nothing behind.
+    pub(crate) fn signal(
+        &mut self,
+        mission: MissionId,
+        name: &str,
+        key: Option<&str>,
+        payload: Value,
+    ) -> Result<Received, SignalRefusal> {
+        let run_id = self.mission(mission).run_id;
+        let (request_hash, key) = (format!("{name} {payload}"), key.map(str::to_owned));
+        let new =
+            NewSignal { id: self.id(), mission_id: mission, run_id, name: name.to_owned(), key, request_hash, payload };
+        let mut want = Want { missions: vec![mission], signals: vec![mission], ..Want::default() };
+        want.signal_keys.extend(new.key.clone().map(|key| (mission, key)));
+        for task in self.tables.tasks_of(run_id).into_iter().filter(|task| task.kind == "signal") {
+            want.tasks.push(task.id);
+            self.reach(task, true, &mut want);
+        }
+        self.decide_or_nothing(&want, |turn| flow::receive_signal(turn, &new))
+    }
+
+    /// Pauses a mission.
+    pub(crate) fn pause(&mut self, mission: MissionId) -> Result<(), Refusal> {
+        let latest = vec![(mission, TaskState::Ready)];
+        let want = Want { missions: vec![mission], latest, ..Want::default() };
+        self.decide_or_nothing(&want, |turn| flow::pause(turn, mission, None)).map(drop)
+    }
+
+    /// Resumes a mission; the sweep does the rest.
+    pub(crate) fn resume(&mut self, mission: MissionId) -> Result<(), Refusal> {
+        let latest = vec![(mission, TaskState::Waiting)];
+        let want = Want { missions: vec![mission], latest, ..Want::default() };
+        self.decide_or_nothing(&want, |turn| flow::resume(turn, mission)).map(drop)
     }
 
     /// Ends what an ending run has left, as far as nobody works on it; in chunks of two, to see the seams.
@@ -267,6 +288,7 @@ impl World {
         want.nodes.extend(nodes.map(at));
         want.results.extend(reach.results.into_iter().map(at));
         want.inputs.extend(reach.input.then_some(task.mission_id));
+        want.signals.extend(reach.signals.then_some(task.mission_id));
     }
 
     /// A mission.

@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use crate::id::{
-    CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, ScheduleId, TaskId, TenantId, ToolCallId, WalletId,
+    CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, ScheduleId, SignalId, TaskId, TenantId, ToolCallId,
+    WalletId,
 };
 use crate::record::{
-    Attempt, CallState, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Schedule, Task, ToolRun, UsageCall, Wallet,
+    Attempt, CallState, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Schedule, Signal, Task, ToolRun, UsageCall,
+    Wallet,
 };
 use crate::state::TaskState;
 use crate::working_set::{Rows, WorkingSet};
@@ -49,6 +51,10 @@ pub(crate) struct Want {
     pub idle: Vec<TaskId>,
     /// Items whose results are read.
     pub item_results: Vec<(TaskId, i32)>,
+    /// Missions whose waiting signals are read.
+    pub signals: Vec<MissionId>,
+    /// Signals by mission and key.
+    pub signal_keys: Vec<(MissionId, String)>,
     /// Dedupe keys.
     pub dedupe_keys: Vec<(TenantId, String)>,
     /// Schedules.
@@ -63,6 +69,7 @@ pub(crate) struct Tables {
     pub tasks: BTreeMap<TaskId, Task>,
     pub calls: BTreeMap<CallId, UsageCall>,
     pub tool_runs: BTreeMap<ToolCallId, ToolRun>,
+    pub signals: BTreeMap<SignalId, Signal>,
     pub holds: BTreeMap<HoldId, Hold>,
     pub grants: BTreeMap<GrantId, Grant>,
     pub wallets: BTreeMap<WalletId, Wallet>,
@@ -102,6 +109,14 @@ impl Tables {
             set.tool_runs.load(run.id, run.clone());
         }
         self.load_money(want, &mut set);
+        set.signals_of.extend(&want.signals);
+        for signal in self.signals.values() {
+            let key = signal.key.clone().map(|key| (signal.mission_id, key));
+            let is_waiting = signal.task_id.is_none() && want.signals.contains(&signal.mission_id);
+            if is_waiting || key.is_some_and(|key| want.signal_keys.contains(&key)) {
+                set.signals.load(signal.id, signal.clone());
+            }
+        }
         for row in self.dedupe_keys.values().filter(|row| want.dedupe_keys.contains(&(row.tenant_id, row.key.clone())))
         {
             let live = self.run_of(row.mission_id).is_some_and(|run| run.ended_at.is_none());
@@ -216,6 +231,7 @@ impl Tables {
             holds: upsert(&self.holds, &set.holds, |row| row.id, |_, row| row.clone(), &mut broken),
             calls: upsert(&self.calls, &set.calls, |row| row.id, keep_call, &mut broken),
             tool_runs: upsert(&self.tool_runs, &set.tool_runs, |row| row.id, |_, row| row.clone(), &mut broken),
+            signals: upsert(&self.signals, &set.signals, |row| row.id, |_, row| row.clone(), &mut broken),
         };
         let dedupe_keys = upsert(&self.dedupe_keys, &set.dedupe_keys, |row| row.id, |_, row| row.clone(), &mut broken);
         let keep_input = |before: &Schedule, row: &Schedule| Schedule {
@@ -236,6 +252,7 @@ impl Tables {
         self.holds.extend(next.holds.into_iter().map(|row| (row.id, row)));
         self.calls.extend(next.calls.into_iter().map(|row| (row.id, row)));
         self.tool_runs.extend(next.tool_runs.into_iter().map(|row| (row.id, row)));
+        self.signals.extend(next.signals.into_iter().map(|row| (row.id, row)));
         self.dedupe_keys.extend(dedupe_keys.into_iter().map(|row| (row.id, row)));
         self.schedules.extend(schedules.into_iter().map(|row| (row.id, row)));
         for op in &set.ops {
@@ -269,6 +286,7 @@ pub(super) struct Written {
     pub tasks: Vec<Task>,
     pub calls: Vec<UsageCall>,
     pub tool_runs: Vec<ToolRun>,
+    pub signals: Vec<Signal>,
     pub holds: Vec<Hold>,
     pub grants: Vec<Grant>,
     pub wallets: Vec<Wallet>,

@@ -193,6 +193,7 @@ impl World {
             want.nodes.extend(one.nodes);
             want.results.extend(one.results);
             want.inputs.extend(one.inputs);
+            want.signals.extend(one.signals);
             want.calls.extend(one.calls);
             want.heirs.extend(one.heirs);
             want.items.extend(one.items);
