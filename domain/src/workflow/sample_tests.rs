@@ -79,9 +79,8 @@ fn the_software_company_works_in_the_order_of_its_needs() {
     assert_eq!(company.flat_fee, None);
     assert_eq!(company.outputs["report"].nodes(), "summary");
     assert_eq!(company.outputs.len(), 5);
-    let layers = |key: &str| -> Vec<&str> {
-        company.node_by_key(key).unwrap().layers.iter().map(super::Layer::kind).collect()
-    };
+    let layers =
+        |key: &str| -> Vec<&str> { company.node_by_key(key).unwrap().layers.iter().map(super::Layer::kind).collect() };
     assert_eq!((layers("code"), layers("tests"), layers("plan")), (vec!["map", "review"], vec!["repeat"], vec![]));
 }
 

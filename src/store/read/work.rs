@@ -79,15 +79,19 @@ pub struct MissionView {
     pub ended_at: Option<Timestamp>,
     /// When it fails if not over.
     pub deadline_at: Option<Timestamp>,
+    /// How far its latest run was pruned.
+    pub pruned: i16,
+    /// Up to which number its events were pruned.
+    pub pruned_seq: i64,
 }
 
-const MISSION: &str = "
+pub(super) const MISSION: &str = "
 select m.id, m.tenant_id, m.wallet_id, m.workflow_id, w.name as workflow_name, w.version as workflow_version,
   m.run_id, r.price_book_id, r.number as run_number, r.state, r.status_reason, r.error, m.metadata, m.tags,
   m.idempotency_key, m.request_hash, m.priority, m.budget_ucr, m.on_exhausted, r.fee_ucr, m.last_seq,
   m.tasks_total, m.tasks_done, m.held_ucr, m.spent_ucr, m.created_at, m.updated_at, r.started_at, r.ended_at,
-  r.deadline_at";
-const MISSION_FROM: &str = "
+  r.deadline_at, r.pruned, m.pruned_seq";
+pub(super) const MISSION_FROM: &str = "
 from missions m
 join runs r on r.id = m.run_id
 join workflows w on w.id = m.workflow_id";
@@ -301,6 +305,7 @@ impl dyn Store {
             "{MISSION} {MISSION_FROM}
              where ($1 is null or m.tenant_id = $1)
                and ($2 is null or m.id < $2)
+               and r.pruned < 3
                and ($3 = 1 or r.state in {{list:4}})
                and ($5 is null or w.name = $5)
              order by m.id desc limit $6"
