@@ -51,6 +51,9 @@ pub enum StreamEvent {
     /// The task waits for a named cause.
     #[serde(rename = "task.waiting")]
     TaskWaiting(Told<Waiting>),
+    /// All items of a map became tasks.
+    #[serde(rename = "task.spread")]
+    TaskSpread(Told<Spread>),
     /// Somebody is asked to decide something.
     #[serde(rename = "approval.requested")]
     ApprovalRequested(Told<Asked>),
@@ -364,6 +367,11 @@ carried! {
         output_tokens: u64,
         /// The part of the output spent on reasoning.
         reasoning_tokens: u64,
+    }
+    /// The items of a map.
+    Spread {
+        /// How many there are.
+        items: i32,
     }
     /// A task never runs.
     Skipped {
