@@ -311,7 +311,7 @@ carried! {
     }
     /// A wait.
     Waiting {
-        /// `credits`, `timer`, `rate_limit`, `condition`, `approval`, `signal` or `paused`.
+        /// `credits`, `timer`, `rate_limit`, `condition`, `approval`, `signal`, `children` or `paused`.
         cause: String,
         /// For people.
         reason: String,
