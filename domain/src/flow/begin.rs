@@ -17,6 +17,7 @@ use crate::workflow::template::TemplateError;
 use crate::workflow::{Definition, Node};
 
 use super::advance::{fail, make_ready, park, skip};
+use super::deadline::start_clock;
 use super::pause::park_paused;
 use super::{Refusal, Turn, node_of};
 
@@ -32,6 +33,7 @@ pub(super) fn begin_all(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Vec<TaskI
     let mut ended = VecDeque::new();
     for id in ids {
         let run = turn.task(*id)?.run_id;
+        start_clock(turn, *id)?;
         match turn.run(run)?.state {
             RunState::Paused => park_paused(turn, *id)?,
             state if state.is_live() => ended.extend(begin(turn, *id, &mut ready)?),
@@ -57,6 +59,9 @@ fn follow(turn: &mut Turn<'_>, mut ended: VecDeque<Ended>, mut ready: Vec<TaskId
             row.remaining_needs = row.remaining_needs.saturating_sub(1);
             row.input_bytes = row.input_bytes.saturating_add(output_bytes);
             let is_next = row.remaining_needs == 0 && row.state == TaskState::Pending;
+            if is_next {
+                start_clock(turn, next)?;
+            }
             match turn.run(task.run_id)?.state {
                 RunState::Paused if is_next => park_paused(turn, next)?,
                 state if is_next && state.is_live() => ended.extend(begin(turn, next, &mut ready)?),

@@ -9,6 +9,7 @@ mod approval;
 mod begin;
 mod budget;
 mod cancel;
+mod deadline;
 mod dedupe;
 mod estimate;
 mod forecast;
@@ -34,6 +35,7 @@ pub(crate) mod testbed;
 
 pub use approval::{Answer, ApprovalRefusal, Decided, decide};
 pub use cancel::{cancel, wind_down};
+pub use deadline::expire_task;
 pub use dedupe::{Dedupe, DedupeMode};
 pub use forecast::{Forecast, ForecastRequest, NodeForecast, Source, forecast};
 pub use lesson::{CallLesson, Doubt, Lesson, NodeLesson, Observed, OpenCalls};

@@ -242,5 +242,6 @@ fn new_task(turn: &Turn<'_>, submission: &Submission, node: &Node, id: TaskId, i
         created_at: turn.now,
         shown: None,
         decision: None,
+        deadline_at: None,
     }
 }

@@ -169,6 +169,8 @@ pub struct Task {
     pub shown: Option<String>,
     /// What became of an approval.
     pub decision: Option<Decision>,
+    /// When it fails if it is not over by then, whatever it waits for; known once its needs are done.
+    pub deadline_at: Option<Timestamp>,
 }
 
 /// An attempt that ended without success (a success is the task itself).

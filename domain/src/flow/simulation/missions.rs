@@ -33,14 +33,18 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
             10 => signal(dice),
             _ => format!("sleep: {}s", 1 + dice.below(20)),
         };
+        let deadline = if dice.percent(10) { format!(", deadline: {}s", 2 + dice.below(60)) } else { String::new() };
         let units = if dice.percent(20) { ", units: { step: 1 }" } else { "" };
         let on = if dice.percent(20) { ", on: [retryable]" } else { "" };
         let retry = format!("retry: {{ max_attempts: {}{on} }}", 1 + dice.below(4));
         let when = if dice.percent(25) { format!(", when: \"{}\"", condition(dice, &needs)) } else { String::new() };
         let on_error =
             ["", "", "", ", on_error: skip", ", on_error: continue"][usize::try_from(dice.below(5)).unwrap()];
-        let _ =
-            writeln!(text, "  n{index}: {{ needs: [{}], {action}, {retry}{units}{when}{on_error} }}", needs.join(", "));
+        let _ = writeln!(
+            text,
+            "  n{index}: {{ needs: [{}], {action}, {retry}{units}{when}{on_error}{deadline} }}",
+            needs.join(", ")
+        );
     }
     text
 }
