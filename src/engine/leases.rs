@@ -22,8 +22,8 @@ const SAFETY: Duration = Duration::from_millis(500);
 /// Why a running step must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StopCause {
-    /// The run is being ended: settle as cancelled.
-    RunEnds,
+    /// The run is being ended, or the task's own deadline passed: settle as cancelled.
+    Ends,
     /// The lease is gone: nothing counts any more.
     LeaseLost,
     /// The process drains: hand the task back.
@@ -151,10 +151,10 @@ pub(super) async fn keep(engine: Engine, leases: Arc<Leases>, mut row: WorkerRow
             }
             () = stop.cancelled() => return,
             frame = frames.recv() => {
-                if let Ok(frame) = frame
-                    && let FrameBody::Stop { run_id } = frame.body
-                {
-                    leases.stop_where(StopCause::RunEnds, |_, run, _| run == run_id);
+                match frame.map(|frame| frame.body) {
+                    Ok(FrameBody::Stop { run_id }) => leases.stop_where(StopCause::Ends, |_, run, _| run == run_id),
+                    Ok(FrameBody::StopTask { task_id }) => leases.stop_where(StopCause::Ends, |task, _, _| task == task_id),
+                    _ => {}
                 }
             }
         }
@@ -173,7 +173,8 @@ async fn beat(engine: &Engine, leases: &Leases, row: &mut WorkerRow) -> Duration
     }
     let guards = leases.guards();
     if !guards.is_empty() {
-        let beat = Beat { lease_until: engine.clock().now().plus_ms(leases.lease_ms()), leases: guards.clone() };
+        let now = engine.clock().now();
+        let beat = Beat { lease_until: now.plus_ms(leases.lease_ms()), leases: guards.clone(), now };
         match engine.store().beat(&beat).await {
             Ok(fates) => apply(leases, &guards, &fates, asked),
             Err(error) => {
@@ -205,7 +206,7 @@ fn apply(leases: &Leases, guards: &[Guard], fates: &[LeaseFate], asked: Instant)
     }
     let same = |task: TaskId| guards.iter().any(|guard| guard.task_id == task);
     leases.stop_where(StopCause::LeaseLost, |task, _, _| same(task) && lost(task));
-    leases.stop_where(StopCause::RunEnds, |task, _, _| same(task) && stopped(task));
+    leases.stop_where(StopCause::Ends, |task, _, _| same(task) && stopped(task));
 }
 
 /// The entry of a worker process.

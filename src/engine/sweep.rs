@@ -15,6 +15,7 @@ use crate::clock::new_id;
 use crate::queue::ReadyTask;
 use crate::store::read::{Due, ReadyRow};
 use crate::store::{StoreError, Want};
+use crate::stream::{Frame, FrameBody};
 
 /// How often a sweep happens at least.
 const PASS: Duration = Duration::from_secs(1);
@@ -62,6 +63,7 @@ impl Sweeper {
         let engine = self.engine.clone();
         let store = engine.store();
         let now = engine.clock().now();
+        engine.expire_tasks(store.overdue_tasks(now, CHUNK).await?).await?;
         engine.wake(store.due_tasks(now, CHUNK).await?).await?;
         if self.trusts_absence() {
             engine.recover(store.lost_leases(now, CHUNK).await?).await?;
@@ -114,6 +116,22 @@ fn tolerate<T>(decided: Result<T, StoreError>) -> Result<Option<T>, StoreError> 
 }
 
 impl Engine {
+    /// Ends tasks whose own deadline passed; whoever works on one is told to stop, and told again by each heartbeat.
+    async fn expire_tasks(&self, overdue: Vec<Due>) -> Result<(), StoreError> {
+        let expire = |turn: &mut flow::Turn<'_>, task: &Due| {
+            if let Err(refusal) = flow::expire_task(turn, task.id) {
+                tracing::warn!(task = %task.id, %refusal, "an overdue task could not be ended");
+            }
+        };
+        let expired = self.decide_each(&overdue, expire).await?;
+        self.metrics().sweep_finds("task_deadline", expired);
+        for task in overdue {
+            let body = FrameBody::StopTask { task_id: task.id };
+            self.relay().publish(Frame { mission_id: task.mission_id, body });
+        }
+        Ok(())
+    }
+
     /// Wakes tasks whose wait is over.
     pub(super) async fn wake(&self, due: Vec<Due>) -> Result<(), StoreError> {
         let wake = |turn: &mut flow::Turn<'_>, task: &Due| {

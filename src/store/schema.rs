@@ -96,7 +96,7 @@ table!(TASKS, "tasks",
     due_at Int Always, started_at Int Always, ended_at Int Always, priced Bool Once, hold_id Text Always,
     holds Int Always, output Json IfPresentUnread, error Json Always, cost_ucr Int Always,
     units_ucr Int Always, usage Json Always, created_at Int Once, shown Text IfPresentUnread,
-    decision Json IfPresent);
+    decision Json IfPresent, deadline_at Int Always);
 
 table!(ATTEMPTS, "attempts",
     task_id Text Once, tenant_id Text Once, number Int Once, outcome Text Once, worker_id Text Once,

@@ -119,7 +119,10 @@ fn remember(snapshots: &mut HashMap<TaskId, Snapshot>, body: &FrameBody) {
                 snapshots.remove(&task);
             }
         }
-        FrameBody::Event { event: None, .. } | FrameBody::Started { .. } | FrameBody::Stop { .. } => {}
+        FrameBody::Event { event: None, .. }
+        | FrameBody::Started { .. }
+        | FrameBody::Stop { .. }
+        | FrameBody::StopTask { .. } => {}
     }
 }
 

@@ -133,6 +133,18 @@ impl dyn Store {
         all(self.rows(&sql, &[now.into(), limit.into()]).await?)
     }
 
+    /// Tasks whose own deadline passed and that are not over.
+    pub async fn overdue_tasks(&self, now: Timestamp, limit: i64) -> Result<Vec<Due>, StoreError> {
+        let sql = "
+            select t.id, t.mission_id, t.run_id, t.workflow_id, t.node_index
+            from tasks t
+            join runs r on r.id = t.run_id
+            where t.deadline_at is not null and t.ended_at is null and t.deadline_at <= $1
+              and r.state in ('queued', 'running', 'paused')
+            order by t.deadline_at limit $2";
+        all(self.rows(sql, &[now.into(), limit.into()]).await?)
+    }
+
     /// When the next timer, retry or rate limit is over.
     pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         let sql = "
