@@ -45,6 +45,8 @@ pub enum WaitCause {
     Approval,
     /// A signal from outside.
     Signal,
+    /// The tasks that were made of it.
+    Children,
     /// Its run was paused before it could begin.
     Paused,
 }
@@ -59,6 +61,7 @@ impl WaitCause {
             Self::Condition => "condition",
             Self::Approval => "approval",
             Self::Signal => "signal",
+            Self::Children => "children",
             Self::Paused => "paused",
         }
     }

@@ -28,6 +28,7 @@ mod reserve;
 mod run;
 mod settle;
 mod signals;
+mod spread;
 mod submit;
 mod sweep;
 mod wallet;
@@ -51,12 +52,14 @@ pub use workflow::{PutWorkflowError, WorkflowPut};
 use std::sync::Arc;
 
 use bursar_domain::flow::{self, Facts, Turn};
-use bursar_domain::record::Event;
+use bursar_domain::record::{Event, Task};
 use bursar_domain::state::TaskState;
+use bursar_domain::time::Timestamp;
 use bursar_domain::working_set::WorkingSet;
 
 use crate::clock::{Clock, SystemChance};
 use crate::queue::{Queue, ReadyTask};
+use crate::store::read::Due;
 use crate::store::{Store, StoreError, Want};
 use crate::stream::Relay;
 
@@ -92,11 +95,13 @@ struct Parts {
 struct Effects {
     events: Vec<Event>,
     ready: Vec<ReadyTask>,
+    /// Tasks whose wait this decision ended.
+    due: Vec<Due>,
 }
 
 impl Effects {
     /// Everything in the changed rows that somebody outside must hear of.
-    fn of(set: &WorkingSet) -> Self {
+    fn of(set: &WorkingSet, now: Timestamp) -> Self {
         let rows = set.tasks.added().chain(set.tasks.changed());
         let ready = rows
             .filter(|task| task.state == TaskState::Ready)
@@ -108,7 +113,9 @@ impl Effects {
                 ready_at: task.ready_at.unwrap_or(task.created_at),
             })
             .collect();
-        Self { events: set.events.clone(), ready }
+        let is_due = |task: &&Task| task.state == TaskState::Waiting && task.due_at.is_some_and(|due| due <= now);
+        let due = set.tasks.added().chain(set.tasks.changed()).filter(is_due).map(Due::from).collect();
+        Self { events: set.events.clone(), ready, due }
     }
 }
 
@@ -191,7 +198,7 @@ impl Engine {
                 let mut turn = Turn { set, facts: &facts as &Facts, now, chance: &mut SystemChance };
                 flow::expire_holds(&mut turn);
                 answer = Some(decide(&mut turn));
-                effects = Effects::of(turn.set);
+                effects = Effects::of(turn.set, now);
             };
             self.parts.store.transact(&want, &mut step).await?;
             if let Some(answer) = answer {

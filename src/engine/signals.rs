@@ -66,7 +66,7 @@ impl Engine {
             want.signal_keys.extend(wish.key.clone().map(|key| (wish.mission_id, key)));
             for index in takers {
                 want.nodes.extend(i32::try_from(index).ok().map(|index| (mission.run_id, index)));
-                want.reach(wish.mission_id, mission.run_id, &definition.reach_of_start(index));
+                want.reach(wish.mission_id, mission.run_id, 0, &definition.reach_of_start(index));
             }
             let new = NewSignal {
                 id: new_id(),

@@ -172,6 +172,16 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
             let row: Read = parse(table, body)?;
             set.results.insert((row.run_id, row.node_index), row.output);
         }
+        "item_results" => {
+            #[derive(serde::Deserialize)]
+            struct Read {
+                parent_id: bursar_domain::id::TaskId,
+                item: i32,
+                output: serde_json::Value,
+            }
+            let row: Read = parse(table, body)?;
+            set.item_results.insert((row.parent_id, row.item), row.output);
+        }
         "inputs" => {
             #[derive(serde::Deserialize)]
             struct Read {

@@ -96,7 +96,8 @@ table!(TASKS, "tasks",
     due_at Int Always, started_at Int Always, ended_at Int Always, priced Bool Once, hold_id Text Always,
     holds Int Always, output Json IfPresentUnread, error Json Always, cost_ucr Int Always,
     units_ucr Int Always, usage Json Always, created_at Int Once, shown Text IfPresentUnread,
-    decision Json IfPresent, deadline_at Int Always);
+    decision Json IfPresent, deadline_at Int Always, node_at Int Once, base Int Once, ancestors Json Once,
+    parent_id Text Once, layer Int Once, item Int Once, bound Json Once, fan Json Always);
 
 table!(ATTEMPTS, "attempts",
     task_id Text Once, tenant_id Text Once, number Int Once, outcome Text Once, worker_id Text Once,
@@ -171,10 +172,29 @@ pub const JSON_COLUMNS: &[&str] = &[
     "payload",
     "rows",
     "buckets",
+    "ancestors",
+    "bound",
+    "fan",
 ];
 /// Columns, of any table or read, that hold true or false.
 pub const BOOL_COLUMNS: &[&str] =
     &["priced", "frozen", "expired", "billable", "estimated", "draining", "active", "simulated", "is_error"];
+
+/// The expression for what a task (`t`) handed on. A map's list is not stored twice: it is made of what its items did.
+pub fn output_sql(dialect: Dialect, t: &str) -> String {
+    let list = match dialect {
+        Dialect::Postgres => {
+            "select coalesce(json_agg(coalesce(item.output, 'null'::json) order by item.item), '[]'::json) from tasks item"
+        }
+        Dialect::Sqlite => {
+            "select json_group_array(json(coalesce(item.output, 'null')) order by item.item) from tasks item"
+        }
+    };
+    format!(
+        "case when {t}.kind = 'map' and {t}.state = 'succeeded'
+           then ({list} where item.parent_id = {t}.id and item.layer > 0) else {t}.output end"
+    )
+}
 
 /// How an engine takes many rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

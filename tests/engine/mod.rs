@@ -6,6 +6,7 @@ mod branches;
 mod deadlines;
 mod dedupe;
 mod estimates;
+mod families;
 mod money;
 mod outages;
 mod pauses;

@@ -8,7 +8,7 @@ use crate::credits::Ucr;
 use crate::id::{MissionId, RunId, TaskId};
 use crate::state::{RunState, TaskState};
 
-use super::advance::{count_done, release_hold, skip};
+use super::advance::{count_done, fail, release_hold, skip};
 use super::budget::leave_line;
 use super::recover::lease_ran_out;
 use super::settle::{charge_journal, end_with_run};
@@ -44,8 +44,13 @@ pub fn wind_down(turn: &mut Turn<'_>, run: RunId, tasks: &[TaskId]) -> Result<us
     for id in tasks {
         let task = turn.task(*id)?.clone();
         match task.state {
+            // its own tasks end first
+            TaskState::Waiting if task.fan.as_ref().is_some_and(|fan| !fan.is_over()) => continue,
             TaskState::Pending => skip(turn, *id, "skipped: its run ended before it could start", None)?,
-            TaskState::Ready | TaskState::Retrying | TaskState::Waiting => end_idle(turn, *id, state)?,
+            TaskState::Ready | TaskState::Retrying | TaskState::Waiting => match task.fan.and_then(|fan| fan.error) {
+                Some(error) => fail(turn, *id, error)?,
+                None => end_idle(turn, *id, state)?,
+            },
             TaskState::Running if lease_ran_out(&task, turn.now) => end_with_run(turn, &task, state, &[])?,
             _ => continue,
         }
@@ -55,7 +60,7 @@ pub fn wind_down(turn: &mut Turn<'_>, run: RunId, tasks: &[TaskId]) -> Result<us
 }
 
 /// Ends a task that nobody works on. Nothing is in flight; a user who cancels pays for what was answered before.
-fn end_idle(turn: &mut Turn<'_>, id: TaskId, run_state: RunState) -> Result<(), Refusal> {
+pub(super) fn end_idle(turn: &mut Turn<'_>, id: TaskId, run_state: RunState) -> Result<(), Refusal> {
     let idle = turn.task(id)?.clone();
     let by_user = run_state == RunState::Cancelling;
     let (charged, usage) = if by_user { charge_journal(turn, &idle, Ucr::ZERO, None)? } else { (Ucr::ZERO, None) };
@@ -73,8 +78,13 @@ fn end_idle(turn: &mut Turn<'_>, id: TaskId, run_state: RunState) -> Result<(), 
     task.hold_id = None;
     task.cost_ucr = charged;
     task.usage = usage;
-    task.status_reason = Some(if by_user { "cancelled by a user" } else { "cancelled: its run failed" }.to_owned());
-    let (mission, run) = (task.mission_id, task.run_id);
+    let reason = match run_state {
+        RunState::Cancelling => "cancelled by a user",
+        RunState::Failing => "cancelled: its run failed",
+        _ => "cancelled: another item failed",
+    };
+    task.status_reason = Some(reason.to_owned());
+    let mission = task.mission_id;
     turn.emit(mission, "task.cancelled", Some(id), json!({"credits": charged.to_string(), "usage": usage}));
-    count_done(turn, mission, run)
+    count_done(turn, id)
 }

@@ -12,6 +12,7 @@ mod cancel;
 mod deadline;
 mod dedupe;
 mod estimate;
+mod family;
 mod forecast;
 mod lesson;
 mod metering;
@@ -37,6 +38,7 @@ pub use approval::{Answer, ApprovalRefusal, Decided, decide};
 pub use cancel::{cancel, wind_down};
 pub use deadline::expire_task;
 pub use dedupe::{Dedupe, DedupeMode};
+pub use family::{add_items, refuse_items};
 pub use forecast::{Forecast, ForecastRequest, NodeForecast, Source, forecast};
 pub use lesson::{CallLesson, Doubt, Lesson, NodeLesson, Observed, OpenCalls};
 pub use metering::{hold_call, hold_key, settle_call};
@@ -183,10 +185,8 @@ impl Turn<'_> {
 
 /// The node a task stands for.
 fn node_of<'a>(definition: &'a Definition, task: &Task) -> Result<&'a Node, Refusal> {
-    u32::try_from(task.node_index)
-        .ok()
-        .and_then(|index| definition.node(index))
-        .ok_or_else(|| Refusal::Unloaded(format!("node {} of workflow {}", task.node_index, task.workflow_id)))
+    let node = definition.node_for(task.place());
+    node.ok_or_else(|| Refusal::Unloaded(format!("node {} of workflow {}", task.node_at, task.workflow_id)))
 }
 
 /// What a task's ledger operations belong to.

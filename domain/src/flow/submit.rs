@@ -9,10 +9,11 @@ use crate::id::{MissionId, PriceBookId, RunId, TaskId, TenantId, WalletId, Workf
 use crate::ledger::{self, HoldRequest, LedgerRefusal, Subject};
 use crate::record::{HoldOwner, Mission, Run, Task};
 use crate::state::{RunState, TaskState};
-use crate::workflow::{Definition, Node, OnExhausted};
+use crate::workflow::{Definition, Layer, Node, OnExhausted};
 
 use super::dedupe::{self, Dedupe};
 use super::estimate::{Basis, is_priced, template_bytes};
+use super::family::kind_at;
 use super::{Refusal, Turn, begin};
 
 /// What a submit needs, all ids included.
@@ -79,7 +80,10 @@ pub fn submit(turn: &mut Turn<'_>, submission: &Submission) -> Result<Vec<TaskId
     for node in &definition.nodes {
         // every node is priced here, so that a model without a price is refused before anything runs
         let size = basis.usual(node, template_bytes(node).saturating_add(input_bytes))?;
-        if begins.contains(&node.index) && is_priced(node) {
+        for judge in node.layers.iter().filter_map(Layer::judge) {
+            basis.usual(judge, template_bytes(judge).saturating_add(input_bytes))?;
+        }
+        if begins.contains(&node.index) && is_priced(node) && !node.is_spread() {
             sizes.insert(node.index, size);
         }
     }
@@ -212,7 +216,7 @@ fn new_task(turn: &Turn<'_>, submission: &Submission, node: &Node, id: TaskId, i
         workflow_id: submission.workflow_id,
         node: node.key.clone(),
         node_index: i32::try_from(node.index).unwrap_or(i32::MAX),
-        kind: node.action.kind().to_owned(),
+        kind: kind_at(node, 0).to_owned(),
         pool: node.pool.clone(),
         priority: submission.priority.saturating_add(node.priority),
         state: TaskState::Pending,
@@ -231,7 +235,7 @@ fn new_task(turn: &Turn<'_>, submission: &Submission, node: &Node, id: TaskId, i
         due_at: None,
         started_at: None,
         ended_at: None,
-        priced: is_priced(node),
+        priced: is_priced(node) && node.layers.is_empty(),
         hold_id: None,
         holds: 0,
         output: None,
@@ -243,5 +247,13 @@ fn new_task(turn: &Turn<'_>, submission: &Submission, node: &Node, id: TaskId, i
         shown: None,
         decision: None,
         deadline_at: None,
+        node_at: i32::try_from(node.index).unwrap_or(i32::MAX),
+        base: 0,
+        ancestors: None,
+        parent_id: None,
+        layer: 0,
+        item: 0,
+        bound: None,
+        fan: None,
     }
 }

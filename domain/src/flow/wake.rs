@@ -14,7 +14,7 @@ use super::begin::{begin_all, go_on, release_dependents};
 use super::budget::{has_room_for, keep_place};
 use super::pause::come_due_while_paused;
 use super::settle::{charge, check_dependents};
-use super::{Refusal, Turn, approval, deadline, node_of, signal};
+use super::{Refusal, Turn, approval, deadline, family, node_of, signal};
 
 /// Wakes a task whose wait is over: a node that waits for it succeeds, everything else tries to become ready.
 /// Returns the tasks that are ready now. A task that is not due, or whose run is not live, stays as it is.
@@ -25,7 +25,7 @@ pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal
     if !due || !run_state.is_open() {
         return Ok(Vec::new());
     }
-    if deadline::has_passed(&task, turn.now) {
+    if task.fan.is_none() && deadline::has_passed(&task, turn.now) {
         return deadline::expire_task(turn, id);
     }
     let definition = turn.definition(task.workflow_id)?;
@@ -33,6 +33,9 @@ pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal
     match (task.state, task.wait) {
         (TaskState::Waiting, Some(WaitCause::Timer)) if sleeps => finish_wait(turn, id, Value::Null),
         (TaskState::Waiting, Some(WaitCause::Approval)) => approval::expire(turn, id),
+        (TaskState::Waiting, Some(WaitCause::Children)) if task.due_at.is_none() => Ok(Vec::new()),
+        // while the run is paused, what follows from it is parked
+        (TaskState::Waiting, Some(WaitCause::Children)) => family::decide(turn, id),
         (TaskState::Waiting, Some(WaitCause::Signal)) => signal::expire(turn, id),
         _ if run_state == RunState::Paused => come_due_while_paused(turn, id),
         // what was tried before has passed its condition
@@ -93,9 +96,9 @@ pub(super) fn conclude(turn: &mut Turn<'_>, id: TaskId, output: Value) -> Result
     task.hold_id = None;
     task.cost_ucr = cost;
     task.units_ucr = units;
-    let (mission, run, slept) = (task.mission_id, task.run_id, task.ready_at.map(|since| now.since_ms(since)));
+    let (mission, slept) = (task.mission_id, task.ready_at.map(|since| now.since_ms(since)));
     turn.emit(mission, "task.succeeded", Some(id), json!({"duration_ms": slept, "credits": cost.to_string()}));
-    count_done(turn, mission, run)
+    count_done(turn, id)
 }
 
 /// Begins to end a run whose deadline passed. Returns whether it did.

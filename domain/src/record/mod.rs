@@ -5,6 +5,7 @@
 
 mod decision;
 mod dedupe;
+mod family;
 mod money;
 mod signal;
 mod tools;
@@ -12,6 +13,7 @@ mod work;
 
 pub use decision::{Decision, Verdict};
 pub use dedupe::DedupeKey;
+pub use family::{Bound, BoundOutput, Fan};
 pub use money::{
     Account, CallState, ChargeFailed, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Overrun, Slice,
     UsageCall, Wallet,

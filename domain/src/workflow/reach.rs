@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{Definition, Node, OnError};
+use super::{Definition, Layer, Node, OnError, Place};
 use crate::limits::MAX_REACH;
 
 /// What must be known before a node may begin. Empty for nodes that begin as soon as their needs are done.
@@ -38,6 +38,11 @@ impl Node {
     /// Whether it may be over in the transaction that lets it begin, so that its dependents are part of that decision.
     pub fn may_end_at_once(&self) -> bool {
         self.when.is_some() || self.on_error != OnError::Fail || self.opening.signals
+    }
+
+    /// Whether its first layer is a map, so that nothing of it runs before its items are known.
+    pub fn is_spread(&self) -> bool {
+        matches!(self.layers.first(), Some(Layer::Map(_)))
     }
 }
 
@@ -75,6 +80,16 @@ impl Definition {
         let mut reach = self.reach_of_end(index);
         if let Some(node) = self.node(index) {
             reach.needs_for(node);
+        }
+        reach
+    }
+
+    /// What must be loaded to decide about the tasks that were made of a task, which may end it.
+    pub fn reach_of_children(&self, place: Place) -> Reach {
+        let mut reach = if place.layer == 0 { self.reach_of_end(place.index) } else { Reach::default() };
+        if let Some(node) = self.node(place.index) {
+            reach.results.extend(&node.verdict.nodes);
+            reach.input |= node.verdict.input;
         }
         reach
     }

@@ -159,3 +159,29 @@ fn a_pause_does_not_stop_the_clock() {
     assert_eq!(world.task(mission, "late").error.as_ref().unwrap().code, "deadline_exceeded");
     world.verify();
 }
+
+#[test]
+fn a_family_shares_the_deadline_of_its_node_and_fails_when_its_children_are_over() {
+    for on_item_error in ["fail_fast", "continue"] {
+        let mut world = World::with_credits(10);
+        let map = format!("map: {{ over: 'range(5)', max_parallel: 2, on_item_error: {on_item_error} }}");
+        let mission = begun(&mut world, &format!("agent: a, prompt: p, {map}"));
+        world.sweep();
+        let running =
+            world.tables.tasks.values().find(|task| task.layer > 0 && task.state == TaskState::Ready).unwrap().id;
+        let worker = world.worker;
+        let lease = world.claim_for(worker, running).unwrap();
+        world.work_ms(&[&lease], 60_000);
+        world.sweep();
+        world.sweep();
+        assert_eq!(world.state(mission, "late"), TaskState::Waiting, "a child still runs");
+        assert_eq!(world.beat(&lease), (true, true));
+        let error = StepError::new(ErrorClass::Cancelled, "cancelled", "stopped");
+        world.settle(&lease, &lease.settle(Outcome::Failed { error, calls: vec![] })).unwrap();
+        world.sweep();
+        let late = world.tables.tasks.values().find(|task| task.node == "late" && task.layer == 0).unwrap();
+        assert_eq!((late.state, late.error.as_ref().unwrap().code.as_str()), (TaskState::Failed, "deadline_exceeded"));
+        assert_eq!((world.state(mission, "next"), open_holds(&world)), (TaskState::Ready, 0), "{on_item_error}");
+        world.verify();
+    }
+}

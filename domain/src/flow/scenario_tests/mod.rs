@@ -11,6 +11,7 @@ mod dedupe;
 mod ends;
 mod estimates;
 mod failures;
+mod families;
 mod leases;
 mod money;
 mod pauses;

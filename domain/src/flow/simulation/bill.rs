@@ -47,7 +47,7 @@ impl Storm {
                 listed + self.journaled(task.id, |id| !distinct.contains_key(&id))
             }
             RunState::Queued | RunState::Running | RunState::Paused if succeeded => {
-                let node = self.world.facts.workflows[&task.workflow_id].node_by_key(&task.node).unwrap();
+                let node = self.world.facts.workflows[&task.workflow_id].node_for(task.place()).unwrap();
                 let units: u64 = node.units.values().sum();
                 let tokens: i64 = distinct.into_values().filter(|call| call.succeeded).map(price).sum();
                 tokens + i64::try_from(units).unwrap() * 1_000_000

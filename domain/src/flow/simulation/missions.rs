@@ -40,11 +40,38 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
         let when = if dice.percent(25) { format!(", when: \"{}\"", condition(dice, &needs)) } else { String::new() };
         let on_error =
             ["", "", "", ", on_error: skip", ", on_error: continue"][usize::try_from(dice.below(5)).unwrap()];
+        let is_work = action.starts_with("agent") || action.starts_with("transform");
+        let loops = if is_work { loops(dice, &action) } else { String::new() };
         let _ = writeln!(
             text,
-            "  n{index}: {{ needs: [{}], {action}, {retry}{units}{when}{on_error}{deadline} }}",
+            "  n{index}: {{ needs: [{}], {action}, {retry}{units}{when}{on_error}{deadline}{loops} }}",
             needs.join(", ")
         );
+    }
+    text
+}
+
+/// What makes many tasks of a node, sometimes.
+fn loops(dice: &mut Dice, action: &str) -> String {
+    let mut text = String::new();
+    if dice.percent(15) {
+        let over = ["[]", "[1]", "['a', 'b', 'c']", "range(7)", "inputs.at"][usize::try_from(dice.below(5)).unwrap()];
+        let word = ["fail_fast", "skip", "continue"][usize::try_from(dice.below(3)).unwrap()];
+        let after = if dice.percent(30) { ", after: '[map.index - 1] if map.index else []'" } else { "" };
+        let most = 1 + dice.below(4);
+        let _ = write!(text, ", map: {{ over: \"{over}\", max_parallel: {most}, on_item_error: {word}{after} }}");
+    }
+    if dice.percent(10) {
+        let on_max = if dice.percent(50) { "accept" } else { "fail" };
+        let until = "output is none or output|length > 12 and repeat.iteration > 1";
+        let _ = write!(text, ", repeat: {{ until: \"{until}\", max: {}, on_max: {on_max} }}", 1 + dice.below(3));
+    }
+    if action.starts_with("agent") && dice.percent(12) {
+        let _ = write!(text, ", review: {{ agent: a, accept: 'output|length > 12', max: {} }}", 1 + dice.below(3));
+    }
+    if !text.is_empty() && dice.percent(25) {
+        let policy = if dice.percent(50) { "fail" } else { "pause" };
+        let _ = write!(text, ", budget: {{ credits: '0.{:02}', on_exhausted: {policy} }}", 1 + dice.below(30));
     }
     text
 }

@@ -16,7 +16,7 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 59] = [
+pub(super) const CORNERS: [&str; 63] = [
     "adjustment",
     "approval expired",
     "approved",
@@ -43,8 +43,11 @@ pub(super) const CORNERS: [&str; 59] = [
     "grant expired",
     "hold expired",
     "in line",
+    "item failed its map",
     "late charge",
     "loss not tried again",
+    "made again",
+    "map over",
     "never fits",
     "over a limit",
     "overrun absorbed",
@@ -54,6 +57,7 @@ pub(super) const CORNERS: [&str; 59] = [
     "refund",
     "rejected",
     "replay",
+    "review accepted",
     "run cancelled",
     "run expired",
     "run failed",
@@ -447,7 +451,8 @@ impl Storm {
         let tasks = self.world.tables.tasks_of(run.id);
         let waits = |wait: Option<WaitCause>| wait == Some(WaitCause::Credits);
         let moves = tasks.iter().any(|task| {
-            let is_parked = task.state == TaskState::Waiting && waits(task.wait);
+            let for_children = task.wait == Some(WaitCause::Children) && task.due_at.is_none();
+            let is_parked = task.state == TaskState::Waiting && (waits(task.wait) || for_children);
             !task.state.is_final() && task.state != TaskState::Pending && !is_parked
         });
         let is_named = tasks.iter().filter(|task| waits(task.wait)).all(|task| {
@@ -508,6 +513,14 @@ impl Storm {
         notice(tables.tasks.values().any(|task| task.error.as_ref().is_some_and(poison)), "poison");
         let paid = tables.runs.values().any(|run| run.fee_ucr.is_positive() && run.state == RunState::Succeeded);
         notice(paid, "fee taken");
+        let is_over = |kind: &str, state: TaskState| {
+            tables.tasks.values().any(|task| task.kind == kind && task.state == state && task.fan.is_some())
+        };
+        notice(is_over("map", TaskState::Succeeded), "map over");
+        notice(is_over("map", TaskState::Failed), "item failed its map");
+        notice(is_over("review", TaskState::Succeeded), "review accepted");
+        let again = |task: &Task| task.bound.as_ref().is_some_and(|bound| !bound.outputs.is_empty());
+        notice(tables.tasks.values().any(again), "made again");
         seen.extend(self.look_at_money());
         for what in seen {
             self.saw(&what);

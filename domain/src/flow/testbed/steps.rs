@@ -6,8 +6,10 @@ use crate::credits::Ucr;
 use crate::flow::{self, Answer, ApprovalRefusal, Decided, NewSignal, Received, Refusal, SignalRefusal, Submission};
 use crate::id::{Id, MissionId, RunId, TaskId, WorkflowId};
 use crate::ledger;
+use crate::outcome::{ErrorClass, StepError};
 use crate::record::{Mission, Run, Task};
 use crate::state::{RunState, TaskState, WaitCause};
+use crate::workflow::{Layer, spread};
 
 use super::World;
 use super::tables::Want;
@@ -121,6 +123,7 @@ impl World {
             let mut tasks: Vec<&Task> = self.tables.tasks_of(run);
             tasks.reverse();
             let to_end = |task: &&&Task| match task.state {
+                TaskState::Waiting if task.fan.as_ref().is_some_and(|fan| !fan.is_over()) => false,
                 TaskState::Pending | TaskState::Ready | TaskState::Retrying | TaskState::Waiting => true,
                 TaskState::Running => task.lease_until.is_some_and(|end| end <= now),
                 _ => false,
@@ -129,7 +132,8 @@ impl World {
             if ids.is_empty() {
                 return;
             }
-            let want = Want { tasks: ids.clone(), missions: vec![mission], ..Want::default() };
+            let mut want = Want { tasks: ids.clone(), missions: vec![mission], ..Want::default() };
+            want.tasks.extend(ids.iter().flat_map(|id| self.tables.tasks[id].ancestors.iter().flatten()));
             if self.decide(&want, |turn| flow::wind_down(turn, run, &ids)).unwrap() == 0 {
                 return;
             }
@@ -148,6 +152,7 @@ impl World {
         let mut due: Vec<_> = self.tables.tasks.values().filter(|task| is_due(task)).collect();
         due.sort_by_key(|task| task.due_at);
         let due = due.into_iter().map(|task| task.id).collect();
+        self.spread();
         self.for_tasks(due, |turn, task| drop(flow::wake_task(turn, task).unwrap()));
 
         self.recover_lost();
@@ -208,6 +213,7 @@ impl World {
                 let task = &self.tables.tasks[id];
                 want.missions.push(task.mission_id);
                 self.reach(task, true, &mut want);
+                self.reach_family(task, &mut want);
             }
             self.decide(&want, |turn| {
                 for id in chunk {
@@ -217,12 +223,68 @@ impl World {
         }
     }
 
+    /// Wants what decides about a task's children, and what its own end means to its parent.
+    pub(crate) fn reach_family(&self, task: &Task, want: &mut Want) {
+        want.tasks.extend(task.ancestors.iter().flatten());
+        if let Some(parent) = task.parent_id {
+            want.heirs.push((parent, 1));
+            want.items.extend(task.bound.iter().flat_map(|bound| &bound.followers).map(|item| (parent, *item)));
+        }
+        let Some(fan) = &task.fan else { return };
+        want.heirs.push((task.id, 16));
+        want.idle.extend(fan.error.is_some().then_some(task.id));
+        want.item_results.extend([fan.made - 1, fan.made - 2].map(|item| (task.id, item)));
+        let reach = self.facts.workflows[&task.workflow_id].reach_of_children(task.place());
+        want.results.extend(reach.results.into_iter().map(|index| (task.run_id, task.neighbour(index))));
+        want.inputs.extend(reach.input.then_some(task.mission_id));
+    }
+
+    /// Makes the tasks of maps, as the engine does: a chunk at a time.
+    pub(crate) fn spread(&mut self) {
+        let unmade = |task: &&Task| {
+            task.state == TaskState::Waiting
+                && task.kind == "map"
+                && task.fan.as_ref().is_some_and(|fan| !fan.is_complete() && fan.error.is_none())
+        };
+        let maps: Vec<Task> = self.tables.tasks.values().filter(unmade).cloned().collect();
+        for task in maps {
+            let definition = self.facts.workflows[&task.workflow_id].clone();
+            let node = definition.node_for(task.place()).unwrap();
+            let Some(Layer::Map(map)) = node.layers.first() else { panic!("{task:?} is no map") };
+            let nodes: serde_json::Map<String, serde_json::Value> = node
+                .spread
+                .nodes
+                .iter()
+                .map(|index| {
+                    let above = self.tables.tasks_of(task.run_id).into_iter();
+                    let above = above.clone().find(|row| row.node_index == task.neighbour(*index)).unwrap();
+                    (above.node.clone(), json!({"output": self.tables.output_of(above)}))
+                })
+                .collect();
+            let input = self.tables.missions[&task.mission_id].input.clone();
+            let items = spread(map, &json!({"inputs": input, "nodes": nodes}));
+            let mut want = Want { tasks: vec![task.id], missions: vec![task.mission_id], ..Want::default() };
+            self.reach(&task, true, &mut want);
+            self.reach_family(&task, &mut want);
+            match items {
+                Ok(items) => drop(self.decide(&want, |turn| flow::add_items(turn, task.id, &items)).unwrap()),
+                Err(error) => {
+                    let error = StepError::new(ErrorClass::Permanent, "map_failed", error.to_string());
+                    self.decide(&want, |turn| flow::refuse_items(turn, task.id, error)).unwrap();
+                }
+            }
+        }
+    }
+
     /// Wants what the end of a task reaches; with what lets it begin, too, for tasks that wait for that.
     pub(crate) fn reach(&self, task: &Task, starts: bool, want: &mut Want) {
+        if task.layer > 0 {
+            return;
+        }
         let definition = &self.facts.workflows[&task.workflow_id];
-        let index = u32::try_from(task.node_index).unwrap();
+        let index = task.place().index;
         let reach = if starts { definition.reach_of_start(index) } else { definition.reach_of_end(index) };
-        let at = |index: u32| (task.run_id, i32::try_from(index).unwrap());
+        let at = |index: u32| (task.run_id, task.neighbour(index));
         // far-sighted or short-sighted, the same comes of it in the end
         let own = definition.node(index).unwrap().dependents.len();
         let nodes = reach.nodes.into_iter().take(own + self.sight);

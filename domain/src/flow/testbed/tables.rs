@@ -41,6 +41,14 @@ pub(crate) struct Want {
     pub grants: Vec<GrantId>,
     /// Holds without a task or run.
     pub holds: Vec<HoldId>,
+    /// Parents whose next items are loaded, and how many.
+    pub heirs: Vec<(TaskId, i32)>,
+    /// Items by parent and number.
+    pub items: Vec<(TaskId, i32)>,
+    /// Parents whose items are loaded that nobody works on.
+    pub idle: Vec<TaskId>,
+    /// Items whose results are read.
+    pub item_results: Vec<(TaskId, i32)>,
     /// Missions whose waiting signals are read.
     pub signals: Vec<MissionId>,
     /// Signals by mission and key.
@@ -74,11 +82,18 @@ impl Tables {
     pub(crate) fn load(&self, want: &Want) -> WorkingSet {
         let mut set = WorkingSet::default();
         let nodes: BTreeSet<_> = want.nodes.iter().copied().collect();
-        let named: BTreeSet<_> = want.tasks.iter().copied().collect();
+        let mut named: BTreeSet<_> = want.tasks.iter().copied().collect();
+        self.name_children(want, &mut named);
+        let is_latest = |task: &&Task| {
+            want.latest.contains(&(task.mission_id, task.state))
+                && self.missions.get(&task.mission_id).is_some_and(|mission| mission.run_id == task.run_id)
+        };
+        for task in self.tasks.values().filter(is_latest) {
+            named.insert(task.id);
+            named.extend(task.ancestors.iter().flatten());
+        }
         for task in self.tasks.values() {
-            let is_latest = want.latest.contains(&(task.mission_id, task.state))
-                && self.missions.get(&task.mission_id).is_some_and(|mission| mission.run_id == task.run_id);
-            if is_latest || named.contains(&task.id) || nodes.contains(&(task.run_id, task.node_index)) {
+            if named.contains(&task.id) || nodes.contains(&(task.run_id, task.node_index)) {
                 set.load_task(Task { output: None, shown: None, ..task.clone() });
             }
         }
@@ -111,8 +126,14 @@ impl Tables {
         let read: BTreeSet<_> = want.results.iter().copied().collect();
         for task in self.tasks.values().filter(|task| read.contains(&(task.run_id, task.node_index))) {
             let is_handed_on = matches!(task.state, TaskState::Succeeded | TaskState::Skipped | TaskState::Failed);
-            if let Some(output) = task.output.as_ref().filter(|_| is_handed_on) {
-                set.results.insert((task.run_id, task.node_index), output.clone());
+            if let Some(output) = self.output_of(task).filter(|_| is_handed_on) {
+                set.results.insert((task.run_id, task.node_index), output);
+            }
+        }
+        for (parent, item) in &want.item_results {
+            let child = self.tasks.values().find(|task| task.parent_id == Some(*parent) && task.item == *item);
+            if let Some(output) = child.and_then(|child| child.output.clone()) {
+                set.item_results.insert((*parent, *item), output);
             }
         }
         for id in &want.inputs {
@@ -121,6 +142,43 @@ impl Tables {
             }
         }
         set
+    }
+
+    /// The tasks of families that are wanted.
+    fn name_children(&self, want: &Want, named: &mut BTreeSet<TaskId>) {
+        let items: BTreeSet<_> = want.items.iter().copied().collect();
+        let mut children: Vec<(TaskId, &Task)> =
+            self.tasks.values().filter_map(|task| Some((task.parent_id?, task))).collect();
+        children.sort_by_key(|(parent, task)| (*parent, task.item));
+        named.extend(children.iter().filter(|(parent, task)| items.contains(&(*parent, task.item))).map(|c| c.1.id));
+        let mut heirs: BTreeMap<TaskId, i32> = BTreeMap::new();
+        for (parent, most) in &want.heirs {
+            *heirs.entry(*parent).or_default() += most;
+        }
+        for (parent, most) in &heirs {
+            let may_begin = |child: &&(TaskId, &Task)| {
+                child.0 == *parent && child.1.state == TaskState::Pending && child.1.remaining_needs == 0
+            };
+            let most = usize::try_from(*most).unwrap();
+            named.extend(children.iter().filter(may_begin).take(most).map(|child| child.1.id));
+        }
+        for parent in &want.idle {
+            let is_idle = |child: &&(TaskId, &Task)| {
+                child.0 == *parent && !child.1.state.is_final() && child.1.state != TaskState::Running
+            };
+            // few at once, to see the seams
+            named.extend(children.iter().filter(is_idle).take(3).map(|child| child.1.id));
+        }
+    }
+
+    /// What a task handed on; a map's list is made of what its items did.
+    pub(crate) fn output_of(&self, task: &Task) -> Option<serde_json::Value> {
+        if task.kind != "map" || task.state != TaskState::Succeeded {
+            return task.output.clone();
+        }
+        let mut items: Vec<&Task> = self.tasks.values().filter(|item| item.parent_id == Some(task.id)).collect();
+        items.sort_by_key(|item| item.item);
+        Some(items.into_iter().map(|item| item.output.clone().unwrap_or_default()).collect())
     }
 
     fn load_money(&self, want: &Want, set: &mut WorkingSet) {
