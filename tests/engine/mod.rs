@@ -12,6 +12,8 @@ mod outages;
 mod pauses;
 mod prices;
 mod runs;
+mod schedules;
+mod services;
 mod share;
 mod signals;
 mod writes;
