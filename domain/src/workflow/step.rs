@@ -525,6 +525,6 @@ pub(super) fn read_defaults(fields: &mut Fields<'_, '_>) -> Defaults {
         deadline_ms: section.duration_ms("deadline", 1, MAX_DEADLINE_MS),
         retry: read_retry(&mut section, RetryPolicy::default()),
     };
-const LATER_KEYS: [&str; 4] = ["cache", "concurrency", "memory", "parent_close"];
+    section.close(&["cache", "concurrency", "memory", "on_error"]);
     defaults
 }
