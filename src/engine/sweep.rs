@@ -15,7 +15,6 @@ use crate::clock::new_id;
 use crate::queue::ReadyTask;
 use crate::store::read::{Due, ReadyRow};
 use crate::store::{StoreError, Want};
-use crate::stream::{Frame, FrameBody};
 
 /// How often a sweep happens at least.
 const PASS: Duration = Duration::from_secs(1);
@@ -116,7 +115,7 @@ fn tolerate<T>(decided: Result<T, StoreError>) -> Result<Option<T>, StoreError> 
 }
 
 impl Engine {
-    /// Ends tasks whose own deadline passed; whoever works on one is told to stop, and told again by each heartbeat.
+    /// Ends tasks whose own deadline passed; whoever works on one stops by itself.
     async fn expire_tasks(&self, overdue: Vec<Due>) -> Result<(), StoreError> {
         let expire = |turn: &mut flow::Turn<'_>, task: &Due| {
             if let Err(refusal) = flow::expire_task(turn, task.id) {
@@ -125,10 +124,6 @@ impl Engine {
         };
         let expired = self.decide_each(&overdue, expire).await?;
         self.metrics().sweep_finds("task_deadline", expired);
-        for task in overdue {
-            let body = FrameBody::StopTask { task_id: task.id };
-            self.relay().publish(Frame { mission_id: task.mission_id, body });
-        }
         Ok(())
     }
 

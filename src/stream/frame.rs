@@ -56,9 +56,4 @@ pub enum FrameBody {
         /// The run.
         run_id: RunId,
     },
-    /// The task's own deadline passed: whoever works on it stops.
-    StopTask {
-        /// The task.
-        task_id: TaskId,
-    },
 }

@@ -3,6 +3,7 @@
 mod agents;
 mod approvals;
 mod branches;
+mod cancels;
 mod deadlines;
 mod dedupe;
 mod estimates;

@@ -133,16 +133,6 @@ impl Installation {
         &self.database.url
     }
 
-    /// Posts; what it is answered.
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Value {
-        let request = self.http.post(self.address(path)).bearer_auth(&self.key).json(body);
-        let answer = request.send().await.unwrap();
-        let status = answer.status();
-        let body: Value = answer.json().await.unwrap();
-        assert!(status.is_success(), "{status} {body:#}");
-        body
-    }
-
     pub(super) async fn get(&self, path: &str) -> Option<Value> {
         let answer = self.http.get(self.address(path)).bearer_auth(&self.key).send().await.ok()?;
         answer.status().is_success().then_some(())?;

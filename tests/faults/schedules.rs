@@ -14,7 +14,7 @@ async fn create(installation: &Installation, cron: &str) -> String {
     let body = json!({
         "name": "s", "cron": cron, "overlap": "replace", "catch_up": "last", "mission": {"workflow": "note"},
     });
-    installation.post("/v1/schedules", &body).await["id"].as_str().unwrap().to_owned()
+    installation.post("/v1/schedules", &body).await.1["id"].as_str().unwrap().to_owned()
 }
 
 async fn number(connection: &mut PgConnection, sql: &'static str) -> i64 {
@@ -66,7 +66,7 @@ async fn servers_that_die_and_come_back_lose_and_double_no_firing_that_was_told(
         .await;
         installation.restart_server().await;
     }
-    let paused = installation.post(&format!("/v1/schedules/{id}/pause"), &json!({})).await;
+    let (_, paused) = installation.post(&format!("/v1/schedules/{id}/pause"), &json!({})).await;
     let mut desk = PgConnection::connect(installation.database_url()).await.unwrap();
     let missions = number(&mut desk, "select count(*) from missions").await;
     let times = number(&mut desk, "select count(distinct metadata ->> 'scheduled_for') from missions").await;

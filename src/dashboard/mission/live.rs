@@ -125,7 +125,7 @@ impl Feed {
                 let data = json!({"node": node, "attempt": attempt, "index": index, "text": text});
                 Some(Event::default().event("delta").data(data.to_string()))
             }
-            FrameBody::Event { .. } | FrameBody::Stop { .. } | FrameBody::StopTask { .. } => None,
+            FrameBody::Event { .. } | FrameBody::Stop { .. } => None,
         }
     }
 

@@ -197,7 +197,7 @@ impl Follow {
                 let frame = Envelope::frame(self.mission, Some(self.run), "task.delta", self.now(), data);
                 self.say(&frame.about(task_id, &node, attempt));
             }
-            FrameBody::Stop { .. } | FrameBody::StopTask { .. } => {}
+            FrameBody::Stop { .. } => {}
         }
     }
 
