@@ -118,7 +118,7 @@ impl TaskState {
             // `pending → running` is a settle that hands the successor to the worker that settled, `pending → succeeded`
             // a node whose signal came before it
             (Pending, Ready | Running | Waiting | Succeeded | Skipped | Failed)
-                | (Ready, Running | Waiting | Cancelled)
+                | (Ready, Running | Waiting | Failed | Cancelled)
                 | (Running, Ready | Succeeded | Failed | Retrying | Waiting | Cancelled)
                 | (Retrying, Ready | Waiting | Failed | Cancelled)
                 | (Waiting, Ready | Running | Succeeded | Failed | Cancelled | Skipped)
@@ -220,7 +220,7 @@ mod tests {
             .collect();
         insta::assert_snapshot!(table.join("\n"), @r"
         pending → ready | running | waiting | succeeded | failed | skipped
-        ready → running | waiting | cancelled
+        ready → running | waiting | failed | cancelled
         running → ready | retrying | waiting | succeeded | failed | cancelled
         retrying → ready | waiting | failed | cancelled
         waiting → ready | running | succeeded | failed | cancelled | skipped

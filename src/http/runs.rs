@@ -249,6 +249,8 @@ pub(super) struct Task {
     ready_at: Option<Time>,
     /// When a retry, timer or rate limit is over.
     due_at: Option<Time>,
+    /// When it fails if it is not over by then; known once its needs are done.
+    deadline_at: Option<Time>,
     /// When the present attempt began.
     started_at: Option<Time>,
     /// When it was over.
@@ -282,6 +284,7 @@ impl From<TaskView> for Task {
             worker_id: view.worker_id.map(Into::into),
             ready_at: view.ready_at.map(Time),
             due_at: view.due_at.map(Time),
+            deadline_at: view.deadline_at.map(Time),
             started_at: view.started_at.map(Time),
             ended_at: view.ended_at.map(Time),
         }

@@ -97,8 +97,8 @@ table!(TASKS, "tasks",
     due_at Int Always, started_at Int Always, ended_at Int Always, priced Bool Once, hold_id Text Always,
     holds Int Always, output Json IfPresentUnread, error Json Always, cost_ucr Int Always,
     units_ucr Int Always, usage Json Always, created_at Int Once, shown Text IfPresentUnread,
-    decision Json IfPresent, node_at Int Once, base Int Once, ancestors Json Once, parent_id Text Once, layer Int Once,
-    item Int Once, bound Json Once, fan Json Always);
+    decision Json IfPresent, deadline_at Int Always, node_at Int Once, base Int Once, ancestors Json Once,
+    parent_id Text Once, layer Int Once, item Int Once, bound Json Once, fan Json Always);
 
 table!(ATTEMPTS, "attempts",
     task_id Text Once, tenant_id Text Once, number Int Once, outcome Text Once, worker_id Text Once,

@@ -4,6 +4,7 @@ mod agents;
 mod approvals;
 mod branches;
 mod cancels;
+mod deadlines;
 mod dedupe;
 mod estimates;
 mod families;

@@ -15,12 +15,16 @@ use super::budget::{check_budgets, leave_line, may_pass, must_queue, never_fits,
 use super::estimate::size_of;
 use super::pause::park_paused;
 use super::settle::charge_failure;
-use super::{Refusal, Turn, approval, family, node_of, signal, subject, timer};
+use super::{Refusal, Turn, approval, deadline, family, node_of, signal, subject, timer};
 
 /// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice, or while its run is
-/// paused.
+/// paused. One whose time is over fails instead.
 pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
     let task = turn.task(id)?.clone();
+    if deadline::has_passed(&task, turn.now) {
+        let error = deadline::exceeded(turn, &task)?;
+        return fail(turn, id, error);
+    }
     if turn.run(task.run_id)?.state == RunState::Paused {
         return park_paused(turn, id);
     }
@@ -262,7 +266,13 @@ fn finish_run(turn: &mut Turn<'_>, id: RunId) -> Result<(), Refusal> {
 
 /// Whether the run is being ended because its deadline passed.
 fn is_overdue(run: &Run) -> bool {
-    run.error.as_ref().and_then(|error| error.get("code")).is_some_and(|code| code == "deadline_exceeded")
+    // a node whose own deadline passed names itself
+    let of_run = |error: &&Value| error.get("node").is_none_or(Value::is_null);
+    run.error
+        .as_ref()
+        .filter(of_run)
+        .and_then(|error| error.get("code"))
+        .is_some_and(|code| code == "deadline_exceeded")
 }
 
 /// A task fails for good and its run begins to fail, unless its node says that the run goes on: then whoever calls

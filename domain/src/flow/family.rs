@@ -19,7 +19,7 @@ use crate::workflow::template::TemplateError;
 use crate::workflow::{Definition, Item, Layer, Map, Node, OnError, OnItemError, OnMax, Place, condition, item_values};
 
 use super::advance::{self, fail, fail_run, make_ready, park, skip};
-use super::begin::{Ended, context, ended, go_on as go_on_without, release_dependents};
+use super::begin::{Ended, context, ended, go_on as go_on_without, put_off, release_dependents};
 use super::cancel::end_idle;
 use super::estimate::{is_priced, template_bytes};
 use super::{Refusal, Turn, node_of};
@@ -74,6 +74,12 @@ pub(super) fn start(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) ->
     {
         fan.begun = fan.begun.saturating_add(1);
     }
+    let may_fail_at_once = is_priced(node_of(&definition, &task)?) || task.deadline_at.is_some();
+    if may_fail_at_once && !are_followers_known(turn, &task) {
+        // others wait for it: decided by itself, with them in view
+        put_off(turn, id);
+        return Ok(None);
+    }
     match layer_of(node_of(&definition, &task)?, &task) {
         None => make_ready(turn, id)?,
         Some(layer) => {
@@ -93,6 +99,12 @@ pub(super) fn start(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) ->
     }
     ready.extend(turn.set.tasks.get(id).filter(|task| task.state == TaskState::Ready).map(|task| task.id));
     Ok(ended(turn, id))
+}
+
+/// Whether the items that wait for this one were loaded.
+fn are_followers_known(turn: &Turn<'_>, task: &Task) -> bool {
+    let Some(parent) = task.parent_id.filter(|_| task.layer > 0) else { return true };
+    task.bound.iter().flat_map(|bound| &bound.followers).all(|item| turn.set.item_of(parent, *item).is_some())
 }
 
 /// The fan of a task's parent, where a layer of its node made it.

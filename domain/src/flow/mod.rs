@@ -9,6 +9,7 @@ mod approval;
 mod begin;
 mod budget;
 mod cancel;
+mod deadline;
 mod dedupe;
 mod estimate;
 mod family;
@@ -36,6 +37,7 @@ pub(crate) mod testbed;
 
 pub use approval::{Answer, ApprovalRefusal, Decided, decide};
 pub use cancel::{cancel, wind_down};
+pub use deadline::expire_task;
 pub use dedupe::{Dedupe, DedupeMode};
 pub use family::{add_items, refuse_items};
 pub use forecast::{Forecast, ForecastRequest, NodeForecast, Source, forecast};

@@ -18,7 +18,7 @@ use super::advance::{self, count_done, count_held, fail, park, wait_for_credits}
 use super::begin::{go_on, release_dependents};
 use super::budget::note_spending;
 use super::reserve::{check_calls, close_open_calls, finish_call};
-use super::{Refusal, Turn, family, node_of, subject};
+use super::{Refusal, Turn, deadline, family, node_of, subject};
 
 /// What proves that a write comes from the present holder of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -312,7 +312,7 @@ pub(super) fn charge_failure(turn: &mut Turn<'_>, id: TaskId, error: &StepError)
 fn is_own_fault(error: &StepError) -> bool {
     matches!(error.class, ErrorClass::Retryable | ErrorClass::Permanent)
         && !error.code.starts_with("provider_")
-        && error.code != "poison_pill"
+        && !matches!(error.code.as_str(), "poison_pill" | "deadline_exceeded")
 }
 
 /// Gives the first ready dependent of the right pool to the worker that settled, as its next claim.
@@ -354,6 +354,9 @@ fn fail_attempt(turn: &mut Turn<'_>, task: &Task, error: &StepError, calls: &[Fi
     let definition = turn.definition(task.workflow_id)?;
     let retry = node_of(&definition, task)?.retry;
     let failures = task.failures.saturating_add(1);
+    // stopped because its time is over, or failed by then in a way that another attempt could have mended
+    let is_late = error.class != ErrorClass::Permanent && deadline::has_passed(task, turn.now);
+    let error = &if is_late { deadline::exceeded(turn, task)? } else { error.clone() };
     if let Some(row) = turn.set.tasks.change(task.id) {
         row.error = Some(error.clone());
     }

@@ -248,6 +248,7 @@ fn new_task(turn: &Turn<'_>, submission: &Submission, node: &Node, id: TaskId, i
         created_at: turn.now,
         shown: None,
         decision: None,
+        deadline_at: None,
         node_at: i32::try_from(node.index).unwrap_or(i32::MAX),
         base: 0,
         ancestors: None,

@@ -14,7 +14,7 @@ use super::begin::{begin_all, go_on, release_dependents};
 use super::budget::{has_room_for, keep_place};
 use super::pause::come_due_while_paused;
 use super::settle::{charge, check_dependents};
-use super::{Refusal, Turn, approval, family, node_of, signal};
+use super::{Refusal, Turn, approval, deadline, family, node_of, signal};
 
 /// Wakes a task whose wait is over: a node that waits for it succeeds, everything else tries to become ready.
 /// Returns the tasks that are ready now. A task that is not due, or whose run is not live, stays as it is.
@@ -24,6 +24,9 @@ pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal
     let run_state = turn.run(task.run_id)?.state;
     if !due || !run_state.is_open() {
         return Ok(Vec::new());
+    }
+    if task.fan.is_none() && deadline::has_passed(&task, turn.now) {
+        return deadline::expire_task(turn, id);
     }
     let definition = turn.definition(task.workflow_id)?;
     let sleeps = matches!(node_of(&definition, &task)?.action, Action::Wait(_));

@@ -182,6 +182,8 @@ pub struct Task {
     pub shown: Option<String>,
     /// What became of an approval.
     pub decision: Option<Decision>,
+    /// When it fails if it is not over by then, whatever it waits for; known once its needs are done.
+    pub deadline_at: Option<Timestamp>,
     /// The node's index in its workflow.
     pub node_at: i32,
     /// The number in the run of its workflow's first node.

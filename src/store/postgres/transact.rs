@@ -126,7 +126,7 @@ fn read_sql(parameter: &mut dyn FnMut() -> String) -> String {
     )
 }
 
-/// Tasks of missions' latest runs by their state. Takes two parameters.
+/// Tasks of missions' latest runs by their state, with the tasks above them. Takes two parameters.
 fn latest_sql(parameter: &mut dyn FnMut() -> String) -> String {
     let (missions, states) = (parameter(), parameter());
     format!(
@@ -134,7 +134,13 @@ fn latest_sql(parameter: &mut dyn FnMut() -> String) -> String {
          select t.id
          from unnest({missions}::text[], {states}::text[]) as n (mission_id, state)
          join missions m on m.id = n.mission_id
-         join tasks t on t.run_id = m.run_id and t.state = n.state"
+         join tasks t on t.run_id = m.run_id and t.state = n.state
+         union
+         select above.id
+         from unnest({missions}::text[], {states}::text[]) as n (mission_id, state)
+         join missions m on m.id = n.mission_id
+         join tasks t on t.run_id = m.run_id and t.state = n.state
+         cross join lateral json_array_elements_text(t.ancestors) above (id)"
     )
 }
 

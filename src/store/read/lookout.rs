@@ -207,6 +207,17 @@ impl dyn Store {
         all(self.rows(&sql, &[now.into(), limit.into()]).await?)
     }
 
+    /// Tasks whose own deadline passed and that are not over.
+    pub async fn overdue_tasks(&self, now: Timestamp, limit: i64) -> Result<Vec<Due>, StoreError> {
+        let sql = format!(
+            "select {COLUMNS} from tasks
+             where deadline_at is not null and ended_at is null and deadline_at <= $1 and state <> 'pending'
+               and exists (select 1 from runs r where r.id = run_id and r.state in ('queued', 'running', 'paused'))
+             order by tasks.deadline_at limit $2"
+        );
+        all(self.rows(&sql, &[now.into(), limit.into()]).await?)
+    }
+
     /// When the next timer, retry or rate limit is over.
     pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         let sql = "

@@ -152,6 +152,8 @@ pub struct TaskView {
     pub ready_at: Option<Timestamp>,
     /// When a wait is over.
     pub due_at: Option<Timestamp>,
+    /// When it fails if not over.
+    pub deadline_at: Option<Timestamp>,
     /// When the attempt began.
     pub started_at: Option<Timestamp>,
     /// When it was over.
@@ -257,7 +259,7 @@ pub struct CallView {
 // the operation that made a task's last hold is found by its key: its legs are what was drawn at first
 const TASK: &str = "
 select t.id, t.tenant_id, t.mission_id, t.run_id, t.node, t.node_index, t.parent_id, t.item, t.fan, t.bound, t.kind, t.pool, t.state, t.wait,
-  t.status_reason, t.attempt, t.failures, t.ready_at, t.due_at, t.started_at, t.ended_at, t.worker_id,
+  t.status_reason, t.attempt, t.failures, t.ready_at, t.due_at, t.deadline_at, t.started_at, t.ended_at, t.worker_id,
   t.error, coalesce(h.amount_ucr, 0) as held_ucr, t.cost_ucr, t.usage,
   (select cast(sum(cast(leg.value ->> 2 as bigint)) as bigint)
    from missions m

@@ -73,7 +73,13 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
                select t.id
                from {pairs} n
                join missions m on m.id = n.a
-               join tasks t on t.run_id = m.run_id and t.state = n.b)"
+               join tasks t on t.run_id = m.run_id and t.state = n.b
+               union
+               select above.value
+               from {pairs} n
+               join missions m on m.id = n.a
+               join tasks t on t.run_id = m.run_id and t.state = n.b
+               join json_each(t.ancestors) above)"
         ),
         results: format!(
             "select json_object('run_id', t.run_id, 'node_index', t.node_index, 'output', json({output}))

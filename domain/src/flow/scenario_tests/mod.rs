@@ -6,6 +6,7 @@ mod approvals;
 mod calls;
 mod conditions;
 mod credits;
+mod deadlines;
 mod dedupe;
 mod ends;
 mod estimates;

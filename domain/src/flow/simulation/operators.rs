@@ -143,7 +143,8 @@ impl Storm {
         let wallet = &self.world.tables.wallets[&self.world.wallet];
         let error = task.error.as_ref().unwrap();
         let is_own_fault = |error: &StepError| {
-            matches!(error.class, ErrorClass::Retryable | ErrorClass::Permanent) && error.code != "poison_pill"
+            matches!(error.class, ErrorClass::Retryable | ErrorClass::Permanent)
+                && !["poison_pill", "deadline_exceeded"].contains(&error.code.as_str())
         };
         let is_charged = match wallet.charge_failed {
             ChargeFailed::Never => false,

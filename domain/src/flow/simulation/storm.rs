@@ -16,7 +16,7 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 62] = [
+pub(super) const CORNERS: [&str; 63] = [
     "adjustment",
     "approval expired",
     "approved",
@@ -32,6 +32,7 @@ pub(super) const CORNERS: [&str; 62] = [
     "call Lost",
     "call Rejected",
     "condition failed",
+    "deadline of a node",
     "debt",
     "debt refunded",
     "decided again",
@@ -506,6 +507,7 @@ impl Storm {
         notice(has_error("show_failed"), "show failed");
         notice(has_error("approval_expired"), "approval expired");
         notice(has_error("signal_expired"), "signal expired");
+        notice(has_error("deadline_exceeded"), "deadline of a node");
         notice(has_error("worker_lost"), "loss not tried again");
         let poison = |error: &crate::outcome::StepError| error.code == "poison_pill";
         notice(tables.tasks.values().any(|task| task.error.as_ref().is_some_and(poison)), "poison");

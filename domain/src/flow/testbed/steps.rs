@@ -143,6 +143,9 @@ impl World {
     /// One pass of the sweep.
     pub(crate) fn sweep(&mut self) {
         let now = self.now;
+        let is_late = |task: &&Task| task.ended_at.is_none() && task.deadline_at.is_some_and(|end| end <= now);
+        let late = self.tables.tasks.values().filter(is_late).map(|task| task.id).collect();
+        self.for_tasks(late, |turn, task| drop(flow::expire_task(turn, task).unwrap()));
         let is_due = |task: &Task| {
             matches!(task.state, TaskState::Retrying | TaskState::Waiting) && task.due_at.is_some_and(|due| due <= now)
         };
