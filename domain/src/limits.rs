@@ -122,6 +122,15 @@ pub const CONDITION_FUEL: u64 = 20_000;
 /// Bytes of one condition. Whoever needs more computes it in a `transform` first.
 pub const MAX_CONDITION_BYTES: usize = 4 * 1024;
 
+/// The longest time for which an output may be used again: 30 days.
+pub const MAX_CACHE_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
+
+/// Bytes of a concurrency key. It is part of an index.
+pub const MAX_CONCURRENCY_KEY_BYTES: usize = 200;
+
+/// How many tasks with one concurrency key may run at once. Who needs more needs no limit.
+pub const MAX_CONCURRENCY: i64 = 10_000;
+
 /// Bytes of the template of what an approval shows, which is rendered under the same locks.
 pub const MAX_SHOW_BYTES: usize = 16 * 1024;
 

@@ -12,7 +12,8 @@ use crate::id::{
     WalletId,
 };
 use crate::record::{
-    Attempt, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Schedule, Signal, Task, ToolRun, UsageCall, Wallet,
+    Attempt, DedupeKey, Event, Grant, Hold, KeptOutput, Mission, Op, Run, Schedule, Signal, Task, ToolRun, UsageCall,
+    Wallet,
 };
 use crate::time::Timestamp;
 
@@ -126,6 +127,8 @@ pub struct WorkingSet {
     pub ops: Vec<Op>,
     /// Events to insert.
     pub events: Vec<Event>,
+    /// Outputs that later tasks may use, to insert.
+    pub kept: Vec<KeptOutput>,
     /// Attempts to insert.
     pub attempts: Vec<Attempt>,
     /// What tasks of a family handed on, by their parent and number, where a decision reads it.
@@ -271,6 +274,7 @@ impl WorkingSet {
         self.ops.is_empty()
             && self.events.is_empty()
             && self.attempts.is_empty()
+            && self.kept.is_empty()
             && quiet(&self.missions)
             && quiet(&self.runs)
             && quiet(&self.tasks)

@@ -263,7 +263,8 @@ impl Engine {
         // without it, a task whose failure its run can do without is left to the end of its lease
         let definition = self.facts_of(task).await.ok().map(|definition| task.reach(&definition));
         let reach = definition.unwrap_or_default();
-        let request = SettleRequest { guard: task.guard(token), outcome: Outcome::HandedBack, handoff: None };
+        let request =
+            SettleRequest { guard: task.guard(token), outcome: Outcome::HandedBack, handoff: None, cache: None };
         let settle = Settle::of(task, request, reach);
         if let Err(error) = self.settle(settle, || false).await {
             tracing::warn!(task = %task.id, %error, "it could not be given back; its lease will run out");

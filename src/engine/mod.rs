@@ -37,6 +37,7 @@ mod spread;
 mod submit;
 mod sweep;
 mod timetable;
+mod turns;
 mod wallet;
 mod wish;
 mod workflow;

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bursar_domain::flow::{Guard, Handoff, SettleRequest};
+use bursar_domain::flow::{CacheUse, Guard, Handoff, SettleRequest};
 use bursar_domain::id::WorkerId;
 use bursar_domain::limits;
 use bursar_domain::outcome::{
     CallPermit, CallRefusal, CallRequest, ErrorClass, Outcome, StepError, ToolEnd, ToolPermit, ToolRequest,
 };
-use bursar_workers::{Context, Job, Providers};
+use bursar_workers::{Context, Job, Providers, Reuse};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -55,7 +55,7 @@ pub(super) async fn run(runtime: Arc<Runtime>, mut job: ClaimedJob) {
 
 async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bool) -> Option<ClaimedJob> {
     let guard = job.claimed.guard(&job.token);
-    let outcome = step(runtime, job, &guard).await;
+    let (outcome, cache) = step(runtime, job, &guard).await;
     let handoff = may_go_on.then(|| Handoff {
         worker_id: runtime.worker_id,
         pool: job.claimed.pool.clone(),
@@ -64,7 +64,8 @@ async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bo
     });
     let next_token = handoff.as_ref().map(|handoff| handoff.token.clone());
     let asked = Instant::now();
-    let settled = settle(runtime, job, &guard, outcome, handoff).await;
+    let request = SettleRequest { guard: guard.clone(), outcome, handoff, cache };
+    let settled = settle(runtime, job, request).await;
     runtime.leases.remove(&guard);
     let successor = settled?.successor?;
     // a successor is of the same run: its mission's input is known
@@ -73,10 +74,10 @@ async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bo
 }
 
 /// Does the step. Whatever happens inside, panics and deafness included, becomes an outcome.
-async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> Outcome {
+async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> (Outcome, Option<CacheUse>) {
     let Some(node) = job.definition.node_for(job.claimed.place()) else {
         let message = format!("the workflow has no node {}", job.claimed.node_at);
-        return failed(StepError::new(ErrorClass::Permanent, "node_unknown", message));
+        return (failed(StepError::new(ErrorClass::Permanent, "node_unknown", message)), None);
     };
     let started = FrameBody::Started {
         task_id: guard.task_id,
@@ -91,18 +92,27 @@ async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> Outcom
         attempt: job.claimed.attempt,
         action: node.action.clone(),
         context: job.context.clone(),
+        cache: node
+            .cache
+            .as_ref()
+            .map(|cache| Reuse { source: job.definition.node_source(job.claimed.place()), key: cache.key.clone() }),
         timeout_ms: node.timeout_ms,
     };
     let context = StepContext::new(runtime.clone(), job, node.key.clone(), guard.clone());
-    let say = context.say.clone();
+    let (say, looked) = (context.say.clone(), context.looked.clone());
     let outcome = perform(runtime, work, context).await;
     say.flush();
+    let looked = looked.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let cache = looked.zip(node.cache.as_ref()).map(|(looked, cache)| match looked {
+        Looked { is_hit: true, .. } => CacheUse::Hit,
+        Looked { hash, .. } => CacheUse::Keep { hash, ttl_ms: cache.ttl_ms },
+    });
     match (&outcome, job.lease.handle.cause()) {
         // what was under way when the process had to drain runs again elsewhere, without a penalty
         (Outcome::Failed { error, .. }, Some(StopCause::Drain)) if error.class == ErrorClass::Cancelled => {
-            Outcome::HandedBack
+            (Outcome::HandedBack, None)
         }
-        _ => outcome,
+        _ => (outcome, cache),
     }
 }
 
@@ -138,14 +148,8 @@ fn failed(error: StepError) -> Outcome {
 }
 
 /// Settles, for as long as the lease lives. An outcome that can't be stored fails the task by that name.
-async fn settle(
-    runtime: &Runtime,
-    job: &ClaimedJob,
-    guard: &Guard,
-    outcome: Outcome,
-    handoff: Option<Handoff>,
-) -> Option<Settled> {
-    let request = SettleRequest { guard: guard.clone(), outcome, handoff };
+async fn settle(runtime: &Runtime, job: &ClaimedJob, request: SettleRequest) -> Option<Settled> {
+    let guard = request.guard.clone();
     let mut settle = Settle::of(&job.claimed, request, job.claimed.reach(&job.definition));
     let still_ours = || job.lease.handle.cause() != Some(StopCause::LeaseLost);
     let metrics = runtime.engine.metrics();
@@ -170,6 +174,7 @@ async fn settle(
                 let reason = format!("the step's result can't be stored: {error}");
                 settle.request.outcome = failed(StepError::new(ErrorClass::Permanent, "result_refused", reason));
                 settle.request.handoff = None;
+                settle.request.cache = None;
             }
         }
     }
@@ -185,6 +190,15 @@ struct StepContext {
     guard: Guard,
     lease: LeaseHandle,
     say: Arc<Say>,
+    tenant_id: bursar_domain::id::TenantId,
+    /// What was looked for among earlier outputs.
+    looked: Arc<Mutex<Option<Looked>>>,
+}
+
+/// A look for an earlier output.
+struct Looked {
+    hash: String,
+    is_hit: bool,
 }
 
 impl StepContext {
@@ -203,6 +217,8 @@ impl StepContext {
             ancestors: job.claimed.ancestors.clone().unwrap_or_default(),
             lease: job.lease.handle.clone(),
             say: Arc::new(say),
+            tenant_id: job.claimed.tenant_id,
+            looked: Arc::default(),
             guard,
             runtime,
         }
@@ -228,6 +244,19 @@ impl Context for StepContext {
 
     async fn end_tool(&self, end: ToolEnd) -> Result<(), CallRefusal> {
         self.runtime.engine.end_tool(self.guard.clone(), self.mission_id, end).await
+    }
+
+    async fn kept_output(&self, hash: &str) -> Option<serde_json::Value> {
+        let engine = &self.runtime.engine;
+        let found = engine.store().kept_output(self.tenant_id, hash, engine.clock().now()).await;
+        // a store that does not answer keeps nobody from doing the work
+        let found = found.unwrap_or_else(|error| {
+            tracing::debug!(%error, "earlier outputs can't be read");
+            None
+        });
+        let looked = Looked { hash: hash.to_owned(), is_hit: found.is_some() };
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(looked);
+        found
     }
 
     fn delta(&self, text: &str) {

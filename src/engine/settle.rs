@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bursar_domain::flow::{self, Lesson, Observed, Refusal, SettleRequest, Settlement};
-use bursar_domain::id::{MissionId, RunId, TaskId};
+use bursar_domain::id::{MissionId, RunId, TaskId, TenantId};
 use bursar_domain::outcome::Outcome;
 use bursar_domain::record::Task;
 use bursar_domain::workflow::Reach;
@@ -130,9 +130,11 @@ impl Process<Settle, Result<Settled, SettleError>> for SettleBatch {
                 let successor = task.zip(prices).map(|(task, prices)| claim_of(task, prices));
                 Ok(Settled { settlement, successor })
             };
-            (items.iter().map(one).collect::<Vec<_>>(), lessons)
+            let answers: Vec<_> = items.iter().map(one).collect();
+            (answers, lessons, keys_of(turn, &items))
         };
-        let (answers, lessons) = engine.decide(&want, &mut decide).await?;
+        let (answers, lessons, keys) = engine.decide(&want, &mut decide).await?;
+        engine.give_turns_soon(keys);
         for lesson in &lessons {
             engine.note_lesson(lesson);
         }
@@ -145,6 +147,15 @@ impl Process<Settle, Result<Settled, SettleError>> for SettleBatch {
             error => SettleError::Unstorable(error.to_string()),
         })
     }
+}
+
+/// The concurrency keys of the tasks that ended, each once.
+fn keys_of(turn: &flow::Turn<'_>, items: &[Settle]) -> Vec<(TenantId, String)> {
+    let tasks = items.iter().filter_map(|item| turn.set.tasks.get(item.request.guard.task_id));
+    let mut keys: Vec<_> = tasks.filter_map(|task| Some((task.tenant_id, task.concurrency_key.clone()?))).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
 }
 
 /// A successor that the settle claimed, as if it had come from the store's claim.

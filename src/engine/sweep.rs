@@ -88,6 +88,8 @@ impl Sweeper {
             tolerate(engine.decide(&want, &mut |_| ()).await)?;
         }
         engine.retry_waiters(None).await;
+        engine.give_turns(None).await?;
+        store.forget_outputs(now, CHUNK).await?;
         engine.refill_queue().await?;
         let next = store.next_due().await?;
         let until_due = next.map_or(PASS.as_millis() as i64, |due| due.since_ms(engine.clock().now()).max(1));
@@ -237,7 +239,7 @@ impl Engine {
     }
 }
 
-fn ready_task(row: ReadyRow) -> ReadyTask {
+pub(super) fn ready_task(row: ReadyRow) -> ReadyTask {
     ReadyTask {
         task_id: row.id,
         tenant_id: row.tenant_id,

@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::StoreError;
 use super::columns::Columns;
 use super::schema::{
-    ATTEMPTS, CALLS, DEDUPE_KEYS, Dialect, EVENTS, GRANTS, HOLDS, Kind, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS,
-    TOOL_CALLS, Table, WALLETS,
+    ATTEMPTS, CALLS, DEDUPE_KEYS, Dialect, EVENTS, GRANTS, HOLDS, KEPT_OUTPUTS, Kind, MISSIONS, OPS, RUNS, SCHEDULES,
+    SIGNALS, TASKS, TOOL_CALLS, Table, WALLETS,
 };
 
 /// One statement to run: rows to insert into or to update in one table.
@@ -58,6 +58,7 @@ pub(super) fn writes(set: &WorkingSet, dialect: Dialect) -> Result<Vec<Write>, S
     writes.push(&OPS, true, set.ops.iter())?;
     writes.push(&EVENTS, true, set.events.iter())?;
     writes.push(&ATTEMPTS, true, set.attempts.iter())?;
+    writes.push(&KEPT_OUTPUTS, true, set.kept.iter())?;
     Ok(writes.all)
 }
 

@@ -98,7 +98,8 @@ table!(TASKS, "tasks",
     holds Int Always, output Json IfPresentUnread, error Json Always, cost_ucr Int Always,
     units_ucr Int Always, usage Json Always, created_at Int Once, shown Text IfPresentUnread,
     decision Json IfPresent, deadline_at Int Always, node_at Int Once, base Int Once, ancestors Json Once,
-    parent_id Text Once, layer Int Once, item Int Once, bound Json Once, fan Json Always);
+    parent_id Text Once, layer Int Once, item Int Once, bound Json Once, fan Json Always,
+    concurrency_key Text IfPresent, concurrency_max Int IfPresent, held_since Int Always);
 
 table!(ATTEMPTS, "attempts",
     task_id Text Once, tenant_id Text Once, number Int Once, outcome Text Once, worker_id Text Once,
@@ -151,6 +152,9 @@ table!(SIGNALS, "signals",
 table!(DEDUPE_KEYS, "dedupe_keys",
     id Text Once, tenant_id Text Once, key Text Once, mission_id Text Always, run_id Text Always,
     taken_until Int Always);
+
+table!(KEPT_OUTPUTS, "kept_outputs",
+    task_id Text Once, tenant_id Text Once, hash Text Once, created_at Int Once, expires_at Int Once);
 
 table!(SCHEDULES, "schedules",
     id Text Once, tenant_id Text Once, name Text Always, cron Text Always, zone Text Always, workflow Text Always,

@@ -15,5 +15,6 @@ mod random;
 mod schema;
 mod statements;
 mod transact;
+mod turns;
 mod usage;
 mod values;

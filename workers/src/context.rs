@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest, ToolEnd, ToolPermit, ToolRequest};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 /// The engine as one step sees it.
@@ -26,6 +27,10 @@ pub trait Context: Send + Sync {
 
     /// Journals what a tool gave, before anybody uses it.
     async fn end_tool(&self, end: ToolEnd) -> Result<(), CallRefusal>;
+
+    /// The output of an earlier task of the same tenant that was made from what has this hash, if it may still be used.
+    /// The engine remembers the hash: where there is none, this step's own output is kept under it.
+    async fn kept_output(&self, hash: &str) -> Option<Value>;
 
     /// Passes text on to whoever watches, in order and without waiting. The engine coalesces small pieces.
     fn delta(&self, text: &str);

@@ -6,6 +6,15 @@ use bursar_domain::id::TaskId;
 use bursar_domain::workflow::Action;
 use serde_json::Value;
 
+/// What makes a task the same as an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reuse {
+    /// All of the definition that the step depends on.
+    pub source: String,
+    /// The template of what decides, besides that; `None` is all that the step's templates become.
+    pub key: Option<String>,
+}
+
 /// What to do, with what, and for how long at most.
 #[derive(Clone)]
 pub struct Job {
@@ -19,6 +28,8 @@ pub struct Job {
     pub action: Action,
     /// What templates see: `{"inputs", "nodes", "run", "task"}`.
     pub context: Value,
+    /// Whether an earlier output may be used.
+    pub cache: Option<Reuse>,
     /// Milliseconds this attempt may take. Zero or less has run out already.
     pub timeout_ms: i64,
 }

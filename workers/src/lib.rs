@@ -13,6 +13,7 @@
 //! decision.
 
 mod agent;
+mod cache;
 pub mod context;
 pub mod exec;
 pub mod http;
@@ -27,6 +28,6 @@ pub mod tools;
 mod transform;
 
 pub use context::Context;
-pub use job::Job;
+pub use job::{Job, Reuse};
 pub use providers::Providers;
 pub use run::run;

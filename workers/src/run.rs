@@ -22,9 +22,9 @@ pub async fn run(job: &Job, context: &dyn Context, providers: &Providers) -> Out
     }
     match &job.action {
         Action::Agent(step) => agent::run(job, step, context, providers, &stop).await,
-        Action::Http(step) => http::run(job, step, providers.http(), &stop).await,
+        Action::Http(step) => http::run(job, step, context, providers.http(), &stop).await,
         Action::Exec(step) => exec::run(job, step, providers.exec(), &stop).await,
-        Action::Transform(step) => transform::run(step, &job.context),
+        Action::Transform(step) => transform::run(job, step, context).await,
         // no slot is held while waiting: the engine parks such a task and never hands it out
         Action::Wait(_) => {
             let message = "waiting is done by the engine, it is no step of a worker";

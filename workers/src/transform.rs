@@ -5,12 +5,30 @@ use bursar_domain::workflow::TransformStep;
 use bursar_domain::workflow::template::{TemplateError, render_value};
 use serde_json::Value;
 
-/// Renders the step's output. A template that fails once fails always.
-pub(crate) fn run(step: &TransformStep, context: &Value) -> Outcome {
-    match render_value(&step.output, context) {
+use crate::cache;
+use crate::context::Context;
+use crate::job::Job;
+
+/// Renders the step's output. A template that fails once fails always. With a key of its own, an earlier output is looked
+/// for before anything is rendered.
+pub(crate) async fn run(job: &Job, step: &TransformStep, context: &dyn Context) -> Outcome {
+    match perform(job, step, context).await {
         Ok(output) => Outcome::Succeeded { output, calls: Vec::new() },
-        Err(error) => Outcome::Failed { error: template_failed("output", &error), calls: Vec::new() },
+        Err(error) => Outcome::Failed { error, calls: Vec::new() },
     }
+}
+
+async fn perform(job: &Job, step: &TransformStep, context: &dyn Context) -> Result<Value, StepError> {
+    let render = || render_value(&step.output, &job.context).map_err(|error| template_failed("output", &error));
+    if job.cache.as_ref().is_some_and(|reuse| reuse.key.is_some()) {
+        return match cache::find(job, context, String::new).await? {
+            Some(output) => Ok(output),
+            None => render(),
+        };
+    }
+    let output = render()?;
+    let earlier = cache::find(job, context, || output.to_string()).await?;
+    Ok(earlier.unwrap_or(output))
 }
 
 /// The error of a template in the named field.

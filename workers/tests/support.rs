@@ -36,6 +36,9 @@ pub struct Recorder {
     pub tool_answers: Mutex<VecDeque<Result<Vec<ToolPermit>, CallRefusal>>>,
     pub tools_asked: Mutex<Vec<ToolRequest>>,
     pub tools_ended: Mutex<Vec<ToolEnd>>,
+    /// What is kept under any hash, and the hashes that were asked for.
+    pub kept: Option<Value>,
+    pub hashes: Mutex<Vec<String>>,
     /// Cancels as soon as text arrives.
     pub cancel_at_first_delta: bool,
     /// Cancels while it gives the permit.
@@ -88,6 +91,11 @@ impl Context for Recorder {
     async fn end_tool(&self, end: ToolEnd) -> Result<(), CallRefusal> {
         self.tools_ended.lock().unwrap().push(end);
         Ok(())
+    }
+
+    async fn kept_output(&self, hash: &str) -> Option<Value> {
+        self.hashes.lock().unwrap().push(hash.to_owned());
+        self.kept.clone()
     }
 
     fn delta(&self, text: &str) {
@@ -193,6 +201,7 @@ pub fn agent_job(model: &str, prompt: &str) -> Job {
             max_turns: 4,
             max_tool_calls: 8,
         }),
+        cache: None,
         context: json!({"inputs": {"idea": "a to-do list"}, "nodes": {}, "run": {}, "task": {}}),
         timeout_ms: 30_000,
     }

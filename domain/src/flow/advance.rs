@@ -15,7 +15,7 @@ use super::budget::{check_budgets, leave_line, may_pass, must_queue, never_fits,
 use super::estimate::size_of;
 use super::pause::park_paused;
 use super::settle::charge_failure;
-use super::{Refusal, Turn, approval, deadline, family, node_of, signal, subject, timer};
+use super::{Refusal, Turn, approval, concurrency, deadline, family, node_of, signal, subject, timer};
 
 /// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice, or while its run is
 /// paused. One whose time is over fails instead.
@@ -30,6 +30,16 @@ pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
     }
     let definition = turn.definition(task.workflow_id)?;
     let node = node_of(&definition, &task)?;
+    if let Some(limit) = node.concurrency.as_ref().filter(|_| task.concurrency_key.is_none()) {
+        let key = match concurrency::key_of(turn, &definition, node, &task, limit)? {
+            Ok(key) => key,
+            Err(error) => return fail(turn, id, error),
+        };
+        if let Some(row) = turn.set.tasks.change(id) {
+            row.concurrency_key = Some(key);
+            row.concurrency_max = i32::try_from(limit.max).ok();
+        }
+    }
     if task.priced {
         let wallet = turn.mission(task.mission_id)?.wallet_id;
         let missing = missing_hold(turn, &task, task.wait == Some(WaitCause::Credits))?;
@@ -51,6 +61,7 @@ pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
         task.wait = None;
         task.due_at = None;
         task.ready_at = Some(now);
+        task.held_since = None;
         task.status_reason = Some(format!("ready, waiting for a worker of pool `{}`", task.pool));
     }
     Ok(())

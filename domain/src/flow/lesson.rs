@@ -13,7 +13,7 @@ use crate::usage::Usage;
 use crate::workflow::Action;
 
 use super::estimate::size_of;
-use super::settle::SettleRequest;
+use super::settle::{CacheUse, SettleRequest};
 use super::{Turn, node_of};
 
 /// What one settle taught. Empty where nothing new ended.
@@ -141,6 +141,10 @@ impl<'r> Observed<'r> {
     }
 
     fn node(&self, turn: &Turn<'_>) -> Option<NodeLesson> {
+        // an output that was used again says nothing about what making it costs
+        if self.request.cache == Some(CacheUse::Hit) {
+            return None;
+        }
         let estimated_ucr = self.estimated?;
         let task = turn.set.tasks.get(self.request.guard.task_id).filter(|task| task.state == TaskState::Succeeded)?;
         let definition = turn.definition(task.workflow_id).ok()?;

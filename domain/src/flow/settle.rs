@@ -9,7 +9,7 @@ use crate::id::{RunId, TaskId, WorkerId};
 use crate::ledger::{self, Charge};
 use crate::limits;
 use crate::outcome::{ErrorClass, FinishedCall, Outcome, StepError};
-use crate::record::{Attempt, CallState, ChargeFailed, Task, UsageCall};
+use crate::record::{Attempt, CallState, ChargeFailed, KeptOutput, Task, UsageCall};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::usage::Usage;
 use crate::workflow::OnError;
@@ -53,6 +53,22 @@ pub struct SettleRequest {
     pub outcome: Outcome,
     /// Whether the worker would take the successor.
     pub handoff: Option<Handoff>,
+    /// Whether the output came from an earlier task, or may stand in for later ones.
+    pub cache: Option<CacheUse>,
+}
+
+/// What a success has to do with outputs of other tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheUse {
+    /// It is an earlier task's: it costs nothing.
+    Hit,
+    /// Later tasks with this hash may use it.
+    Keep {
+        /// SHA-256 (hex) of what it was made from.
+        hash: String,
+        /// For how long, in milliseconds.
+        ttl_ms: i64,
+    },
 }
 
 /// What a settle did.
@@ -103,7 +119,7 @@ pub fn settle(turn: &mut Turn<'_>, request: &SettleRequest) -> Result<Settlement
             end_with_run(turn, &task, run_state, calls)?;
         }
         Outcome::Succeeded { output, calls } => {
-            let ready = succeed(turn, &task, output, calls)?;
+            let ready = succeed(turn, &task, output, calls, request.cache.as_ref())?;
             // a dependent whose hold the budget refused may have ended the run: then nothing new begins
             if turn.run(task.run_id)?.state.is_live() {
                 settlement.successor = hand_over(turn, request, &ready);
@@ -180,9 +196,17 @@ fn repeated(turn: &Turn<'_>, task: &Task, request: &SettleRequest) -> Option<Set
     Some(Settlement { state: task.state, ready: Vec::new(), successor, ending: None, repeated: true })
 }
 
-fn succeed(turn: &mut Turn<'_>, task: &Task, output: &Value, calls: &[FinishedCall]) -> Result<Vec<TaskId>, Refusal> {
+fn succeed(
+    turn: &mut Turn<'_>,
+    task: &Task,
+    output: &Value,
+    calls: &[FinishedCall],
+    cache: Option<&CacheUse>,
+) -> Result<Vec<TaskId>, Refusal> {
     let definition = turn.definition(task.workflow_id)?;
+    let is_hit = cache == Some(&CacheUse::Hit);
     let units = turn.prices(task.run_id)?.units_cost(&node_of(&definition, task)?.units)?;
+    let units = if is_hit { Ucr::ZERO } else { units };
     let (tokens, usage) = bill_calls(turn, task, calls)?;
     close_open_calls(turn, task.id, CallState::Lost);
     let cost = charge(turn, task, units.saturating_add(tokens))?;
@@ -207,11 +231,25 @@ fn succeed(turn: &mut Turn<'_>, task: &Task, output: &Value, calls: &[FinishedCa
         "usage": usage,
         "credits": cost.to_string(),
         "models": answered_by(turn, calls),
+        "cached": is_hit,
     });
+    keep(turn, task, cache);
     turn.emit(task.mission_id, "task.succeeded", Some(task.id), data);
     count_done(turn, task.id)?;
     let ready = release_dependents(turn, task.id, output_bytes)?;
     Ok(ready)
+}
+
+/// Has later tasks use the output, where the node says so.
+fn keep(turn: &mut Turn<'_>, task: &Task, cache: Option<&CacheUse>) {
+    let Some(CacheUse::Keep { hash, ttl_ms }) = cache else { return };
+    turn.set.kept.push(KeptOutput {
+        task_id: task.id,
+        tenant_id: task.tenant_id,
+        hash: hash.clone(),
+        created_at: turn.now,
+        expires_at: turn.now.plus_ms(*ttl_ms),
+    });
 }
 
 /// The models whose answers made the output, each once, in the order of their first answers.
@@ -318,8 +356,9 @@ fn is_own_fault(error: &StepError) -> bool {
 /// Gives the first ready dependent of the right pool to the worker that settled, as its next claim.
 fn hand_over(turn: &mut Turn<'_>, request: &SettleRequest, ready: &[TaskId]) -> Option<TaskId> {
     let handoff = request.handoff.as_ref()?;
-    let next =
-        ready.iter().copied().find(|id| turn.set.tasks.get(*id).is_some_and(|task| task.pool == handoff.pool))?;
+    // who takes turns is claimed, where turns are counted
+    let suits = |task: &Task| task.pool == handoff.pool && task.concurrency_key.is_none();
+    let next = ready.iter().copied().find(|id| turn.set.tasks.get(*id).is_some_and(suits))?;
     let now = turn.now;
     let task = turn.set.tasks.change(next)?;
     task.state = TaskState::Running;

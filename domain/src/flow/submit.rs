@@ -257,5 +257,8 @@ fn new_task(turn: &Turn<'_>, submission: &Submission, node: &Node, id: TaskId, i
         item: 0,
         bound: None,
         fan: None,
+        concurrency_key: None,
+        concurrency_max: None,
+        held_since: None,
     }
 }

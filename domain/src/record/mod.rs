@@ -6,6 +6,7 @@
 mod decision;
 mod dedupe;
 mod family;
+mod kept;
 mod money;
 mod schedule;
 mod signal;
@@ -15,6 +16,7 @@ mod work;
 pub use decision::{Decision, Verdict};
 pub use dedupe::DedupeKey;
 pub use family::{Bound, BoundOutput, Fan};
+pub use kept::KeptOutput;
 pub use money::{
     Account, CallState, ChargeFailed, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Overrun, Slice,
     UsageCall, Wallet,

@@ -200,6 +200,15 @@ pub struct Task {
     pub bound: Option<Bound>,
     /// The tasks that a layer made of it.
     pub fan: Option<Fan>,
+    /// What it shares with tasks that must not all run at once; set when it becomes ready, where its node says so.
+    #[serde(default)]
+    pub concurrency_key: Option<String>,
+    /// How many tasks with that key may run at once.
+    #[serde(default)]
+    pub concurrency_max: Option<i32>,
+    /// Since when it is ready and kept back because as many as may are running. Only claims set it.
+    #[serde(default)]
+    pub held_since: Option<Timestamp>,
 }
 
 impl Task {

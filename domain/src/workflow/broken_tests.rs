@@ -224,7 +224,7 @@ until: '{{ nodes.first.output }}' ¦ /nodes/a/until ¦ not_upstream ¦ line 1: `
 until: '{{ task.attempt }}' ¦ /nodes/a/until ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
 until: '{{ inputs.idea' ¦ /nodes/a/until ¦ template_syntax ¦ line 1: unexpected end of input, expected end of variable block
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, http, exec, until, approval, signal, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, pool, priority, retry, timeout, deadline, on_error, units, budget
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, http, exec, until, approval, signal, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, cache, concurrency, pool, priority, retry, timeout, deadline, on_error, units, budget
 needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal
 prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
@@ -264,6 +264,30 @@ sleep: 1s, units: { page: 0 } ¦ /nodes/a/units/page ¦ out_of_range ¦ the quan
 sleep: 1s, units: { 'a b': 1 } ¦ /nodes/a/units/a b ¦ invalid_name ¦ names in `units` must be 1 to 64 of the characters a-z, 0-9, _, - and ., a letter or digit first
 sleep: 1s, units: { page: many } ¦ /nodes/a/units/page ¦ wrong_type ¦ expected a whole number, found text
  ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal
+"#;
+    check(rows, Syntax::Yaml, around_node);
+}
+
+#[test]
+fn fields_of_nodes_that_take_turns_or_are_done_once() {
+    let rows = r#"
+transform: x, cache: 1h ¦ /nodes/a/cache ¦ wrong_type ¦ expected a mapping, found text
+transform: x, cache: {} ¦ /nodes/a/cache/ttl ¦ missing ¦ `ttl` is missing: it says for how long an output may be used again
+transform: x, cache: { ttl: 31d } ¦ /nodes/a/cache/ttl ¦ out_of_range ¦ `ttl` must be from 1ms to 30d
+transform: x, cache: { ttl: 1h, key: '{{ inputs.ides }}' } ¦ /nodes/a/cache/key ¦ unknown_input ¦ line 1: `inputs` has no property `ides` in its schema ¦ did you mean `idea`?
+transform: x, cache: { ttl: 1h, scope: all } ¦ /nodes/a/cache/scope ¦ unknown_key ¦ unknown key `scope` ¦ known here: ttl, key
+sleep: 1s, cache: { ttl: 1h } ¦ /nodes/a/cache ¦ not_cacheable ¦ only outputs of nodes with `agent`, `http` or `transform` are used again
+transform: x, concurrency: 3 ¦ /nodes/a/concurrency ¦ wrong_type ¦ expected a mapping, found a number
+transform: x, concurrency: { max: 1 } ¦ /nodes/a/concurrency/key ¦ missing ¦ `key` is missing: it says what the tasks share that must not run at the same time
+transform: x, concurrency: { key: k } ¦ /nodes/a/concurrency/max ¦ missing ¦ `max` is missing: it is how many of them may run at once
+transform: x, concurrency: { key: '', max: 1 } ¦ /nodes/a/concurrency/key ¦ no_key ¦ the `key` is empty
+transform: x, concurrency: { key: k, max: 0 } ¦ /nodes/a/concurrency/max ¦ out_of_range ¦ `max` must be a whole number from 1 to 10000
+transform: x, concurrency: { key: '{{ inputs.ides }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ unknown_input ¦ line 1: `inputs` has no property `ides` in its schema ¦ did you mean `idea`?
+transform: x, concurrency: { key: '{{ run.id }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ unknown_variable ¦ line 1: this template does not know `run` ¦ known here: inputs, nodes
+transform: x, concurrency: { key: '{{ nodes.first.output }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ not_upstream ¦ line 1: `first` does not come before this node ¦ add `first` to `needs`
+transform: x, cache: { ttl: 1h }, repeat: { until: output, max: 2 } ¦ /nodes/a/cache ¦ not_cacheable ¦ a round that took an earlier one's output would change nothing: `cache` goes with neither `repeat` nor `review`
+transform: x, concurrency: { key: k, max: 1 }, map: { over: '[1]' } ¦ /nodes/a/concurrency ¦ one_of_many ¦ `concurrency` goes with neither `map` nor `repeat` nor `review`; for items there is `max_parallel`
+sleep: 1s, concurrency: { key: k, max: 1 } ¦ /nodes/a/concurrency ¦ no_worker ¦ no worker does this node, so that any number of them may wait at once
 "#;
     check(rows, Syntax::Yaml, around_node);
 }

@@ -269,6 +269,8 @@ fn number(drafts: &[Draft<'_>], edges: &Edges, graph: &Graph) -> Option<Vec<Node
             spread: opening(&draft.loops.spread, &edges.spreads)?,
             verdict: opening(&draft.loops.verdict, &edges.judges)?,
             action: draft.action.clone()?,
+            cache: draft.cache.clone(),
+            concurrency: draft.concurrency.clone(),
             pool: draft.pool.clone(),
             priority: draft.priority,
             retry: draft.retry,

@@ -238,13 +238,12 @@ fn read_expect(section: &mut Fields<'_, '_>) -> Option<Vec<(u16, u16)>> {
     }
     let mut ranges = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
-        match status_range(item) {
-            Some(range) => ranges.push(range),
-            None => {
-                let message = "a status is a number from 200 to 599, or a class such as 2xx";
-                section.problems.add(below(&at, index), "invalid_status", message);
-            }
-        }
+        let Some(range) = status_range(item) else {
+            let message = "a status is a number from 200 to 599, or a class such as 2xx";
+            section.problems.add(below(&at, index), "invalid_status", message);
+            continue;
+        };
+        ranges.push(range);
     }
     Some(ranges)
 }

@@ -11,11 +11,11 @@ use super::on_error::WORDS;
 use super::retry_on::CLASSES;
 use super::signal::SILENCE_WORDS;
 use crate::limits::{
-    MAX_AGENTS, MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_EXEC_ARGUMENTS, MAX_EXEC_CODES, MAX_EXEC_VARIABLES,
-    MAX_HTTP_BODY_BYTES, MAX_HTTP_EXPECTED, MAX_HTTP_FIELDS, MAX_MODEL_NAME_BYTES, MAX_MODELS, MAX_NAME_BYTES,
-    MAX_NEEDS_PER_NODE, MAX_NODES, MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_PARALLEL_ITEMS, MAX_POOL_NAME_BYTES,
-    MAX_PRIORITY, MAX_REPAIRS, MAX_ROUNDS, MAX_SCHEMAS, MAX_TOOL_CALLS, MAX_TOOLS, MAX_TURNS, MAX_UNIT_QUANTITY,
-    MAX_UNITS_PER_NODE,
+    MAX_AGENTS, MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_CONCURRENCY, MAX_EXEC_ARGUMENTS, MAX_EXEC_CODES,
+    MAX_EXEC_VARIABLES, MAX_HTTP_BODY_BYTES, MAX_HTTP_EXPECTED, MAX_HTTP_FIELDS, MAX_MODEL_NAME_BYTES, MAX_MODELS,
+    MAX_NAME_BYTES, MAX_NEEDS_PER_NODE, MAX_NODES, MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_PARALLEL_ITEMS,
+    MAX_POOL_NAME_BYTES, MAX_PRIORITY, MAX_REPAIRS, MAX_ROUNDS, MAX_SCHEMAS, MAX_TOOL_CALLS, MAX_TOOLS, MAX_TURNS,
+    MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
 };
 
 /// The JSON Schema (draft 2020-12) of a workflow definition.
@@ -366,6 +366,26 @@ fn node() -> Value {
             "items": {"type": "string"},
         },
         "when": described(text(), "A condition; the node is skipped where it does not hold."),
+        "cache": {
+            "description": "For how long its output may stand in for doing the same again.",
+            "type": "object",
+            "required": ["ttl"],
+            "additionalProperties": false,
+            "properties": {
+                "ttl": described(of("duration"), "For how long."),
+                "key": described(text(), "A template: what makes two tasks the same; by default all that its templates become."),
+            },
+        },
+        "concurrency": {
+            "description": "How many tasks may run at once that share something.",
+            "type": "object",
+            "required": ["key", "max"],
+            "additionalProperties": false,
+            "properties": {
+                "key": described(text(), "What they share, a template."),
+                "max": described(whole(1, MAX_CONCURRENCY), "How many of them may run at once."),
+            },
+        },
         "pool": described(dashed(MAX_POOL_NAME_BYTES), "The pool whose workers do it."),
         "priority": described(whole(-MAX_PRIORITY, MAX_PRIORITY), "Higher goes first, within its tenant and pool."),
         "retry": of("retry"),

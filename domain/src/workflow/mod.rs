@@ -21,6 +21,8 @@ use crate::credits::Ucr;
 use crate::retry::RetryPolicy;
 
 mod approval;
+mod cache;
+mod concurrency;
 pub mod condition;
 mod definition;
 mod duration;
@@ -55,6 +57,8 @@ mod property_tests;
 mod sample_tests;
 
 pub use approval::{Approval, OnExpire, OnReject};
+pub use cache::Cache;
+pub use concurrency::Concurrency;
 pub use duration::{parse_ms as parse_duration_ms, show as show_duration_ms};
 pub use exec::ExecStep;
 pub use http::{HttpBody, HttpHeader, HttpMethod, HttpStep};
@@ -151,6 +155,10 @@ pub struct Node {
     pub layers: Vec<Layer>,
     /// What it does.
     pub action: Action,
+    /// For how long its output may be used again; `None` is never.
+    pub cache: Option<Cache>,
+    /// How many tasks may run at once that share something with it; `None` is any number.
+    pub concurrency: Option<Concurrency>,
     /// The pool of workers that does it: 1 to 32 of `a-z`, `0-9` and `-`.
     pub pool: String,
     /// From -100 to 100; larger goes first.
@@ -211,7 +219,7 @@ impl Action {
     /// The pool of workers that does it, unless the node names another.
     pub fn default_pool(&self) -> &'static str {
         match self {
-            Self::Agent(_) => "agent",
+            Self::Agent(_) => step::AGENT_POOL,
             Self::Http(_) => "http",
             Self::Exec(_) => "exec",
             Self::Transform(_) | Self::Wait(_) => "default",

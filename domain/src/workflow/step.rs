@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde_json::{Number, Value};
 
 use super::approval;
+use super::cache::{self, Cache};
+use super::concurrency::{self, Concurrency};
 use super::condition;
 use super::layers::{self, Loops};
 use super::models;
@@ -53,7 +55,7 @@ const KINDS: [&str; 8] = ["agent", "transform", "http", "exec", "sleep", "until"
 const LATER_KINDS: [&str; 4] = ["external", "plan", "retrieve", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
-const LATER_KEYS: [&str; 4] = ["cache", "concurrency", "memory", "parent_close"];
+const LATER_KEYS: [&str; 2] = ["memory", "parent_close"];
 
 /// Keys that only nodes with an agent have.
 const AGENT_KEYS: [&str; 9] =
@@ -142,6 +144,8 @@ pub(super) struct Draft<'v> {
     pub(super) opening: Vec<(Mention<'v>, String)>,
     /// What it does; `None` when that could not be made out, and a problem says why.
     pub(super) action: Option<Action>,
+    pub(super) cache: Option<Cache>,
+    pub(super) concurrency: Option<Concurrency>,
     pub(super) pool: String,
     pub(super) priority: i16,
     pub(super) retry: RetryPolicy,
@@ -163,6 +167,8 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
     let when = condition::read(&mut fields, &mut opening);
     let loops = layers::read(&mut fields, around, &mut seen);
     let action = read_action(&mut fields, around, &mut seen, &mut opening);
+    let cache = cache::read(&mut fields, action.as_ref(), &mut seen);
+    let concurrency = concurrency::read(&mut fields, action.as_ref(), &mut opening);
     let default_pool = action.as_ref().map_or("default", Action::default_pool);
     let draft = Draft {
         key: entry.name,
@@ -171,6 +177,8 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
         when,
         opening,
         action,
+        cache,
+        concurrency,
         pool: fields.name("pool", &POOL).unwrap_or(default_pool).to_owned(),
         priority: fields
             .whole("priority", -MAX_PRIORITY..=MAX_PRIORITY)

@@ -336,6 +336,9 @@ carried! {
         /// The models whose answers made the output; empty where none was asked.
         #[serde(default)]
         models: Vec<String>,
+        /// Whether the output is an earlier task's, which was used again and costs nothing.
+        #[serde(default)]
+        cached: bool,
     }
     /// A task gave up.
     TaskLost {

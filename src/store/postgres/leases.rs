@@ -2,15 +2,18 @@
 
 use sqlx::Row;
 
-use super::PostgresStore;
+use super::{PostgresStore, turns};
 use crate::store::{Beat, Claim, Claimed, LeaseFate, StoreError};
 
 /// Queued runs are locked before tasks (the order of all transactions); tasks that somebody else has locked are
 /// left out, they are being settled, ended or claimed. States are compared as expressions, so that the search begins
 /// at the ids and not at all that is ready.
 const CLAIM: &str = "
-with asked as materialized (
-  select id, run_id from tasks where id = any($1) and state || '' = 'ready'
+with named as materialized (
+  select id, run_id, concurrency_key from tasks where id = any($1) and state || '' = 'ready'
+),
+asked as materialized (
+  select id, run_id from named where concurrency_key is null
 ),
 waking as materialized (
   select id from runs where id in (select run_id from asked) and state = 'queued' order by id for update
@@ -39,7 +42,9 @@ woken as (
   update runs set state = 'running', status_reason = null, started_at = $5
   where id in (select run_id from claimed) and state = 'queued'
 )
-select row_to_json(claimed)::text from claimed";
+select 'claimed', row_to_json(claimed)::text from claimed
+union all
+select 'takes_turns', id from named where concurrency_key is not null";
 
 const BEAT: &str = "
 with leases as (
@@ -73,12 +78,22 @@ pub(super) async fn claim(store: &PostgresStore, claim: &Claim) -> Result<Vec<Cl
         .fetch_all(&store.hasty)
         .await?;
     store.count(1, 1);
-    rows.iter()
-        .map(|row| {
-            let body: &str = row.try_get(0)?;
-            serde_json::from_str(body).map_err(|error| StoreError::Corrupt(error.to_string()))
-        })
-        .collect()
+    let (mut claimed, mut take_turns) = (Vec::new(), Vec::new());
+    for row in &rows {
+        match row.try_get(0)? {
+            "claimed" => claimed.push(read(row.try_get(1)?)?),
+            _ => take_turns.push(row.try_get::<String, _>(1)?),
+        }
+    }
+    if !take_turns.is_empty() {
+        claimed.extend(turns::claim(store, claim, &take_turns).await?);
+    }
+    Ok(claimed)
+}
+
+/// A task that was taken, from its JSON.
+pub(super) fn read(body: &str) -> Result<Claimed, StoreError> {
+    serde_json::from_str(body).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
 pub(super) async fn beat(store: &PostgresStore, beat: &Beat) -> Result<Vec<LeaseFate>, StoreError> {

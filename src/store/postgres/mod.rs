@@ -3,6 +3,7 @@
 mod leases;
 mod snapshot;
 mod transact;
+mod turns;
 
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};

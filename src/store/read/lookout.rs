@@ -155,8 +155,7 @@ impl dyn Store {
             pool: String,
             ready: i64,
         }
-        let sql =
-            "select pool, count(*) as ready from tasks where state = 'ready' group by pool order by pool limit 256";
+        let sql = "select pool, count(*) as ready from tasks where state = 'ready' and held_since is null group by pool order by pool limit 256";
         Ok(all::<Row>(self.rows(sql, &[]).await?)?.into_iter().map(|row| (row.pool, row.ready)).collect())
     }
 
@@ -164,10 +163,10 @@ impl dyn Store {
     async fn ready_tenants(&self, pool: &str) -> Result<Vec<TenantId>, StoreError> {
         let sql = "
             with recursive hop (tenant_id, n) as (
-              select (select min(tenant_id) from tasks where state = 'ready' and pool = $1), 1
+              select (select min(tenant_id) from tasks where state = 'ready' and held_since is null and pool = $1), 1
               union all
               select (select min(tenant_id) from tasks
-                      where state = 'ready' and pool = $1 and tenant_id > hop.tenant_id), n + 1
+                      where state = 'ready' and held_since is null and pool = $1 and tenant_id > hop.tenant_id), n + 1
               from hop where hop.tenant_id is not null and n < 256
             )
             select tenant_id from hop where tenant_id is not null";
@@ -183,7 +182,7 @@ impl dyn Store {
         for tenant in tenants {
             let sql = "
                 select id, tenant_id, pool, priority, ready_at from tasks
-                where state = 'ready' and pool = $1 and tenant_id = $2
+                where state = 'ready' and held_since is null and pool = $1 and tenant_id = $2
                 order by priority desc, ready_at limit $3";
             rows.extend(all::<ReadyRow>(self.rows(sql, &[pool.into(), tenant.into(), share.into()]).await?)?);
         }
@@ -196,6 +195,61 @@ impl dyn Store {
             select id, tenant_id, pool, priority, ready_at from tasks
             where id in {list:1} and state = 'ready'";
         all(self.rows(sql, &[json!(tasks).into()]).await?)
+    }
+
+    /// The latest output of the tenant that was made from what has this hash and may still be used.
+    pub async fn kept_output(&self, tenant: TenantId, hash: &str, now: Timestamp) -> Result<Option<Value>, StoreError> {
+        let sql = "
+            select t.output from kept_outputs k
+            join tasks t on t.id = k.task_id
+            where k.tenant_id = $1 and k.hash = $2 and k.expires_at > $3 and t.state = 'succeeded' and t.output is not null
+            order by k.expires_at desc limit 1";
+        let rows = self.rows(sql, &[tenant.into(), hash.into(), now.into()]).await?;
+        Ok(rows.into_iter().next().map(|mut row| row["output"].take()))
+    }
+
+    /// Forgets outputs that may not be used any more.
+    pub async fn forget_outputs(&self, now: Timestamp, limit: i64) -> Result<u64, StoreError> {
+        let sql = "
+            delete from kept_outputs
+            where task_id in (select task_id from kept_outputs where expires_at <= $1 order by expires_at limit $2)";
+        self.execute(sql, &[now.into(), limit.into()]).await
+    }
+
+    /// Tasks that were kept back and whose turn has come: the first of each key, as many as it has room for; of one key,
+    /// or of all. Nothing is counted as taken, so that a task which nobody claims does not keep the others back.
+    pub async fn tasks_at_turn(
+        &self,
+        now: Timestamp,
+        key: Option<(TenantId, &str)>,
+        limit: i64,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        let sql = "
+            with waiting as (
+              select id, tenant_id, concurrency_key, concurrency_max,
+                row_number() over (partition by tenant_id, concurrency_key order by priority desc, ready_at, id) as place
+              from tasks
+              where state = 'ready' and held_since is not null
+                and ($2 is null or (tenant_id = $2 and concurrency_key = $3))
+            )
+            select w.id from waiting w
+            where w.place <= w.concurrency_max - (
+              select count(*) from tasks b
+              where b.tenant_id = w.tenant_id and b.concurrency_key = w.concurrency_key
+                and b.state = 'running' and b.lease_until > $1
+            )
+            order by w.id limit $4";
+        let (tenant, key) = key.map(|(tenant, key)| (tenant.to_string(), key.to_owned())).unzip();
+        let rows = self.rows(sql, &[now.into(), tenant.into(), key.into(), limit.into()]).await?;
+        all(rows.into_iter().map(|mut row| row["id"].take()).collect())
+    }
+
+    /// Hands tasks out again that were kept back. What somebody else did meanwhile is left alone.
+    pub async fn let_go(&self, tasks: &[TaskId]) -> Result<(), StoreError> {
+        let sql = "
+            update tasks set held_since = null, status_reason = 'ready, its turn has come'
+            where id in {list:1} and state = 'ready' and held_since is not null";
+        self.execute(sql, &[json!(tasks).into()]).await.map(drop)
     }
 
     /// Tasks whose timer, retry or rate limit is over.

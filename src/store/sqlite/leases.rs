@@ -4,7 +4,7 @@
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Row};
 
-use super::SqliteStore;
+use super::{SqliteStore, turns};
 use crate::store::want::json_list;
 use crate::store::{Beat, Claim, Claimed, LeaseFate, StoreError};
 
@@ -14,6 +14,7 @@ set state = 'running', status_reason = 'running', attempt = attempt + 1, fence =
   lease_token = $2, lease_until = $3, worker_id = $4, started_at = $5
 where id in (select value from json_each($1))
   and state = 'ready'
+  and concurrency_key is null
   and exists (select 1 from runs where runs.id = tasks.run_id and runs.state in ('queued', 'running'))
 returning json_object(
   'id', id, 'tenant_id', tenant_id, 'mission_id', mission_id, 'run_id', run_id, 'workflow_id', workflow_id,
@@ -64,18 +65,21 @@ pub(super) async fn claim(store: &SqliteStore, claim: &Claim) -> Result<Vec<Clai
             .bind(claim.now.ms())
             .fetch_all(&mut *connection)
             .await?;
-        let claimed: Vec<Claimed> = rows
-            .iter()
-            .map(|row| {
-                let body: &str = row.try_get(0)?;
-                serde_json::from_str(body).map_err(|error| StoreError::Corrupt(error.to_string()))
-            })
-            .collect::<Result<_, StoreError>>()?;
+        let mut claimed = read(&rows)?;
+        claimed.extend(turns::claim(connection, claim).await?);
         let runs: Vec<_> = claimed.iter().map(|task| task.run_id).collect();
         sqlx::query(WAKE).bind(json_list(&runs)).bind(claim.now.ms()).execute(connection).await?;
         Ok(claimed)
     })
     .await
+}
+
+/// Tasks that were taken, from their JSON.
+pub(super) fn read(rows: &[sqlx::sqlite::SqliteRow]) -> Result<Vec<Claimed>, StoreError> {
+    let read = |row: &sqlx::sqlite::SqliteRow| {
+        serde_json::from_str(row.try_get(0)?).map_err(|error| StoreError::Corrupt(error.to_string()))
+    };
+    rows.iter().map(read).collect()
 }
 
 pub(super) async fn beat(store: &SqliteStore, beat: &Beat) -> Result<Vec<LeaseFate>, StoreError> {

@@ -11,6 +11,7 @@ use bursar_domain::workflow::AgentStep;
 use bursar_domain::workflow::template::render_text;
 use serde_json::Value;
 
+use crate::cache;
 use crate::context::Context;
 use crate::job::Job;
 use crate::providers::Providers;
@@ -57,7 +58,12 @@ struct Performance<'a> {
 
 impl Performance<'_> {
     async fn perform(&mut self) -> Result<Value, StepError> {
-        let mut machine = Machine::begin(self.opening()?);
+        let opening = self.opening()?;
+        let given = || serde_json::json!(opening).to_string();
+        if let Some(output) = cache::find(self.job, self.context, given).await? {
+            return Ok(output);
+        }
+        let mut machine = Machine::begin(opening);
         loop {
             match machine.next() {
                 Next::CallModel { number } => {

@@ -11,6 +11,8 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Request, Response, Url};
 use secrecy::ExposeSecret;
 
+use crate::cache;
+use crate::context::Context;
 use crate::job::Job;
 use crate::outbound::{cause, is_hidden, retry_after_ms};
 use crate::stop::Stop;
@@ -25,11 +27,17 @@ pub use service::{HttpConfig, HttpConfigError, HttpSecret, HttpService};
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Sends the request and waits for the answer, until `stop` says otherwise.
-pub(crate) async fn run(job: &Job, step: &HttpStep, service: Option<&HttpService>, stop: &Stop<'_>) -> Outcome {
+pub(crate) async fn run(
+    job: &Job,
+    step: &HttpStep,
+    context: &dyn Context,
+    service: Option<&HttpService>,
+    stop: &Stop<'_>,
+) -> Outcome {
     let result = tokio::select! {
         biased;
         reason = stop.wait() => Err(reason),
-        result = call(job, step, service) => result,
+        result = call(job, step, context, service) => result,
     };
     match result {
         Ok(output) => Outcome::Succeeded { output, calls: Vec::new() },
@@ -37,12 +45,20 @@ pub(crate) async fn run(job: &Job, step: &HttpStep, service: Option<&HttpService
     }
 }
 
-async fn call(job: &Job, step: &HttpStep, service: Option<&HttpService>) -> Result<serde_json::Value, StepError> {
+async fn call(
+    job: &Job,
+    step: &HttpStep,
+    context: &dyn Context,
+    service: Option<&HttpService>,
+) -> Result<serde_json::Value, StepError> {
     let service = service.ok_or_else(|| {
         let message = "this worker calls no services: name their hosts in `http.allow` of its configuration";
         permanent("http_host_refused", message)
     })?;
     let Prepared { request, secrets } = prepare(job, step, service)?;
+    if let Some(output) = cache::find(job, context, || given(&request)).await? {
+        return Ok(output);
+    }
     let host = request.url().host_str().unwrap_or_default().to_owned();
     let sent = service.door().client().execute(request).await;
     let mut response = sent.map_err(|error| unreachable(&host, &error))?;
@@ -115,6 +131,18 @@ fn request(step: &HttpStep, url: Url, headers: HeaderMap, body: Option<String>) 
     *request.headers_mut() = headers;
     *request.body_mut() = body.map(Into::into);
     request
+}
+
+/// What the request was rendered to, secrets and the key of the task left out.
+fn given(request: &Request) -> String {
+    let mut parts = vec![request.url().to_string()];
+    for (name, value) in request.headers().iter().filter(|(name, _)| name.as_str() != IDEMPOTENCY_KEY) {
+        let value = if value.is_sensitive() { "" } else { value.to_str().unwrap_or_default() };
+        parts.push(format!("{name}: {value}"));
+    }
+    let body = request.body().and_then(reqwest::Body::as_bytes).unwrap_or_default();
+    parts.push(String::from_utf8_lossy(body).into_owned());
+    serde_json::json!(parts).to_string()
 }
 
 fn header_value(name: &str, text: &str) -> Result<HeaderValue, StepError> {

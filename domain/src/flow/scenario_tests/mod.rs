@@ -16,9 +16,11 @@ mod families;
 mod leases;
 mod money;
 mod pauses;
+mod reuse;
 mod schedules;
 mod signals;
 mod time;
+mod turns;
 mod waits;
 
 use crate::flow::testbed::World;

@@ -11,8 +11,8 @@ use crate::id::{
     WalletId,
 };
 use crate::record::{
-    Attempt, CallState, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Schedule, Signal, Task, ToolRun, UsageCall,
-    Wallet,
+    Attempt, CallState, DedupeKey, Event, Grant, Hold, KeptOutput, Mission, Op, Run, Schedule, Signal, Task, ToolRun,
+    UsageCall, Wallet,
 };
 use crate::state::TaskState;
 use crate::working_set::{Rows, WorkingSet};
@@ -76,6 +76,7 @@ pub(crate) struct Tables {
     pub ops: BTreeMap<(WalletId, String), Op>,
     pub events: BTreeMap<(MissionId, i64), Event>,
     pub attempts: BTreeMap<(TaskId, i32), Attempt>,
+    pub kept: BTreeMap<TaskId, KeptOutput>,
     pub dedupe_keys: BTreeMap<DedupeKeyId, DedupeKey>,
     pub schedules: BTreeMap<ScheduleId, Schedule>,
     /// What the entries of all operations add up to, kept by the tests and not by the code under test.
@@ -268,6 +269,7 @@ impl Tables {
         self.events.extend(set.events.iter().map(|event| ((event.mission_id, event.seq), event.clone())));
         let attempts = set.attempts.iter().map(|attempt| ((attempt.task_id, attempt.number), attempt.clone()));
         self.attempts.extend(attempts);
+        self.kept.extend(set.kept.iter().map(|row| (row.task_id, row.clone())));
         Ok(())
     }
 

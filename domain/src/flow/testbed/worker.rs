@@ -66,7 +66,7 @@ impl Lease {
 
     /// The settle that says so.
     pub(crate) fn settle(&self, outcome: Outcome) -> SettleRequest {
-        SettleRequest { guard: self.guard.clone(), outcome, handoff: None }
+        SettleRequest { guard: self.guard.clone(), outcome, handoff: None, cache: None }
     }
 }
 
@@ -244,6 +244,7 @@ impl World {
             guard: lease.guard.clone(),
             outcome: Outcome::Succeeded { output: Value::Null, calls },
             handoff: Some(self.offer(lease.worker, "default")),
+            cache: None,
         };
         let settlement = self.settle(lease, &request).unwrap();
         (request, settlement)
