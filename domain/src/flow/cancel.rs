@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::credits::Ucr;
 use crate::id::{MissionId, RunId, TaskId};
+use crate::outcome::{ErrorClass, StepError};
 use crate::state::{RunState, TaskState};
 
 use super::advance::{count_done, release_hold, skip};
@@ -13,6 +14,9 @@ use super::budget::leave_line;
 use super::recover::lease_ran_out;
 use super::settle::{charge_journal, end_with_run};
 use super::{Refusal, Turn};
+
+/// The code of tasks that were skipped because their run ended.
+pub(super) const RUN_ENDED: &str = "run_ended";
 
 /// A user cancels a mission. Cancelling twice is the same as once; a mission that is over refuses.
 pub fn cancel(turn: &mut Turn<'_>, mission: MissionId, reason: Option<&str>) -> Result<RunId, Refusal> {
@@ -44,7 +48,7 @@ pub fn wind_down(turn: &mut Turn<'_>, run: RunId, tasks: &[TaskId]) -> Result<us
     for id in tasks {
         let task = turn.task(*id)?.clone();
         match task.state {
-            TaskState::Pending => skip(turn, *id, "skipped: its run ended before it could start", None)?,
+            TaskState::Pending => skip_with_run(turn, *id)?,
             TaskState::Ready | TaskState::Retrying | TaskState::Waiting => end_idle(turn, *id, state)?,
             TaskState::Running if lease_ran_out(&task, turn.now) => end_with_run(turn, &task, state, &[])?,
             _ => continue,
@@ -54,11 +58,21 @@ pub fn wind_down(turn: &mut Turn<'_>, run: RunId, tasks: &[TaskId]) -> Result<us
     Ok(ended)
 }
 
+/// A task that never began, for its run ended. That is no decision about the task: a retry of the run renews it.
+fn skip_with_run(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
+    let reason = "skipped: its run ended before it could start";
+    if let Some(task) = turn.set.tasks.change(id) {
+        task.error = Some(StepError::new(ErrorClass::Cancelled, RUN_ENDED, "its run ended before it could start"));
+    }
+    skip(turn, id, reason, None)
+}
+
 /// Ends a task that nobody works on. Nothing is in flight; a user who cancels pays for what was answered before.
 fn end_idle(turn: &mut Turn<'_>, id: TaskId, run_state: RunState) -> Result<(), Refusal> {
     let idle = turn.task(id)?.clone();
     let by_user = run_state == RunState::Cancelling;
-    let (charged, usage) = if by_user { charge_journal(turn, &idle, Ucr::ZERO, None)? } else { (Ucr::ZERO, None) };
+    let (charged, usage) =
+        if by_user { charge_journal(turn, &idle, Ucr::ZERO, idle.usage)? } else { (Ucr::ZERO, idle.usage) };
     if charged.is_zero() {
         release_hold(turn, id)?;
     }
@@ -71,7 +85,7 @@ fn end_idle(turn: &mut Turn<'_>, id: TaskId, run_state: RunState) -> Result<(), 
     task.due_at = None;
     task.ended_at = Some(now);
     task.hold_id = None;
-    task.cost_ucr = charged;
+    task.cost_ucr = task.cost_ucr.saturating_add(charged);
     task.usage = usage;
     task.status_reason = Some(if by_user { "cancelled by a user" } else { "cancelled: its run failed" }.to_owned());
     let (mission, run) = (task.mission_id, task.run_id);

@@ -1,4 +1,4 @@
-//! The life of a run, decided over values: submit, make ready, reserve a call, settle, recover, pause, cancel.
+//! The life of a run, decided over values: submit, make ready, reserve a call, settle, recover, pause, cancel, retry, fork.
 //!
 //! Each function takes a [`Turn`] (loaded rows, immutable facts, the time, chance), refuses by name before it
 //! changes anything, or changes the rows and every consequence with them. Whoever calls it writes the
@@ -10,12 +10,15 @@ mod budget;
 mod cancel;
 mod estimate;
 mod forecast;
+mod fork;
 mod lesson;
 mod metering;
 mod pause;
 mod raise;
 mod recover;
+mod rehearsal;
 mod reserve;
+mod retry;
 mod settle;
 mod submit;
 mod timer;
@@ -31,12 +34,15 @@ pub(crate) mod testbed;
 
 pub use cancel::{cancel, wind_down};
 pub use forecast::{Forecast, ForecastRequest, NodeForecast, Source, forecast};
+pub use fork::{ForkRequest, fork, preview_fork};
 pub use lesson::{CallLesson, Doubt, Lesson, NodeLesson, Observed, OpenCalls};
 pub use metering::{hold_call, hold_key, settle_call};
 pub use pause::{pause, resume};
 pub use raise::set_budget;
 pub use recover::{lease_ran_out, recover_lease};
+pub use rehearsal::{Order, Ordered, Plan, PlannedNode, Preview};
 pub use reserve::{CallGuard, record_late, reserve_call};
+pub use retry::{preview_retry, retry};
 pub use settle::{Guard, Handoff, SettleRequest, Settlement, settle};
 pub use submit::{Submission, submit};
 pub use tools::{begin_tools, end_tool};

@@ -194,7 +194,7 @@ fn succeed(turn: &mut Turn<'_>, task: &Task, output: &Value, calls: &[FinishedCa
         row.error = None;
         row.ended_at = Some(now);
         row.output = Some(output.clone());
-        row.cost_ucr = cost;
+        row.cost_ucr = row.cost_ucr.saturating_add(cost);
         row.units_ucr = units;
         row.usage = usage;
         row.hold_id = None;
@@ -215,7 +215,8 @@ fn succeed(turn: &mut Turn<'_>, task: &Task, output: &Value, calls: &[FinishedCa
 /// Records the calls that the attempt consumed, each once; the sum of their costs and of their usage.
 fn bill_calls(turn: &mut Turn<'_>, task: &Task, calls: &[FinishedCall]) -> Result<(Ucr, Option<Usage>), Refusal> {
     let mut cost = Ucr::ZERO;
-    let mut usage: Option<Usage> = None;
+    // what was billed before the run was retried counts on
+    let mut usage = task.usage;
     for call in distinct(calls) {
         let state = if call.succeeded { CallState::Done } else { CallState::Failed };
         let (price, used) = finish_call(turn, task, call, state, call.succeeded)?;
@@ -269,12 +270,14 @@ pub(super) fn charge_failure(turn: &mut Turn<'_>, id: TaskId, error: &StepError)
         return Ok(());
     }
     let answered = |call: &&UsageCall| {
-        matches!(call.state, CallState::Done | CallState::Rejected | CallState::Failed) && call.cost_ucr.is_positive()
+        matches!(call.state, CallState::Done | CallState::Rejected | CallState::Failed)
+            && call.cost_ucr.is_positive()
+            && !call.billable
     };
     let calls: Vec<_> =
         turn.set.calls_of(id).filter(answered).map(|call| (call.id, call.cost_ucr, call.usage)).collect();
     let mut cost = Ucr::ZERO;
-    let mut usage: Option<Usage> = None;
+    let mut usage = task.usage;
     for (call, price, used) in calls {
         cost = cost.saturating_add(price);
         usage = used.map(|used| sum(usage, &used)).or(usage);
@@ -287,7 +290,7 @@ pub(super) fn charge_failure(turn: &mut Turn<'_>, id: TaskId, error: &StepError)
     }
     let charged = settle_hold(turn, &task, Charge::Failure(cost))?;
     if let Some(row) = turn.set.tasks.change(id) {
-        row.cost_ucr = charged;
+        row.cost_ucr = row.cost_ucr.saturating_add(charged);
         row.usage = usage;
         row.hold_id = None;
     }
@@ -401,7 +404,7 @@ pub(super) fn end_with_run(
 ) -> Result<(), Refusal> {
     let by_user = run_state == RunState::Cancelling;
     let mut cost = Ucr::ZERO;
-    let mut usage: Option<Usage> = None;
+    let mut usage = task.usage;
     for call in distinct(calls) {
         let state = if call.succeeded { CallState::Done } else { CallState::Failed };
         let reserved = turn.set.calls.get(call.id).map(|row| row.reserved_ucr).unwrap_or_default();
@@ -419,7 +422,7 @@ pub(super) fn end_with_run(
         }
     }
     close_open_calls(turn, task.id, CallState::Lost);
-    let (charged, usage) = if by_user { charge_journal(turn, task, cost, usage)? } else { (Ucr::ZERO, None) };
+    let (charged, usage) = if by_user { charge_journal(turn, task, cost, usage)? } else { (Ucr::ZERO, task.usage) };
     if charged.is_zero() {
         advance::release_hold(turn, task.id)?;
     }
@@ -432,7 +435,7 @@ pub(super) fn end_with_run(
         row.lease_until = None;
         row.ended_at = Some(now);
         row.hold_id = None;
-        row.cost_ucr = charged;
+        row.cost_ucr = row.cost_ucr.saturating_add(charged);
         row.usage = usage;
         row.status_reason = Some(if by_user { "cancelled by a user" } else { "cancelled: its run failed" }.to_owned());
     }

@@ -46,7 +46,7 @@ pub struct Mission {
     pub tasks_done: i64,
     /// Credits in the mission's open holds.
     pub held_ucr: Ucr,
-    /// Credits charged so far, fee included.
+    /// Credits charged so far, for all its runs, fees included.
     pub spent_ucr: Ucr,
     /// When it was submitted.
     pub created_at: Timestamp,
@@ -89,6 +89,15 @@ pub struct Run {
     pub started_at: Option<Timestamp>,
     /// When it was over.
     pub ended_at: Option<Timestamp>,
+    /// How often it was retried after it was over.
+    pub retries: i32,
+    /// What it was given, where that is not what its mission was submitted with; written once, `None` in a working set
+    /// that did not make it.
+    pub input: Option<Value>,
+    /// The client's idempotency key of the retry or fork that was carried out last.
+    pub order_key: Option<String>,
+    /// SHA-256 of what that asked for.
+    pub order_hash: Option<String>,
 }
 
 /// One node in one run.

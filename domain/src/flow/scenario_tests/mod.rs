@@ -11,6 +11,7 @@ mod failures;
 mod leases;
 mod money;
 mod pauses;
+mod renewals;
 mod time;
 mod waits;
 
