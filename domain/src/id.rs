@@ -183,6 +183,8 @@ kinds! {
     PriceBookKind, PriceBookId, "prb", "price book";
     /// A container of missions.
     ProjectKind, ProjectId, "prj", "project";
+    /// A name for what must not be done twice.
+    DedupeKeyKind, DedupeKeyId, "ddk", "dedupe key";
     /// One HTTP request.
     RequestKind, RequestId, "req", "request";
 }

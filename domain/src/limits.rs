@@ -119,6 +119,16 @@ pub const CONDITION_FUEL: u64 = 20_000;
 /// Bytes of one condition. Whoever needs more computes it in a `transform` first.
 pub const MAX_CONDITION_BYTES: usize = 4 * 1024;
 
+/// Bytes of the template of what an approval shows, which is rendered under the same locks.
+pub const MAX_SHOW_BYTES: usize = 16 * 1024;
+
+/// Bytes of what an approval shows: a long document, and as much as a person reads before they decide. What is longer is
+/// cut, and says so.
+pub const MAX_SHOWN_BYTES: usize = 64 * 1024;
+
+/// Bytes of the comment that somebody gives with a decision. It goes on in the node's output.
+pub const MAX_COMMENT_BYTES: usize = 4 * 1024;
+
 /// Nodes that are loaded with one that ends, beyond its own dependents, because they may be skipped and so let
 /// further ones begin. What lies beyond is decided a moment later, by the sweep.
 pub const MAX_REACH: usize = 256;
@@ -143,6 +153,12 @@ pub const MAX_TAG_TOKENS: usize = 256;
 /// Opening brackets and filters in one template: what bounds the nesting of the values it builds. Printing a
 /// value recurses; it was measured to overflow a 2 MiB stack at about 4,000 levels.
 pub const MAX_TEMPLATE_NESTINGS: usize = 500;
+
+/// Bytes of a dedupe key, a column of a unique index.
+pub const MAX_DEDUPE_KEY_BYTES: usize = 255;
+
+/// The longest time for which a dedupe key stays taken by a mission that is over: 366 days. Its row is kept as long.
+pub const MAX_DEDUPE_WINDOW_MS: i64 = 366 * 24 * 60 * 60 * 1_000;
 
 // --- Leases, losses and waits ---
 

@@ -43,6 +43,8 @@ pub enum WaitCause {
     Condition,
     /// Its run was paused before it could begin.
     Paused,
+    /// A person's decision.
+    Approval,
 }
 
 impl WaitCause {
@@ -54,6 +56,7 @@ impl WaitCause {
             Self::RateLimit => "rate_limit",
             Self::Condition => "condition",
             Self::Paused => "paused",
+            Self::Approval => "approval",
         }
     }
 }

@@ -73,6 +73,17 @@ impl Timestamp {
         Some(Self(seconds.checked_mul(1_000)?.checked_add(ms)?))
     }
 
+    /// As RFC 3339 in UTC with milliseconds: `2026-08-01T09:30:00.000Z`. By the same calendar as [`Self::month`].
+    pub fn to_rfc3339(self) -> String {
+        let ms = self.0.rem_euclid(MS_PER_DAY);
+        let months = i64::from(self.month()).saturating_add(1970 * 12);
+        let (year, month) = (months.div_euclid(12), months.rem_euclid(12).saturating_add(1));
+        let first = days_since_epoch(year, month, 1).unwrap_or_default();
+        let day = self.0.div_euclid(MS_PER_DAY).saturating_sub(first).saturating_add(1);
+        let (hour, minute, second, ms) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    }
+
     /// The UTC day: whole days since 1970-01-01.
     pub fn day(self) -> i32 {
         i32::try_from(self.0.div_euclid(MS_PER_DAY)).unwrap_or(if self.0 < 0 { i32::MIN } else { i32::MAX })
@@ -197,6 +208,17 @@ mod tests {
             "tomorrow",
         ] {
             assert_eq!(Timestamp::parse_rfc3339(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        assert_eq!(Timestamp::from_ms(951_782_400_001).to_rfc3339(), "2000-02-29T00:00:00.001Z");
+        assert_eq!(Timestamp::from_ms(-1).to_rfc3339(), "1969-12-31T23:59:59.999Z");
+        assert_eq!(Timestamp::from_ms(1_798_761_599_999).to_rfc3339(), "2026-12-31T23:59:59.999Z");
+        for step in 0..2_000 {
+            let at = Timestamp::from_ms(step * 86_399_777 * 7);
+            assert_eq!(Timestamp::parse_rfc3339(&at.to_rfc3339()), Some(at), "{}", at.to_rfc3339());
         }
     }
 }

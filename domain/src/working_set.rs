@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, ToolCallId, WalletId};
-use crate::record::{Attempt, Event, Grant, Hold, Mission, Op, Run, Task, ToolRun, UsageCall, Wallet};
+use crate::id::{CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, TaskId, TenantId, ToolCallId, WalletId};
+use crate::record::{Attempt, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Task, ToolRun, UsageCall, Wallet};
 use crate::time::Timestamp;
 
 /// Whether a row must be written.
@@ -102,6 +102,8 @@ pub struct WorkingSet {
     pub grants: Rows<GrantId, Grant>,
     /// Wallets of the loaded missions, and those asked for.
     pub wallets: Rows<WalletId, Wallet>,
+    /// The dedupe keys that were asked for.
+    pub dedupe_keys: Rows<DedupeKeyId, DedupeKey>,
     /// Operations that exist already, of those keys that were asked for.
     pub known_ops: BTreeMap<(WalletId, String), Op>,
     /// Inputs of missions, where a decision reads them.
@@ -118,6 +120,7 @@ pub struct WorkingSet {
     nodes: BTreeMap<(RunId, i32), TaskId>,
     purses: BTreeMap<WalletId, BTreeSet<GrantId>>,
     journals: BTreeMap<TaskId, Vec<CallId>>,
+    keys: BTreeMap<(TenantId, String), DedupeKeyId>,
 }
 
 impl WorkingSet {
@@ -157,6 +160,23 @@ impl WorkingSet {
     pub(crate) fn add_call(&mut self, call: UsageCall) {
         self.journals.entry(call.task_id).or_default().push(call.id);
         self.calls.add(call.id, call);
+    }
+
+    /// Adds a dedupe key as the store has it.
+    pub fn load_dedupe_key(&mut self, row: DedupeKey) {
+        self.keys.insert((row.tenant_id, row.key.clone()), row.id);
+        self.dedupe_keys.load(row.id, row);
+    }
+
+    /// Adds a dedupe key that the store does not have.
+    pub(crate) fn add_dedupe_key(&mut self, row: DedupeKey) {
+        self.keys.insert((row.tenant_id, row.key.clone()), row.id);
+        self.dedupe_keys.add(row.id, row);
+    }
+
+    /// Who has a tenant's dedupe key, if it was loaded or just given away.
+    pub fn dedupe_key_of(&self, tenant: TenantId, key: &str) -> Option<&DedupeKey> {
+        self.keys.get(&(tenant, key.to_owned())).and_then(|id| self.dedupe_keys.get(*id))
     }
 
     /// The loaded calls of a task, in the order in which they were loaded.
@@ -222,5 +242,6 @@ impl WorkingSet {
             && quiet(&self.holds)
             && quiet(&self.grants)
             && quiet(&self.wallets)
+            && quiet(&self.dedupe_keys)
     }
 }

@@ -29,6 +29,8 @@ pub enum Mission {
         /// Makes the submit safe to repeat.
         #[arg(long, value_name = "KEY")]
         idempotency_key: Option<String>,
+        #[command(flatten)]
+        dedupe: Dedupe,
         /// Stay and show it live.
         #[arg(long)]
         watch: bool,
@@ -92,15 +94,45 @@ pub enum Mission {
     },
 }
 
+/// What makes two missions the same wish.
+#[derive(Debug, clap::Args)]
+pub struct Dedupe {
+    /// What names the wish: a second mission with the same key is not made while the first one runs.
+    #[arg(long, value_name = "KEY")]
+    dedupe_key: Option<String>,
+    /// How long the key stays taken after the mission was made, e.g. 10m.
+    #[arg(long, value_name = "DURATION", requires = "dedupe_key")]
+    dedupe_window: Option<String>,
+    /// Whether a second one is refused or answered with the first.
+    #[arg(long, value_name = "MODE", requires = "dedupe_key", value_parser = ["reject", "return_existing"])]
+    dedupe_mode: Option<String>,
+}
+
+impl Dedupe {
+    fn body(self) -> Option<Value> {
+        let mut body = json!({"key": self.dedupe_key?});
+        if let Some(window) = self.dedupe_window {
+            body["window"] = json!(window);
+        }
+        if let Some(mode) = self.dedupe_mode {
+            body["mode"] = json!(mode);
+        }
+        Some(body)
+    }
+}
+
 impl Mission {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Submit { workflow, input, max_credits, tags, idempotency_key, watch, json, target } => {
+            Self::Submit { workflow, input, max_credits, tags, idempotency_key, dedupe, watch, json, target } => {
                 let client = target.client(false)?;
                 let workflow = put_if_file(&workflow, &target).await?;
                 let mut body = json!({"workflow": workflow, "input": json_argument(&input)?, "tags": tags});
                 if let Some(credits) = max_credits {
                     body["budget"] = json!({"max_credits": credits});
+                }
+                if let Some(dedupe) = dedupe.body() {
+                    body["dedupe"] = dedupe;
                 }
                 let mut request = client.request(Method::POST, "/v1/missions").json(&body);
                 if let Some(key) = idempotency_key {

@@ -1,9 +1,11 @@
 //! The command line: one executable for operators, scripts and people who try it out.
 //!
 //! Commands that run the system (`dev`, `server`, `worker`) and that look after its data (`migrate`, `verify`,
-//! `doctor`, `keys`, `prices`) work on the store; commands for users (`mission`, `workflow`, `wallet`) are clients of the
+//! `doctor`, `keys`, `prices`) work on the store; commands for users (`mission`, `approval`, `workflow`,
+//! `wallet`) are clients of the
 //! HTTP API.
 
+mod approval;
 mod bench;
 mod client;
 mod dev;
@@ -54,6 +56,9 @@ enum Command {
     /// Submit, watch, list, get and cancel missions.
     #[command(subcommand)]
     Mission(mission::Mission),
+    /// List, show, approve and reject what waits for a person.
+    #[command(subcommand)]
+    Approval(approval::Approval),
     /// Check and put workflows.
     #[command(subcommand)]
     Workflow(workflow::Workflow),
@@ -111,6 +116,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Verify(verify) => verify.run(&config).await,
         Command::Doctor => doctor::run(&config).await,
         Command::Mission(mission) => mission.run().await,
+        Command::Approval(approval) => approval.run().await,
         Command::Workflow(workflow) => workflow.run().await,
         Command::Wallet(wallet) => wallet.run(&config).await,
         Command::Prices(prices) => prices.run(&config).await,

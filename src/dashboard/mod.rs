@@ -51,6 +51,7 @@ pub fn router(app: App) -> Router {
         .route("/dashboard/missions/{id}/pause", post(mission::pause))
         .route("/dashboard/missions/{id}/resume", post(mission::resume))
         .route("/dashboard/missions/{id}/live", get(mission::live))
+        .route("/dashboard/approvals/{id}/decide", post(mission::decide))
         .route("/dashboard/runs/{id}", get(mission::run))
         .route("/dashboard/wallets", get(wallets::list))
         .route("/dashboard/wallets/{id}", get(wallets::wallet))

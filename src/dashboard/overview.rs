@@ -26,6 +26,8 @@ use crate::store::read::{MissionFilter, MissionView};
 const LATEST: i64 = 50;
 /// Missions shown.
 const SHOWN: usize = 10;
+/// Decisions counted at most.
+const MOST_COUNTED: i64 = 1_000;
 /// For how long a worker that fell silent is still shown.
 const REMEMBER_MS: i64 = 120_000;
 
@@ -49,6 +51,8 @@ struct Shown {
     money: Money,
     verdicts: Vec<Verdict>,
     latest: Vec<MissionView>,
+    /// How many decisions somebody is asked for.
+    to_decide: i64,
     /// Queues and workers, for those who may see them.
     system: Option<(BTreeMap<String, PoolLoad>, Vec<WorkerRow>)>,
 }
@@ -74,6 +78,7 @@ async fn load(viewer: &Viewer, dashboard: &Dashboard) -> Result<Shown, Failure> 
     let now = dashboard.now();
     let filter = MissionFilter { tenant: viewer.scope(), limit: LATEST, ..MissionFilter::default() };
     let latest = store.missions(&filter).await?;
+    let to_decide = store.count_open_approvals(viewer.scope(), MOST_COUNTED).await?;
     let workers = store.workers(now.plus_ms(-REMEMBER_MS)).await?;
     if viewer.is_admin() {
         let sums = store.overview().await?;
@@ -89,7 +94,7 @@ async fn load(viewer: &Viewer, dashboard: &Dashboard) -> Result<Shown, Failure> 
             verdicts.extend(verdict::of_money(&money, "all wallets together are"));
         }
         let verdicts = verdict::ranked(verdicts);
-        return Ok(Shown { now, money, verdicts, latest, system: Some((loads, workers)) });
+        return Ok(Shown { now, money, verdicts, latest, to_decide, system: Some((loads, workers)) });
     }
     let wallet = store.wallet_of(viewer.key.tenant_id, now).await?;
     let money = wallet.as_ref().map_or_else(Money::default, |wallet| Money {
@@ -100,7 +105,7 @@ async fn load(viewer: &Viewer, dashboard: &Dashboard) -> Result<Shown, Failure> 
     });
     let mut verdicts = unserved(dashboard, &latest, &workers, now).await?;
     verdicts.extend(verdict::of_money(&money, "your wallet is"));
-    Ok(Shown { now, money, verdicts: verdict::ranked(verdicts), latest, system: None })
+    Ok(Shown { now, money, verdicts: verdict::ranked(verdicts), latest, to_decide, system: None })
 }
 
 /// Pools that the tenant's missions in progress use and that no live worker listens to.
@@ -180,10 +185,19 @@ fn tiles(shown: &Shown) -> Markup {
                     (tile("Failed", &show::number(failed), "of your latest missions", if failed > 0 { "hot" } else { "" }))
                 }
             }
+            (to_decide(shown.to_decide))
             (purse("Available", shown.money.available, "credits", ""))
             (purse("Held", shown.money.held, "credits, for work in progress", ""))
             (purse("Debt", shown.money.debt, "credits", if shown.money.debt.is_positive() { "hot" } else { "" }))
         }
+    }
+}
+
+/// How many decisions wait for somebody; nothing where none does.
+fn to_decide(open: i64) -> Markup {
+    let more = if open >= MOST_COUNTED { "+" } else { "" };
+    html! {
+        @if open > 0 { (tile("To decide", &format!("{}{more}", show::number(open)), "waiting for a person", "hot")) }
     }
 }
 

@@ -62,6 +62,7 @@
     const scrolled = [...part.querySelectorAll("[id]")]
       .filter((box) => box.scrollLeft || box.scrollTop)
       .map((box) => [box.id, box.scrollLeft, box.scrollTop]);
+    const typed = [...part.querySelectorAll("input[id]")].map((field) => [field.id, field.value]);
     const active = document.activeElement;
     const focus = active && active !== document.body && part.contains(active) ? active.id : "";
     return () => {
@@ -72,6 +73,10 @@
       for (const [id, left, top] of scrolled) {
         const box = document.getElementById(id);
         if (box) { box.scrollLeft = left; box.scrollTop = top; }
+      }
+      for (const [id, value] of typed) {
+        const field = document.getElementById(id);
+        if (field && value) field.value = value;
       }
       if (focus) document.getElementById(focus)?.focus({ preventScroll: true });
     };

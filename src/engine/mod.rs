@@ -6,10 +6,12 @@
 //! an apalis task (`pool`), which renders nothing under locks and does its step through `workers` (`run`). Before
 //! each call the step asks for a reservation (`reserve`). While it runs, its lease is renewed (`leases`). When it
 //! ends, one transaction turns the outcome into state, money and newly ready tasks (`settle`), perhaps handing the
-//! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. Users end
-//! runs through `cancel` and hold them up through `pause`, and `wallet` brings credits in. What settles teach about costs is folded in by `learn`. Every transaction goes through `Engine::decide`: load,
+//! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. People decide
+//! what they are asked in `approvals`. Users end runs through `cancel` and hold them up through `pause`, and `wallet`
+//! brings credits in. What settles teach about costs is folded in by `learn`. Every transaction goes through `Engine::decide`: load,
 //! decide in pure code, write everything, commit; only then does anything leave the process.
 
+mod approvals;
 mod batcher;
 mod cancel;
 mod claim;
@@ -31,6 +33,7 @@ mod sweep;
 mod wallet;
 mod workflow;
 
+pub use approvals::ApprovalError;
 pub use cancel::ControlError;
 pub use claim::{ClaimedJob, PoolConfig};
 pub use forecast::ForecastError;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bursar_domain::flow::{self, Refusal, Submission};
+use bursar_domain::flow::{self, DedupeMode, Refusal, Submission};
 use bursar_domain::id::{MissionId, RunId};
 use bursar_domain::ledger::LedgerRefusal;
 
@@ -10,6 +10,10 @@ use super::Engine;
 use super::batcher::Process;
 use crate::store::read::MissionView;
 use crate::store::{Conflict, StoreError, Want};
+
+/// How often a submit is tried whose dedupe key is taken between its look and its write. The winner's row is there for
+/// the next try, so the second one ends it unless the winner's mission ended meanwhile.
+const MOST_RACES: u32 = 8;
 
 /// A mission to submit, checked and complete but for what only the transaction can know.
 #[derive(Debug, Clone)]
@@ -24,6 +28,8 @@ pub struct Submitted {
     pub run_id: RunId,
     /// Whether it existed already.
     pub replayed: bool,
+    /// Whether it is another mission, which has the dedupe key.
+    pub duplicate: bool,
 }
 
 /// Why a submit is refused. Nothing was created.
@@ -35,6 +41,9 @@ pub enum SubmitError {
     /// The idempotency key was used with another body.
     #[error("the Idempotency-Key was used before with another body")]
     KeyReused,
+    /// Another submit with the same dedupe key was faster; the next try sees it.
+    #[error("another submit with the same dedupe key ran at the same time; try again")]
+    Raced,
     /// The store.
     #[error("{0}")]
     Store(String, bool),
@@ -49,14 +58,26 @@ impl Engine {
         if let Some(known) = self.replay(&submission).await? {
             return Ok(known);
         }
-        let answer = self.parts.submits.call(Submit(submission.clone())).await;
-        match answer.unwrap_or(Err(SubmitError::Stopping)) {
-            // somebody else submitted under the same key since we looked
+        let mut answer = Err(SubmitError::Raced);
+        for _ in 0..MOST_RACES {
+            let tried = self.parts.submits.call(Submit(submission.clone())).await;
+            answer = tried.unwrap_or(Err(SubmitError::Stopping));
+            if !matches!(answer, Err(SubmitError::Raced)) {
+                break;
+            }
+        }
+        // somebody else submitted under the same idempotency key since we looked, and so has the dedupe key as well
+        let may_be_ours = matches!(
+            &answer,
+            Err(SubmitError::Store(..) | SubmitError::Refused(Refusal::Duplicate { .. }))
+                | Ok(Submitted { duplicate: true, .. })
+        );
+        if may_be_ours && let Some(known) = self.replay(&submission).await? {
+            return Ok(known);
+        }
+        match answer {
             Err(SubmitError::Store(..)) if submission.idempotency_key.is_some() => {
-                match self.replay(&submission).await? {
-                    Some(known) => Ok(known),
-                    None => Err(SubmitError::Store("the store did not take the mission; try again".to_owned(), true)),
-                }
+                Err(SubmitError::Store("the store did not take the mission; try again".to_owned(), true))
             }
             other => other,
         }
@@ -76,7 +97,7 @@ fn recognise(mission: &MissionView, submission: &Submission) -> Result<Submitted
     if mission.request_hash != submission.request_hash {
         return Err(SubmitError::KeyReused);
     }
-    Ok(Submitted { mission_id: mission.id, run_id: mission.run_id, replayed: true })
+    Ok(Submitted { mission_id: mission.id, run_id: mission.run_id, replayed: true, duplicate: false })
 }
 
 /// Submits a batch in one transaction; what one of them is refused for does not touch the others.
@@ -93,7 +114,8 @@ impl Process<Submit, Result<Submitted, SubmitError>> for SubmitBatch {
             engine.parts.facts.workflow(&engine.parts.store, item.0.workflow_id).await?;
             engine.parts.facts.prices(&engine.parts.store, item.0.price_book_id).await?;
         }
-        let want = Want::wallets(items.iter().map(|item| item.0.wallet_id));
+        let dedupes = items.iter().filter_map(|item| Some((item.0.tenant_id, item.0.dedupe.as_ref()?.key.clone())));
+        let want = Want { dedupe_keys: dedupes.collect(), ..Want::wallets(items.iter().map(|item| item.0.wallet_id)) };
         let mut seen: BTreeMap<(String, String), usize> = BTreeMap::new();
         let mut decide = |turn: &mut flow::Turn<'_>| {
             seen.clear();
@@ -103,12 +125,11 @@ impl Process<Submit, Result<Submitted, SubmitError>> for SubmitBatch {
                 let key =
                     submission.idempotency_key.as_ref().map(|key| (submission.tenant_id.to_string(), key.clone()));
                 let twin = key.as_ref().and_then(|key| seen.get(key)).copied();
-                answers.push(match twin.and_then(|index| items.get(index)) {
+                let first = twin.and_then(|index| Some((items.get(index)?, answers.get(index)?.as_ref().ok()?)));
+                answers.push(match first {
                     // the same key twice in one batch: the second replays the first, or is refused with it
-                    Some(first) if first.0.request_hash != submission.request_hash => Err(SubmitError::KeyReused),
-                    Some(first) => {
-                        Ok(Submitted { mission_id: first.0.mission_id, run_id: first.0.run_id, replayed: true })
-                    }
+                    Some((first, _)) if first.0.request_hash != submission.request_hash => Err(SubmitError::KeyReused),
+                    Some((_, made)) => Ok(Submitted { replayed: true, ..made.clone() }),
                     None => submit_one(turn, submission),
                 });
                 if let (Some(key), Some(Ok(_))) = (key, answers.last()) {
@@ -121,14 +142,28 @@ impl Process<Submit, Result<Submitted, SubmitError>> for SubmitBatch {
     }
 
     fn refuse(&self, error: &StoreError) -> Result<Submitted, SubmitError> {
+        if matches!(error, StoreError::Conflict(Conflict::DedupeKey)) {
+            return Err(SubmitError::Raced);
+        }
         let is_race = matches!(error, StoreError::Conflict(Conflict::MissionKey));
         Err(SubmitError::Store(error.to_string(), is_race || error.is_transient()))
     }
 }
 
 fn submit_one(turn: &mut flow::Turn<'_>, submission: &Submission) -> Result<Submitted, SubmitError> {
-    flow::submit(turn, submission).map_err(SubmitError::Refused)?;
-    Ok(Submitted { mission_id: submission.mission_id, run_id: submission.run_id, replayed: false })
+    let returns_existing = submission.dedupe.as_ref().is_some_and(|dedupe| dedupe.mode == DedupeMode::ReturnExisting);
+    match flow::submit(turn, submission) {
+        Ok(_) => Ok(Submitted {
+            mission_id: submission.mission_id,
+            run_id: submission.run_id,
+            replayed: false,
+            duplicate: false,
+        }),
+        Err(Refusal::Duplicate { mission_id, run_id }) if returns_existing => {
+            Ok(Submitted { mission_id, run_id, replayed: false, duplicate: true })
+        }
+        Err(refusal) => Err(SubmitError::Refused(refusal)),
+    }
 }
 
 impl SubmitError {

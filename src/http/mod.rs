@@ -5,6 +5,7 @@
 
 mod admin;
 mod alerts;
+mod approvals;
 mod auth;
 mod balance;
 mod conditional;

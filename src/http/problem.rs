@@ -93,8 +93,14 @@ codes! {
         "Send the whole body within 30 seconds.";
     IllegalState 409 "illegal-state" false "The object's state does not allow it"
         "Read the object again: allowed_actions names what can be done now.";
+    AlreadyDecided 409 "already-decided" false "It was decided otherwise before"
+        "A decision is made once. Read the approval again: `decision` says who decided what and when.";
+    ApprovalExpired 409 "approval-expired" false "The time to decide is over"
+        "Nobody decided in time, and the workflow's `on_expire` says what followed. A retry or a new mission asks again.";
     NotFinished 409 "not-finished" true "The mission is not over yet"
         "Wait for it: GET the mission with Prefer: wait=25, or follow its stream.";
+    DuplicateMission 409 "duplicate-mission" false "Another mission has this dedupe key"
+        "The mission of that wish is `mission_id`: follow it. The key is free when it is over and its window has passed.";
     NoWallet 409 "no-wallet" false "The tenant has no wallet"
         "Ask an administrator to open one.";
     TooLarge 413 "too-large" false "The body is too large"
@@ -340,6 +346,9 @@ pub(super) struct ProblemBody {
     /// Credits that are owed.
     #[serde(skip_serializing_if = "Option::is_none")]
     debt: Option<super::types::Amount>,
+    /// The mission that has the dedupe key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mission_id: Option<super::types::ShownMission>,
     /// Where to buy credits.
     #[serde(skip_serializing_if = "Option::is_none")]
     top_up_url: Option<String>,

@@ -10,8 +10,8 @@ use super::request::{no_method, no_route, observe, panicked};
 use super::state::{App, Site};
 use super::unread::read_on;
 use super::{
-    admin, balance, corrections, description, entries, estimates, keys, missions, ops, pages, prices, runs, statements,
-    stream, transactions, usage, wallet, workflows,
+    admin, approvals, balance, corrections, description, entries, estimates, keys, missions, ops, pages, prices, runs,
+    statements, stream, transactions, usage, wallet, workflows,
 };
 
 /// The public API.
@@ -50,6 +50,10 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(runs::tasks))
         .routes(routes!(runs::calls))
         .routes(routes!(runs::task))
+        // approvals
+        .routes(routes!(approvals::list))
+        .routes(routes!(approvals::get))
+        .routes(routes!(approvals::decide))
         // workflows
         .routes(routes!(workflows::list))
         .routes(routes!(workflows::put, workflows::get))

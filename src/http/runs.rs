@@ -188,7 +188,7 @@ pub(super) struct Task {
     pool: String,
     /// Where it stands.
     status: TaskStatus,
-    /// What it waits for: `credits`, `timer`, `rate_limit` or `condition`.
+    /// What it waits for: `credits`, `timer`, `rate_limit`, `condition` or `approval`.
     waits_for: Option<&'static str>,
     /// Why it stands there, for people.
     status_reason: Option<String>,

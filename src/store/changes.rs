@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::StoreError;
 use super::columns::Columns;
 use super::schema::{
-    ATTEMPTS, CALLS, Dialect, EVENTS, GRANTS, HOLDS, Kind, MISSIONS, OPS, RUNS, TASKS, TOOL_CALLS, Table, WALLETS,
+    ATTEMPTS, CALLS, DEDUPE_KEYS, Dialect, EVENTS, GRANTS, HOLDS, Kind, MISSIONS, OPS, RUNS, TASKS, TOOL_CALLS, Table,
+    WALLETS,
 };
 
 /// One statement to run: rows to insert into or to update in one table.
@@ -51,6 +52,7 @@ pub(super) fn writes(set: &WorkingSet, dialect: Dialect) -> Result<Vec<Write>, S
     writes.both(&HOLDS, &set.holds)?;
     writes.both(&CALLS, &set.calls)?;
     writes.both(&TOOL_CALLS, &set.tool_runs)?;
+    writes.both(&DEDUPE_KEYS, &set.dedupe_keys)?;
     writes.push(&OPS, true, set.ops.iter())?;
     writes.push(&EVENTS, true, set.events.iter())?;
     writes.push(&ATTEMPTS, true, set.attempts.iter())?;
@@ -145,6 +147,7 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
             let row: bursar_domain::record::Hold = parse(table, body)?;
             set.holds.load(row.id, row);
         }
+        "dedupe_keys" => set.load_dedupe_key(parse(table, body)?),
         "grants" => set.load_grant(parse(table, body)?),
         "wallets" => {
             let row: bursar_domain::record::Wallet = parse(table, body)?;

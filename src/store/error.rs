@@ -9,6 +9,8 @@ pub enum Conflict {
     MissionKey,
     /// A ledger operation with this key exists.
     LedgerKey,
+    /// A submit that ran at the same time took this dedupe key.
+    DedupeKey,
     /// This version of the workflow exists (two writers put at once).
     WorkflowVersion,
     /// Some other row exists already.
@@ -65,6 +67,7 @@ fn meaning(constraint: &str) -> Conflict {
         {
             Conflict::MissionKey
         }
+        text if text.contains("dedupe_keys_key") || text.contains("dedupe_keys.tenant_id") => Conflict::DedupeKey,
         text if text.contains("ops_key") || text.contains("ops.key, ops.wallet_id") => Conflict::LedgerKey,
         text if text.contains("workflows_version") || text.contains("workflows.tenant_id") => Conflict::WorkflowVersion,
         _ => Conflict::Other,

@@ -95,7 +95,8 @@ table!(TASKS, "tasks",
     lease_token Text Always, lease_until Int Always, worker_id Text Always, ready_at Int Always,
     due_at Int Always, started_at Int Always, ended_at Int Always, priced Bool Once, hold_id Text Always,
     holds Int Always, output Json IfPresentUnread, error Json Always, cost_ucr Int Always,
-    units_ucr Int Always, usage Json Always, created_at Int Once);
+    units_ucr Int Always, usage Json Always, created_at Int Once, shown Text IfPresentUnread,
+    decision Json Always);
 
 table!(ATTEMPTS, "attempts",
     task_id Text Once, tenant_id Text Once, number Int Once, outcome Text Once, worker_id Text Once,
@@ -141,6 +142,10 @@ table!(TOOL_CALLS, "tool_calls",
     state Text Always, result Text IfPresent, is_error Bool Always, duration_ms Int Always,
     created_at Int Once, ended_at Int Always);
 
+table!(DEDUPE_KEYS, "dedupe_keys",
+    id Text Once, tenant_id Text Once, key Text Once, mission_id Text Always, run_id Text Always,
+    taken_until Int Always);
+
 /// Columns, of any table or read, that hold JSON documents.
 pub const JSON_COLUMNS: &[&str] = &[
     "input",
@@ -158,6 +163,7 @@ pub const JSON_COLUMNS: &[&str] = &[
     "content",
     "body",
     "columns",
+    "decision",
     "rows",
     "buckets",
 ];

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use bursar_domain::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, WalletId};
+use bursar_domain::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, TenantId, WalletId};
 use bursar_domain::state::TaskState;
 use bursar_domain::time::Timestamp;
 use bursar_domain::workflow::Reach;
@@ -52,6 +52,8 @@ pub struct Want {
     pub calls: Vec<CallId>,
     /// Tool calls by task and number, with their results.
     pub tool_calls: Vec<(TaskId, i32)>,
+    /// Dedupe keys by tenant, locked after everything else: whoever asks for them holds his wallets.
+    pub dedupe_keys: BTreeSet<(TenantId, String)>,
     /// Whether answers are loaded.
     pub journals: Journals,
 }

@@ -1,6 +1,7 @@
 //! The dashboard as a browser meets it: pages over a real store, queue and worker pool, through the router.
 
 mod access;
+mod approvals;
 mod live;
 mod pages;
 mod prices;

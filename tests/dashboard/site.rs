@@ -182,6 +182,7 @@ impl Site {
             priority: 0,
             budget_ucr: None,
             on_exhausted: None,
+            dedupe: None,
         };
         engine.submit(submission).await.unwrap();
         (mission_id, watch)

@@ -1,8 +1,10 @@
 //! The engine on real stores and queues: missions from submit to their end, with workers that share, fail and vanish.
 
 mod agents;
+mod approvals;
 mod branches;
 mod cancels;
+mod dedupe;
 mod estimates;
 mod money;
 mod outages;

@@ -1,5 +1,6 @@
 //! Faults: real processes, real servers, broken on purpose. Each test's name says what broke and what held.
 
+mod approvals;
 mod clients;
 mod money;
 mod processes;

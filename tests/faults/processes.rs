@@ -134,6 +134,13 @@ impl Installation {
         answer.json().await.ok()
     }
 
+    /// Posts; the status and the answer.
+    pub(super) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let request = self.http.post(self.address(path)).bearer_auth(&self.key).json(body);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
     pub(super) async fn put(&self, name: &str, yaml: &str) {
         let put = self
             .http

@@ -1,5 +1,6 @@
 //! The public API, spoken to over TCP: a whole server in this process, on an embedded store.
 
+mod approvals;
 mod budgets;
 mod corrections;
 mod estimates;

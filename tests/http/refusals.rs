@@ -67,6 +67,22 @@ fn bodies() -> Vec<Case> {
         bad("{\"workflow\": \"note\", \"tags\": \"SECRET\"}", (422, "validation", "/tags")),
         bad("{\"workflow\": \"note\", \"tags\": [\"a\", \"\"]}", (422, "validation", "/tags/1")),
         bad("{\"workflow\": \"note\", \"tags\": [\"SECRET\", \"b\", \"SECRET\"]}", (422, "validation", "/tags/2")),
+        bad("{\"workflow\": \"note\", \"dedupe\": [\"SECRET\"]}", (422, "validation", "/dedupe")),
+        bad("{\"workflow\": \"note\", \"dedupe\": {\"window\": \"1h\"}}", (422, "validation", "/dedupe/key")),
+        bad("{\"workflow\": \"note\", \"dedupe\": {\"key\": \"\"}}", (422, "validation", "/dedupe/key")),
+        bad("{\"workflow\": \"note\", \"dedupe\": {\"key\": \"a\\u0007\"}}", (422, "validation", "/dedupe/key")),
+        bad(
+            "{\"workflow\": \"note\", \"dedupe\": {\"key\": \"a\", \"window\": \"SECRET\"}}",
+            (422, "validation", "/dedupe/window"),
+        ),
+        bad(
+            "{\"workflow\": \"note\", \"dedupe\": {\"key\": \"a\", \"window\": \"367d\"}}",
+            (422, "validation", "/dedupe/window"),
+        ),
+        bad(
+            "{\"workflow\": \"note\", \"dedupe\": {\"key\": \"a\", \"mode\": \"SECRET\"}}",
+            (422, "validation", "/dedupe/mode"),
+        ),
         Case { headers: &[], ..bad("{}", (415, "unsupported-media-type", "")) },
         Case { headers: &[("content-type", "text/plain")], ..bad("{}", (415, "unsupported-media-type", "")) },
         Case {
@@ -108,6 +124,11 @@ fn others() -> Vec<Case> {
         at(("GET", "/v1/wallet/usage?from=2026-02-01&to=2026-02-01"), (400, "bad-parameter", "from")),
         at(("GET", "/v1/wallet/usage?from=2024-01-01&to=2026-01-01"), (400, "bad-parameter", "from")),
         at(("GET", "/v1/wallet/usage?cursor=SECRET"), (400, "bad-cursor", "")),
+        at(("GET", "/v1/approvals?mission_id=SECRET"), (400, "malformed-id", "")),
+        at(("GET", "/v1/approvals?status=SECRET"), (400, "bad-parameter", "status")),
+        at(("GET", "/v1/approvals?cursor=SECRET"), (400, "bad-cursor", "")),
+        at(("GET", "/v1/approvals/mis_01h455vb4pex5vsknk084sn02q"), (400, "wrong-id-kind", "")),
+        at(("POST", "/v1/approvals/tsk_01h455vb4pex5vsknk084sn02q/decide"), (404, "not-found", "")),
         at(("DELETE", "/v1/missions"), (405, "method-not-allowed", "")),
         at(("GET", "/v1/admin/overview"), (403, "forbidden", "")),
         Case {

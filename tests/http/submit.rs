@@ -107,3 +107,42 @@ async fn a_mission_runs_the_version_it_names() {
     assert_eq!(server.run("note", &json!({"name": "Ada"})).await["output"]["to"], "second Ada");
     assert_eq!(server.run("note@1", &json!({"name": "Ada"})).await["output"]["to"], "Ada");
 }
+
+fn once(key: &str, mode: &str) -> Value {
+    json!({
+        "workflow": "talk", "input": {"prompt": "[[stall]]"},
+        "dedupe": {"key": key, "window": "1h", "mode": mode},
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_mission_of_the_same_wish_is_refused_or_answered_with_the_first() {
+    let server = Server::start().await;
+    let first = server.post("/v1/missions", &once("invoice-7", "reject")).await.expect(202);
+    let told = server.post("/v1/missions", &once("invoice-7", "reject")).await.refused(409, "duplicate-mission");
+    assert_eq!((&told["mission_id"], &told["retryable"]), (&first["id"], &json!(false)));
+    let answer = server.post("/v1/missions", &once("invoice-7", "return_existing")).await;
+    assert_eq!(answer.header("location").unwrap(), format!("/v1/missions/{}", first["id"].as_str().unwrap()));
+    assert_eq!(answer.expect(200)["id"], first["id"]);
+    server.post("/v1/missions", &once("invoice-8", "reject")).await.expect(202);
+    assert_eq!(missions(&server).await, 2);
+
+    let request = server.request(Method::POST, "/v1/missions").bearer_auth(&server.other.key);
+    let of_another = server.send(request.json(&once("invoice-7", "reject"))).await;
+    assert_eq!(of_another.refused(422, "validation")["errors"][0]["pointer"], "/workflow", "keys are a tenant's own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_request_is_no_second_wish() {
+    let server = Server::start().await;
+    let first = submit(&server, "wish", &once("invoice-7", "reject")).await.expect(202);
+    let again = submit(&server, "wish", &once("invoice-7", "reject")).await;
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(again.expect(202)["id"], first["id"]);
+    let body = once("invoice-8", "reject");
+    let many = (0..10).map(|_| submit(&server, "race", &body));
+    let answers = futures::future::join_all(many).await;
+    let mut ids: Vec<_> = answers.into_iter().map(|answer| answer.expect(202)["id"].to_string()).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+}

@@ -181,6 +181,7 @@ impl Hand {
             priority: 0,
             budget_ucr: None,
             on_exhausted: None,
+            dedupe: None,
         }
     }
 

@@ -228,6 +228,7 @@ impl World {
             priority: 0,
             budget_ucr: None,
             on_exhausted: None,
+            dedupe: None,
         }
     }
 

@@ -160,6 +160,7 @@ impl Site {
             priority: 0,
             budget_ucr: None,
             on_exhausted: None,
+            dedupe: None,
         });
         self.engine.submit(submission).await.unwrap();
         mission_id

@@ -8,14 +8,14 @@ use crate::ledger::{self, Charge, HoldRequest, Subject};
 use crate::outcome::{ErrorClass, StepError};
 use crate::record::{HoldOwner, Run, Task};
 use crate::state::{RunState, TaskState, WaitCause};
-use crate::workflow::{Action, OnError, OnExhausted};
+use crate::workflow::{Action, Definition, Node, OnError, OnExhausted, Wait};
 
 use super::budget::{check_budgets, leave_line, may_pass, must_queue, never_fits, note_spending, on_exhausted};
 use super::estimate::size_of;
 use super::pause::park_paused;
 use super::reserve::journaled_ucr;
 use super::settle::charge_failure;
-use super::{Refusal, Turn, node_of, subject, timer};
+use super::{Refusal, Turn, approval, node_of, subject, timer};
 
 /// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice, or while its run is
 /// paused.
@@ -39,13 +39,7 @@ pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
         }
     }
     if let Action::Wait(wait) = &node.action {
-        return match timer::time_of(turn, &definition, node, &task, wait)? {
-            Ok((for_ms, reason)) => {
-                park(turn, id, WaitCause::Timer, Some(for_ms), &reason);
-                Ok(())
-            }
-            Err(error) => fail(turn, id, error),
-        };
+        return begin_wait(turn, &definition, node, &task, wait);
     }
     let now = turn.now;
     if let Some(task) = turn.set.tasks.change(id) {
@@ -56,6 +50,28 @@ pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
         task.status_reason = Some(format!("ready, waiting for a worker of pool `{}`", task.pool));
     }
     Ok(())
+}
+
+/// Parks a task of a node that waits for something outside of all workers.
+fn begin_wait(
+    turn: &mut Turn<'_>,
+    definition: &Definition,
+    node: &Node,
+    task: &Task,
+    wait: &Wait,
+) -> Result<(), Refusal> {
+    let time = match wait {
+        Wait::Sleep { duration_ms } => Ok((*duration_ms, "sleeps until its time is over".to_owned())),
+        Wait::Until { at } => timer::time_of(turn, definition, node, task, at)?,
+        Wait::Approval(wanted) => return approval::ask(turn, definition, node, task, wanted),
+    };
+    match time {
+        Ok((for_ms, reason)) => {
+            park(turn, task.id, WaitCause::Timer, Some(for_ms), &reason);
+            Ok(())
+        }
+        Err(error) => fail(turn, task.id, error),
+    }
 }
 
 /// What a task lacks to the hold that its next attempt is expected to need. One that waits because a call did not

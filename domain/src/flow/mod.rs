@@ -5,9 +5,11 @@
 //! working set in one transaction. Nothing here waits or does I/O.
 
 mod advance;
+mod approval;
 mod begin;
 mod budget;
 mod cancel;
+mod dedupe;
 mod estimate;
 mod forecast;
 mod fork;
@@ -32,7 +34,9 @@ mod simulation;
 #[cfg(test)]
 pub(crate) mod testbed;
 
+pub use approval::{Answer, ApprovalRefusal, Decided, decide};
 pub use cancel::{cancel, wind_down};
+pub use dedupe::{Dedupe, DedupeMode};
 pub use forecast::{Forecast, ForecastRequest, NodeForecast, Source, forecast};
 pub use fork::{ForkRequest, fork, preview_fork};
 pub use lesson::{CallLesson, Doubt, Lesson, NodeLesson, Observed, OpenCalls};
@@ -133,6 +137,14 @@ pub enum Refusal {
         room: crate::credits::Ucr,
         /// What is needed.
         required: crate::credits::Ucr,
+    },
+    /// Another mission has the dedupe key.
+    #[error("mission {mission_id} has this dedupe key")]
+    Duplicate {
+        /// The mission that has it.
+        mission_id: MissionId,
+        /// That mission's first run.
+        run_id: RunId,
     },
     /// The working set lacks a row that the decision needs: a defect of the caller, never of a client.
     #[error("the working set lacks {0}")]

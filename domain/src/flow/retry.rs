@@ -112,4 +112,5 @@ fn renew_task(task: &mut Task) {
     task.started_at = None;
     task.ended_at = None;
     task.error = None;
+    task.decision = None;
 }

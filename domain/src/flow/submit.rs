@@ -12,6 +12,7 @@ use crate::state::{RunState, TaskState};
 use crate::workflow::{Definition, Node, OnExhausted};
 
 use super::advance::count_held;
+use super::dedupe::{self, Dedupe};
 use super::estimate::{Basis, is_priced, template_bytes};
 use super::{Refusal, Turn, begin};
 
@@ -46,13 +47,17 @@ pub struct Submission {
     pub budget_ucr: Option<Ucr>,
     /// What happens then; the workflow's own policy where `None`.
     pub on_exhausted: Option<OnExhausted>,
+    /// What makes it the same wish as another one.
+    pub dedupe: Option<Dedupe>,
 }
 
 /// Makes the mission with everything that belongs to it. Returns the ids of tasks that are ready.
 ///
 /// Refuses with [`LedgerRefusal::Insufficient`] (sum of what is needed) when the flat fee and the holds of the
-/// first ready tasks do not fit; nothing is created then.
+/// first ready tasks do not fit, and with [`Refusal::Duplicate`] when another mission has the dedupe key; nothing is
+/// created then.
 pub fn submit(turn: &mut Turn<'_>, submission: &Submission) -> Result<Vec<TaskId>, Refusal> {
+    dedupe::check(turn, submission)?;
     let definition = turn.definition(submission.workflow_id)?;
     let prices = turn
         .facts
@@ -81,6 +86,7 @@ pub fn submit(turn: &mut Turn<'_>, submission: &Submission) -> Result<Vec<TaskId
     }
     check_room(turn, submission, &definition, fee, sizes.values().copied().sum())?;
 
+    dedupe::take(turn, submission);
     add_mission_and_run(turn, submission, &definition, fee);
     let birth = Birth {
         tenant_id: submission.tenant_id,
@@ -255,5 +261,7 @@ pub(super) fn new_task(turn: &Turn<'_>, birth: &Birth, node: &Node, id: TaskId, 
         units_ucr: Ucr::ZERO,
         usage: None,
         created_at: turn.now,
+        shown: None,
+        decision: None,
     }
 }

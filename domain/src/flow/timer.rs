@@ -4,24 +4,20 @@ use crate::limits::MAX_DEADLINE_MS;
 use crate::outcome::{ErrorClass, StepError};
 use crate::record::Task;
 use crate::time::Timestamp;
-use crate::workflow::{Definition, Node, Wait, condition};
+use crate::workflow::{Definition, Node, condition};
 
 use super::begin::view;
 use super::{Refusal, Turn};
 
-/// How long a task waits from now on, in milliseconds, and what is said about it meanwhile. What was given is no time,
+/// How long a task of `until` waits from now on, in milliseconds, and what is said about it meanwhile. What was given is no time,
 /// or is out of reach: then it is the error that the task fails with. A time that has passed is over at once.
 pub(super) fn time_of(
     turn: &Turn<'_>,
     definition: &Definition,
     node: &Node,
     task: &Task,
-    wait: &Wait,
+    template: &str,
 ) -> Result<Result<(i64, String), StepError>, Refusal> {
-    let template = match wait {
-        Wait::Sleep { duration_ms } => return Ok(Ok((*duration_ms, "sleeps until its time is over".to_owned()))),
-        Wait::Until { at } => at,
-    };
     let view = view(turn, definition, node, task);
     let view = view.ok_or_else(|| Refusal::Unloaded(format!("what lets task {} begin", task.id)))?;
     Ok(match condition::render(template, &view) {

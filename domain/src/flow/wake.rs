@@ -14,7 +14,7 @@ use super::begin::{begin_all, go_on, release_dependents};
 use super::budget::{has_room_for, keep_place};
 use super::pause::come_due_while_paused;
 use super::settle::{charge, check_dependents};
-use super::{Refusal, Turn, node_of};
+use super::{Refusal, Turn, approval, node_of};
 
 /// Wakes a task whose wait is over: a node that waits for it succeeds, everything else tries to become ready.
 /// Returns the tasks that are ready now. A task that is not due, or whose run is not live, stays as it is.
@@ -28,7 +28,8 @@ pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal
     let definition = turn.definition(task.workflow_id)?;
     let sleeps = matches!(node_of(&definition, &task)?.action, Action::Wait(_));
     match (task.state, task.wait) {
-        (TaskState::Waiting, Some(WaitCause::Timer)) if sleeps => finish_sleep(turn, id),
+        (TaskState::Waiting, Some(WaitCause::Timer)) if sleeps => finish_wait(turn, id, Value::Null),
+        (TaskState::Waiting, Some(WaitCause::Approval)) => approval::expire(turn, id),
         _ if run_state == RunState::Paused => come_due_while_paused(turn, id),
         // what was tried before has passed its condition
         (TaskState::Waiting, Some(WaitCause::Paused)) if task.attempt == 0 => begin_all(turn, &[id]),
@@ -62,27 +63,30 @@ fn ready_now(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
     Ok(ready)
 }
 
-fn finish_sleep(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
+/// A wait came to its good end; `output` is what the node hands on. Returns the tasks that are ready now.
+pub(super) fn finish_wait(turn: &mut Turn<'_>, id: TaskId, output: Value) -> Result<Vec<TaskId>, Refusal> {
     let slept = turn.task(id)?.clone();
     check_dependents(turn, &slept)?;
     let definition = turn.definition(slept.workflow_id)?;
     let units = turn.prices(slept.run_id)?.units_cost(&node_of(&definition, &slept)?.units)?;
     let cost = charge(turn, &slept, units)?;
     let now = turn.now;
+    let output_bytes = i64::try_from(output.to_string().len()).unwrap_or(i64::MAX);
     let Some(task) = turn.set.tasks.change(id) else {
         return Err(Refusal::NotFound(format!("task {id}")));
     };
     task.state = TaskState::Succeeded;
     task.wait = None;
+    task.due_at = None;
     task.status_reason = None;
     task.ended_at = Some(now);
-    task.output = Some(Value::Null);
+    task.output = Some(output);
     task.hold_id = None;
     task.cost_ucr = task.cost_ucr.saturating_add(cost);
     task.units_ucr = units;
     let (mission, run, slept) = (task.mission_id, task.run_id, task.ready_at.map(|since| now.since_ms(since)));
     turn.emit(mission, "task.succeeded", Some(id), json!({"duration_ms": slept, "credits": cost.to_string()}));
-    let ready = release_dependents(turn, id, 4)?;
+    let ready = release_dependents(turn, id, output_bytes)?;
     count_done(turn, mission, run)?;
     Ok(ready)
 }

@@ -3,10 +3,14 @@
 //! Field names are the column names of both stores. Only functions of this package change rows of a
 //! [`crate::working_set::WorkingSet`]; everyone else reads them.
 
+mod decision;
+mod dedupe;
 mod money;
 mod tools;
 mod work;
 
+pub use decision::{Decision, Verdict};
+pub use dedupe::DedupeKey;
 pub use money::{
     Account, CallState, ChargeFailed, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Overrun, Slice,
     UsageCall, Wallet,

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::credits::Ucr;
 use crate::id::{HoldId, MissionId, PriceBookId, RunId, TaskId, TenantId, WalletId, WorkerId, WorkflowId};
 use crate::outcome::StepError;
+use crate::record::Decision;
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::time::Timestamp;
 use crate::usage::Usage;
@@ -173,6 +174,10 @@ pub struct Task {
     pub usage: Option<Usage>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// What whoever decides an approval is shown; `None` in a working set that did not ask for the decision.
+    pub shown: Option<String>,
+    /// What became of an approval.
+    pub decision: Option<Decision>,
 }
 
 /// An attempt that ended without success (a success is the task itself).

@@ -176,7 +176,6 @@ nodes:
 fn fields_of_nodes() {
     let rows = r#"
 sleep: 1s, map: {} ¦ /nodes/a/map ¦ unsupported ¦ `map` is not supported by this version
-approval: { show: x } ¦ /nodes/a/approval ¦ unsupported ¦ `approval` is not supported by this version
 agent: writer, prompt: x, review: {} ¦ /nodes/a/review ¦ unsupported ¦ `review` is not supported by this version
 sleep: 1s, on_error: ignore ¦ /nodes/a/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue
 sleep: 1s, on_error: contine ¦ /nodes/a/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue ¦ did you mean `continue`?
@@ -196,9 +195,9 @@ until: '{{ nodes.first.output }}' ¦ /nodes/a/until ¦ not_upstream ¦ line 1: `
 until: '{{ task.attempt }}' ¦ /nodes/a/until ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
 until: '{{ inputs.idea' ¦ /nodes/a/until ¦ template_syntax ¦ line 1: unexpected end of input, expected end of variable block
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, until, prompt, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, pool, priority, retry, timeout, on_error, units, budget
-needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until
-prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until ¦ `prompt` goes with `agent: <name>`
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, until, approval, prompt, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, pool, priority, retry, timeout, on_error, units, budget
+needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval
+prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
 agent: writer, prompt: x, output: Plan ¦ /nodes/a/output ¦ wrong_type ¦ expected a mapping, found text
 agent: writer, prompt: x, output: { repair: 1 } ¦ /nodes/a/output/schema ¦ missing ¦ `schema` is missing: it is the name of one of the `schemas`, or a JSON Schema in place
@@ -233,7 +232,23 @@ sleep: 1s, retry: { backoff: { initial: 2m } } ¦ /nodes/a/retry/backoff ¦ out_
 sleep: 1s, units: { page: 0 } ¦ /nodes/a/units/page ¦ out_of_range ¦ the quantity of `page` must be a whole number from 1 to 1000000000
 sleep: 1s, units: { 'a b': 1 } ¦ /nodes/a/units/a b ¦ invalid_name ¦ names in `units` must be 1 to 64 of the characters a-z, 0-9, _, - and ., a letter or digit first
 sleep: 1s, units: { page: many } ¦ /nodes/a/units/page ¦ wrong_type ¦ expected a whole number, found text
- ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until
+ ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval
+"#;
+    check(rows, Syntax::Yaml, around_node);
+}
+
+#[test]
+fn decisions_of_people() {
+    let rows = r#"
+approval: { } ¦ /nodes/a/approval/show ¦ missing ¦ `show` is missing: it is what whoever decides is shown
+approval: yes please ¦ /nodes/a/approval ¦ wrong_type ¦ expected a mapping, found text
+approval: { show: x, expires: 31d } ¦ /nodes/a/approval/expires ¦ out_of_range ¦ `expires` must be from 1ms to 30d
+approval: { show: x, on_expire: aprove } ¦ /nodes/a/approval/on_expire ¦ unknown_choice ¦ `on_expire` must be one of: reject, approve, fail ¦ did you mean `approve`?
+approval: { show: x, on_reject: skip } ¦ /nodes/a/approval/on_reject ¦ unknown_choice ¦ `on_reject` must be one of: fail, continue
+approval: { show: x, expire: 1h } ¦ /nodes/a/approval/expire ¦ unknown_key ¦ unknown key `expire` ¦ did you mean `expires`?
+approval: { show: '{{ nodes.other.output }}' } ¦ /nodes/a/approval/show ¦ not_upstream ¦ line 1: `other` does not come before this node ¦ add `other` to `needs`
+approval: { show: '{{ task.attempt }}' } ¦ /nodes/a/approval/show ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
+approval: { show: x }, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: sleep, approval
 "#;
     check(rows, Syntax::Yaml, around_node);
 }

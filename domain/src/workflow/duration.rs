@@ -1,7 +1,7 @@
 //! Durations as people write them (`500ms`, `30s`, `10m`, `2h`, `1d`), kept as whole milliseconds.
 
 /// Milliseconds of one written duration; `None` when the text is no duration or does not fit.
-pub(super) fn parse_ms(text: &str) -> Option<i64> {
+pub fn parse_ms(text: &str) -> Option<i64> {
     let digits_end = text.find(|letter: char| !letter.is_ascii_digit())?;
     let (digits, unit) = text.split_at_checked(digits_end)?;
     let unit_ms: i64 = match unit {
@@ -16,7 +16,7 @@ pub(super) fn parse_ms(text: &str) -> Option<i64> {
 }
 
 /// The shortest exact way to write so many milliseconds, for messages.
-pub(super) fn show(ms: i64) -> String {
+pub fn show(ms: i64) -> String {
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
     let whole = units.into_iter().find(|(_, unit_ms)| ms != 0 && ms.checked_rem(*unit_ms) == Some(0));
     let (unit, unit_ms) = whole.unwrap_or(("ms", 1));

@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 
+use super::approval::{EXPIRE_WORDS, REJECT_WORDS};
 use super::on_error::WORDS;
 use super::retry_on::CLASSES;
 use crate::limits::{
@@ -103,7 +104,29 @@ fn definitions() -> Value {
                 "tools": tools(),
             })),
         },
+        "approval": approval(),
         "node": node(),
+    })
+}
+
+fn approval() -> Value {
+    json!({
+        "description": "Waits until a person decides.",
+        "type": "object",
+        "required": ["show"],
+        "additionalProperties": false,
+        "properties": {
+            "show": described(text(), "A template: what whoever decides is shown."),
+            "expires": described(of("duration"), "How long they have; 72h by default."),
+            "on_expire": {
+                "description": "What happens when nobody decided in time; by default it counts as a rejection.",
+                "enum": EXPIRE_WORDS.map(|(word, _)| word),
+            },
+            "on_reject": {
+                "description": "What a rejection does; by default the node fails.",
+                "enum": REJECT_WORDS.map(|(word, _)| word),
+            },
+        },
     })
 }
 
@@ -160,6 +183,7 @@ fn node() -> Value {
         "transform": {"description": "The output: any value, its texts are templates."},
         "sleep": described(of("duration"), "Waits so long."),
         "until": described(text(), "Waits until then: a time such as 2026-08-01T09:30:00Z, or a template that becomes one."),
+        "approval": of("approval"),
         "needs": {
             "description": "The nodes that must be done before.",
             "type": "array",
@@ -189,7 +213,10 @@ fn node() -> Value {
     json!({
         "type": "object",
         "additionalProperties": false,
-        "oneOf": [{"required": ["agent", "prompt"]}, {"required": ["transform"]}, {"required": ["sleep"]}, {"required": ["until"]}],
+        "oneOf": [
+            {"required": ["agent", "prompt"]}, {"required": ["transform"]}, {"required": ["sleep"]},
+            {"required": ["until"]}, {"required": ["approval"]},
+        ],
         "dependentRequired": beside_agent,
         "properties": with(common, call),
     })

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::credits::Ucr;
 use crate::retry::RetryPolicy;
 
+mod approval;
 pub mod condition;
 mod definition;
 mod duration;
@@ -47,6 +48,8 @@ mod property_tests;
 #[cfg(test)]
 mod sample_tests;
 
+pub use approval::{Approval, OnExpire, OnReject};
+pub use duration::{parse_ms as parse_duration_ms, show as show_duration_ms};
 pub use json_schema::json_schema;
 pub use on_error::OnError;
 pub use output::OutputSchema;

@@ -85,6 +85,8 @@ fn any_json() -> impl Strategy<Value = Value> {
             "transform",
             "sleep",
             "until",
+            "approval",
+            "show",
             "on",
             "outputs",
             "model",

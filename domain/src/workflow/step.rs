@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Number, Value};
 
+use super::approval;
 use super::condition;
 use super::name::{MODEL, POOL, TOOL, UNIT};
 use super::on_error::{self, OnError};
@@ -16,7 +17,7 @@ use super::reader::{Entry, Fields, whole_number, wrong_type};
 use super::retry_on;
 use super::scan::{Mention, ROOTS};
 use super::template::{self, TemplateError};
-use super::wait;
+use super::wait::{self, Wait};
 use super::{Action, AgentStep, Budget, OnExhausted, TransformStep};
 use crate::credits::Ucr;
 use crate::limits::{
@@ -39,10 +40,10 @@ const DEFAULT_MAX_TURNS: u32 = 16;
 const DEFAULT_MAX_TOOL_CALLS: u32 = 64;
 
 /// The kinds of nodes, as their keys.
-const KINDS: [&str; 4] = ["agent", "transform", "sleep", "until"];
+const KINDS: [&str; 5] = ["agent", "transform", "sleep", "until", "approval"];
 
 /// Kinds of nodes that a later version will know.
-const LATER_KINDS: [&str; 8] = ["approval", "exec", "external", "http", "plan", "retrieve", "signal", "workflow"];
+const LATER_KINDS: [&str; 7] = ["exec", "external", "http", "plan", "retrieve", "signal", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
 const LATER_KEYS: [&str; 9] =
@@ -209,6 +210,7 @@ fn read_action<'v>(
         ["transform"] => read_transform(fields, mentions).map(Action::Transform),
         ["sleep"] => wait::read_sleep(fields).map(Action::Wait),
         ["until"] => wait::read_until(fields, opening).map(Action::Wait),
+        ["approval"] => approval::read(fields, opening).map(Wait::Approval).map(Action::Wait),
         [] if !unsupported => {
             let message = format!("a node must have one of: {}", KINDS.join(", "));
             let hint = fields.has_any(&["prompt"]).then(|| "`prompt` goes with `agent: <name>`".to_owned());

@@ -1,5 +1,6 @@
 //! Reads the nodes that wait. The engine does the waiting; no worker and no slot is taken.
 
+use super::approval::Approval;
 use super::condition;
 use super::problem::Problem;
 use super::reader::Fields;
@@ -20,6 +21,8 @@ pub enum Wait {
         /// When, in RFC 3339, as a template (see [`condition::render`]).
         at: String,
     },
+    /// A person's decision.
+    Approval(Approval),
 }
 
 impl Wait {
@@ -28,6 +31,7 @@ impl Wait {
         match self {
             Self::Sleep { .. } => "sleep",
             Self::Until { .. } => "until",
+            Self::Approval(_) => "approval",
         }
     }
 }

@@ -42,6 +42,7 @@ async fn submission(site: &Site, workflow_id: WorkflowId) -> anyhow::Result<Subm
         priority: 0,
         budget_ucr: None,
         on_exhausted: None,
+        dedupe: None,
     })
 }
 

@@ -1,6 +1,7 @@
 //! A mission on one page: where it stands, what it costs, its graph, its tasks, calls and events, what it says and
 //! what came out. Everything but the frame is drawn again whenever the feed says that something changed.
 
+mod approvals;
 mod control;
 mod graph;
 mod layout;
@@ -9,6 +10,7 @@ mod output;
 mod status;
 mod tables;
 
+pub(super) use approvals::decide;
 pub(super) use control::{cancel, pause, resume};
 pub(super) use layout::Layout;
 pub(super) use live::live;
@@ -28,12 +30,14 @@ use super::session::Viewer;
 use super::shell::{self, Fresh, Place};
 use super::state::Dashboard;
 use crate::store::StoreError;
-use crate::store::read::{CallView, EventView, MissionView, TaskView};
+use crate::store::read::{ApprovalFilter, ApprovalView, CallView, EventView, MissionView, TaskView};
 
 /// Tasks read for one page.
 const MOST_TASKS: i64 = 500;
 /// Calls read for one page.
 const MOST_CALLS: i64 = 500;
+/// Approvals read for one page: each may be long.
+const MOST_APPROVALS: i64 = 10;
 /// Events shown: the latest.
 const MOST_EVENTS: i64 = 100;
 
@@ -45,6 +49,8 @@ struct Shown {
     layout: Arc<Layout>,
     /// In the order of the workflow; with outputs when the mission is over.
     tasks: Vec<TaskView>,
+    /// What somebody is asked to decide.
+    approvals: Vec<ApprovalView>,
     calls: Vec<CallView>,
     events: Vec<EventView>,
 }
@@ -92,15 +98,24 @@ async fn load(dashboard: &Dashboard, mission: MissionView) -> Result<Shown, Fail
     };
     let over = mission.state.is_final();
     let tasks = engine.store().tasks_of_run(mission.run_id, over, MOST_TASKS).await?;
+    let filter = ApprovalFilter {
+        mission: Some(mission.id),
+        tenant: Some(mission.tenant_id),
+        with_shown: true,
+        limit: MOST_APPROVALS,
+        ..ApprovalFilter::default()
+    };
+    let approvals = if over { Vec::new() } else { engine.store().open_approvals(&filter).await? };
     let calls = engine.store().calls_of_run(mission.run_id, MOST_CALLS).await?;
     let before_latest = mission.last_seq.saturating_sub(MOST_EVENTS);
     let events = engine.store().events(mission.id, before_latest, MOST_EVENTS).await?;
-    Ok(Shown { now: dashboard.now(), mission, definition, layout, tasks, calls, events })
+    Ok(Shown { now: dashboard.now(), mission, definition, layout, tasks, approvals, calls, events })
 }
 
 fn parts(viewer: &Viewer, shown: &Shown) -> Markup {
     html! {
         (status::section(viewer, shown))
+        (approvals::section(viewer, shown))
         (graph::section(&shown.layout, &shown.tasks, shown.definition.nodes.len()))
         (output::said(shown))
         (output::results(shown))

@@ -6,9 +6,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use bursar_domain::credits::Ucr;
-use bursar_domain::flow::{Refusal, Submission};
+use bursar_domain::flow::{Dedupe, DedupeMode, Refusal, Submission};
 use bursar_domain::ledger::LedgerRefusal;
-use bursar_domain::limits::MAX_PRIORITY;
+use bursar_domain::limits::{MAX_DEDUPE_KEY_BYTES, MAX_DEDUPE_WINDOW_MS, MAX_PRIORITY};
+use bursar_domain::workflow::parse_duration_ms;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -54,6 +55,36 @@ pub(in crate::http) struct SubmitMission {
     #[serde(default)]
     #[schema(max_items = 16)]
     tags: Option<Vec<String>>,
+    /// What makes it the same wish as another one.
+    #[serde(default)]
+    dedupe: Option<DedupeWish>,
+}
+
+/// What makes two missions of a tenant the same wish: the second one is not made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct DedupeWish {
+    /// What names the wish: 1 to 255 bytes. It is taken while its mission runs.
+    #[schema(example = "invoice-2026-11", min_length = 1)]
+    key: String,
+    /// For how long after its creation the mission keeps the key even when it is over, e.g. `10m` or `1d`; at most
+    /// `366d`, and not at all where left out.
+    #[serde(default)]
+    #[schema(example = "10m", pattern = "^[0-9]+(ms|s|m|h|d)$")]
+    window: Option<String>,
+    /// What a second submit gets.
+    #[serde(default)]
+    mode: Option<WhenDuplicate>,
+}
+
+/// What a submit gets whose dedupe key is taken.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::http) enum WhenDuplicate {
+    /// 409 `duplicate-mission`, which names the mission that has the key. The default.
+    Reject,
+    /// 200 with the mission that has the key.
+    ReturnExisting,
 }
 
 /// What a mission may spend.
@@ -86,6 +117,11 @@ pub(in crate::http) struct BudgetWish {
         (status = 202, description = "The mission", body = Mission, headers(
             ("Location" = String), ("ETag" = String), ("Idempotent-Replayed" = Option<String>),
         )),
+        (status = 200, description = "The mission that has the dedupe key already", body = Mission, headers(
+            ("Location" = String), ("ETag" = String),
+        )),
+        (status = 409, description = "Another mission has the dedupe key; nothing was created", body = crate::http::problem::ProblemBody,
+            content_type = "application/problem+json"),
         (status = 402, description = "The credits do not suffice; nothing was created", body = crate::http::problem::ProblemBody,
             content_type = "application/problem+json"),
     ),
@@ -106,7 +142,8 @@ pub(in crate::http) async fn post(
     let look = Wait { site: &site, tenant: Some(caller.tenant_id), id, wait: wait.unwrap_or_default(), drain: &drain };
     let view = look.until(|view| view.state.is_final()).await?.ok_or_else(|| Problem::not_found("mission"))?;
     let (mission, etag) = complete(&site, view).await?;
-    let mut response = conditional::json(StatusCode::ACCEPTED, &mission.with_stream(&site, id));
+    let status = if submitted.duplicate { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let mut response = conditional::json(status, &mission.with_stream(&site, id));
     response = with_header(response, header::ETAG, &etag);
     response = with_header(response, header::LOCATION, &format!("/v1/missions/{id}"));
     if let Some(wait) = wait {
@@ -122,9 +159,11 @@ async fn submit(
     mut value: Value,
     key: Option<String>,
 ) -> Result<Submitted, Problem> {
-    if value.get("budget").is_some_and(Value::is_array) {
-        // a list would be taken for the budget's fields in their order
-        return Err(Problem::invalid("/budget", "wrong_type", "must be an object"));
+    for part in ["budget", "dedupe"] {
+        if value.get(part).is_some_and(Value::is_array) {
+            // a list would be taken for the part's fields in their order
+            return Err(Problem::invalid(&format!("/{part}"), "wrong_type", "must be an object"));
+        }
     }
     value.sort_all_objects();
     let request_hash = sha256_hex(&value.to_string());
@@ -148,7 +187,9 @@ async fn earlier(
     match known {
         None => Ok(None),
         Some(mission) if mission.request_hash != request_hash => Err(key_reused()),
-        Some(mission) => Ok(Some(Submitted { mission_id: mission.id, run_id: mission.run_id, replayed: true })),
+        Some(mission) => {
+            Ok(Some(Submitted { mission_id: mission.id, run_id: mission.run_id, replayed: true, duplicate: false }))
+        }
     }
 }
 
@@ -171,6 +212,7 @@ pub(super) async fn prepare(
         return Err(Problem::invalid("/metadata", "too_long", &words));
     }
     let tags = tags(body.tags.unwrap_or_default())?;
+    let dedupe = body.dedupe.map(dedupe).transpose()?;
     let budget = body.budget.as_ref();
     let budget_ucr = budget.and_then(|budget| budget.max_credits.as_deref());
     let budget_ucr = budget_ucr.map(|text| amount("/budget/max_credits", text)).transpose()?;
@@ -203,6 +245,7 @@ pub(super) async fn prepare(
         priority: i16::try_from(priority).unwrap_or_default(),
         budget_ucr,
         on_exhausted: budget.and_then(|budget| budget.on_exhausted).map(Into::into),
+        dedupe,
     })
 }
 
@@ -221,6 +264,28 @@ fn tags(tags: Vec<String>) -> Result<Vec<String>, Problem> {
         }
     }
     Ok(tags)
+}
+
+/// A dedupe key with its window.
+fn dedupe(wish: DedupeWish) -> Result<Dedupe, Problem> {
+    if !(1..=MAX_DEDUPE_KEY_BYTES).contains(&wish.key.len()) || wish.key.chars().any(char::is_control) {
+        let words = format!("must have 1 to {MAX_DEDUPE_KEY_BYTES} bytes and no control characters");
+        return Err(Problem::invalid("/dedupe/key", "invalid", &words));
+    }
+    let refused =
+        || Problem::invalid("/dedupe/window", "invalid", "must be a duration such as 30s, 10m or 1d, at most 366d");
+    let window_ms = match &wish.window {
+        None => 0,
+        Some(text) => {
+            let window = parse_duration_ms(text).filter(|window| (0..=MAX_DEDUPE_WINDOW_MS).contains(window));
+            window.ok_or_else(refused)?
+        }
+    };
+    let mode = match wish.mode {
+        None | Some(WhenDuplicate::Reject) => DedupeMode::Reject,
+        Some(WhenDuplicate::ReturnExisting) => DedupeMode::ReturnExisting,
+    };
+    Ok(Dedupe { key: wish.key, window_ms, mode })
 }
 
 /// `name` or `name@3`.
@@ -254,6 +319,9 @@ pub(in crate::http) fn key_reused() -> Problem {
 fn refused(site: &Site, error: SubmitError) -> Problem {
     match error {
         SubmitError::KeyReused => key_reused(),
+        SubmitError::Raced => {
+            Problem::new(Code::Overloaded, "other submits with the same dedupe key ran at the same time")
+        }
         SubmitError::Stopping => Problem::new(Code::Overloaded, "the server is stopping"),
         SubmitError::Store(cause, is_transient) => {
             tracing::warn!(cause, is_transient, "a submit did not reach the store");
@@ -299,6 +367,10 @@ fn refused_by_rule(site: &Site, refusal: Refusal) -> Problem {
                 .credits("required", required)
                 .credits("available", room)
                 .credits("shortfall", required.minus_or_zero(room))
+        }
+        Refusal::Duplicate { mission_id, .. } => {
+            Problem::new(Code::DuplicateMission, format!("mission {mission_id} has this dedupe key"))
+                .figure("mission_id", json!(mission_id))
         }
         Refusal::Pricing(error) => Problem::invalid("/workflow", "not_priced", &error.to_string()),
         other => {

@@ -51,6 +51,15 @@ pub enum StreamEvent {
     /// The task waits for a named cause.
     #[serde(rename = "task.waiting")]
     TaskWaiting(Told<Waiting>),
+    /// Somebody is asked to decide something.
+    #[serde(rename = "approval.requested")]
+    ApprovalRequested(Told<Asked>),
+    /// Somebody decided it.
+    #[serde(rename = "approval.decided")]
+    ApprovalDecided(Told<Decided>),
+    /// Nobody decided it in time.
+    #[serde(rename = "approval.expired")]
+    ApprovalExpired(Told<NotDecided>),
     /// An agent has a tool run.
     #[serde(rename = "task.tool_call")]
     TaskToolCall(Told<ToolCalled>),
@@ -144,6 +153,27 @@ carried! {
         duration_ms: i64,
         /// The beginning of its result. Nothing in it is trusted.
         preview: String,
+    }
+    /// A decision is asked for. What is shown is read at `/v1/approvals/{id}`.
+    Asked {
+        /// Until when, in ms since 1970.
+        expires_at_ms: i64,
+        /// The size of what is shown.
+        bytes: i64,
+    }
+    /// A decision.
+    Decided {
+        /// `approved` or `rejected`.
+        decision: String,
+        /// Who decided, the id of an API key.
+        by: Option<String>,
+        /// What they said about it.
+        comment: Option<String>,
+    }
+    /// A decision that nobody made.
+    NotDecided {
+        /// What it counts as: `approved`, `rejected` or `failed`.
+        counts_as: String,
     }
     /// A mission was made.
     Created {
@@ -240,7 +270,7 @@ carried! {
     }
     /// A wait.
     Waiting {
-        /// `credits`, `timer`, `rate_limit`, `condition` or `paused`.
+        /// `credits`, `timer`, `rate_limit`, `condition`, `paused` or `approval`.
         cause: String,
         /// For people.
         reason: String,

@@ -187,6 +187,20 @@ static TOOLS: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
+/// Dedupe keys: locked in one statement, read in the next, whose snapshot sees what the holders before us committed.
+const LOCK_KEYS: &str = "
+  select 1 from dedupe_keys
+  where (tenant_id, key) in (select n.tenant_id, n.key from unnest($1::text[], $2::text[]) as n (tenant_id, key))
+  order by id for update";
+const KEYS: &str = "
+  select 'dedupe_keys', json_build_object(
+    'id', d.id, 'tenant_id', d.tenant_id, 'key', d.key, 'mission_id', d.mission_id, 'run_id', d.run_id,
+    'taken_until', d.taken_until, 'live', r.id is not null and r.ended_at is null)::text
+  from unnest($1::text[], $2::text[]) as n (tenant_id, key)
+  join dedupe_keys d on d.tenant_id = n.tenant_id and d.key = n.key
+  left join missions m on m.id = d.mission_id
+  left join runs r on r.id = m.run_id";
+
 /// `begin`, with the locks on the missions in the same message. Ids are base32 and need no quoting.
 fn begin_sql(want: &Want) -> String {
     let missions: BTreeSet<String> = want.missions.iter().map(|id| format!("'{id}'")).collect();
@@ -328,6 +342,14 @@ async fn load_money(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut W
     load(tx, query, set).await
 }
 
+/// Dedupe keys, under locks of their own. Two trips more: few batches ask for any.
+async fn load_keys(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut WorkingSet) -> Result<(), Failed> {
+    let (tenants, keys): (Vec<String>, Vec<String>) =
+        want.dedupe_keys.iter().map(|(tenant, key)| (tenant.to_string(), key.clone())).unzip();
+    sqlx::query(LOCK_KEYS).bind(&tenants).bind(&keys).execute(&mut **tx).await?;
+    load(tx, sqlx::query(KEYS).bind(tenants).bind(keys), set).await
+}
+
 async fn load(
     tx: &mut Transaction<'_, Postgres>,
     query: sqlx::query::Query<'_, Postgres, PgArguments>,
@@ -357,6 +379,10 @@ async fn attempt(store: &PostgresStore, want: &Want, decide: &mut Decide<'_>) ->
         trips += 1;
     }
     load_money(&mut tx, want, &mut set).await?;
+    if !want.dedupe_keys.is_empty() {
+        load_keys(&mut tx, want, &mut set).await?;
+        trips += 2;
+    }
     decide(&mut set);
     let writes = writes(&set, Dialect::Postgres)?;
     if writes.is_empty() {

@@ -3,6 +3,7 @@
 //! Every query that answers a client takes the tenant (`None` only for admins) and is bounded.
 
 mod admin;
+mod approvals;
 mod ledger;
 mod lookout;
 mod money;
@@ -13,6 +14,7 @@ mod wallets;
 mod work;
 
 pub use admin::{Overview, PoolView};
+pub use approvals::{ApprovalFilter, ApprovalView};
 pub use ledger::{Change, GrantedView, OpFilter, TransactionView};
 pub use lookout::{Due, NodeOutput, ReadyRow};
 pub use money::{EntryView, GrantView, HoldView, WalletView};

@@ -28,6 +28,7 @@ struct Loads {
     calls: [String; 2],
     tools: String,
     ops: String,
+    keys: String,
 }
 
 static LOADS: LazyLock<Loads> = LazyLock::new(|| {
@@ -79,6 +80,15 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         tools: format!(
             "select {} from {pairs} n join tool_calls on task_id = n.a and number = n.b",
             TOOL_CALLS.sqlite_object(true)
+        ),
+        keys: format!(
+            "select json_object('id', d.id, 'tenant_id', d.tenant_id, 'key', d.key, 'mission_id', d.mission_id,
+               'run_id', d.run_id, 'taken_until', d.taken_until,
+               'live', json(iif(r.id is not null and r.ended_at is null, 'true', 'false')))
+             from {pairs} n
+             join dedupe_keys d on d.tenant_id = n.a and d.key = n.b
+             left join missions m on m.id = d.mission_id
+             left join runs r on r.id = m.run_id"
         ),
         ops: format!("select {} from ops where (wallet_id, key) in {pairs}", OPS.sqlite_object(false)),
     }
@@ -161,5 +171,6 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     let calls = &sql.calls[usize::from(want.journals == Journals::Open)];
     fetch(connection, set, "usage_calls", calls, &[&json_list(&priced), &json_list(&want.calls)]).await?;
     fetch(connection, set, "tool_calls", &sql.tools, &[&json_list(&want.tool_calls)]).await?;
+    fetch(connection, set, "dedupe_keys", &sql.keys, &[&json_list(&want.dedupe_keys)]).await?;
     fetch(connection, set, "ops", &sql.ops, &[&json_list(&want.op_keys)]).await
 }

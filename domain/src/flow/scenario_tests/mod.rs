@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod approvals;
 mod calls;
 mod conditions;
 mod credits;
+mod dedupe;
 mod ends;
 mod estimates;
 mod failures;

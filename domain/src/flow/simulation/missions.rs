@@ -1,4 +1,4 @@
-//! Random workflows and missions: graphs of agents, transforms and waits with retries, budgets, fees, deadlines.
+//! Random workflows and missions: graphs of agents, transforms, waits and questions to people with retries, budgets, fees, deadlines.
 
 use std::fmt::Write as _;
 
@@ -28,7 +28,8 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
         let action = match dice.below(10) {
             0..=5 => format!("agent: a, prompt: p, pool: {}", if dice.percent(50) { "default" } else { "agent" }),
             6..=7 => "transform: 1".to_owned(),
-            8 => until(dice),
+            8 if dice.percent(50) => until(dice),
+            8 => approval(dice),
             _ => format!("sleep: {}s", 1 + dice.below(20)),
         };
         let units = if dice.percent(20) { ", units: { step: 1 }" } else { "" };
@@ -54,6 +55,15 @@ fn until(dice: &mut Dice) -> String {
     } else {
         "until: '{{ inputs.at }}'".to_owned()
     }
+}
+
+/// A decision that a person is asked for; some never hear what about.
+fn approval(dice: &mut Dice) -> String {
+    let show = if dice.percent(4) { "{{ inputs.nothing }}" } else { "{{ inputs.at }}" };
+    let on_expire = ["reject", "approve", "fail"][usize::try_from(dice.below(3)).unwrap()];
+    let on_reject = if dice.percent(50) { "fail" } else { "continue" };
+    let expires = 5 + dice.below(60);
+    format!("approval: {{ show: '{show}', expires: {expires}s, on_expire: {on_expire}, on_reject: {on_reject} }}")
 }
 
 /// A condition over the input and what the needs hand on, which is text or null. Some have no answer.

@@ -11,6 +11,7 @@
 mod actors;
 mod missions;
 mod operators;
+mod people;
 mod storm;
 
 use proptest::prelude::*;

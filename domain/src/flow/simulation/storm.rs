@@ -16,8 +16,11 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 45] = [
+pub(super) const CORNERS: [&str; 52] = [
     "adjustment",
+    "approval expired",
+    "approved",
+    "asked for a decision",
     "attempt cancelled",
     "attempt failed",
     "attempt handed_back",
@@ -31,6 +34,8 @@ pub(super) const CORNERS: [&str; 45] = [
     "condition failed",
     "debt",
     "debt refunded",
+    "decided again",
+    "decided too late",
     "failure charged",
     "fee taken",
     "grant expired",
@@ -45,6 +50,7 @@ pub(super) const CORNERS: [&str; 45] = [
     "parked by a pause",
     "put off",
     "refund",
+    "rejected",
     "replay",
     "run cancelled",
     "run expired",
@@ -54,6 +60,7 @@ pub(super) const CORNERS: [&str; 45] = [
     "run succeeded without a failed node",
     "settle repeated",
     "settle stale",
+    "show failed",
     "skipped by a condition",
     "submit refused",
     "successor",
@@ -139,7 +146,7 @@ impl Storm {
         self.seen.iter().cloned()
     }
 
-    fn saw(&mut self, what: &str) {
+    pub(super) fn saw(&mut self, what: &str) {
         if !self.seen.contains(what) {
             self.seen.insert(what.to_owned());
         }
@@ -150,7 +157,8 @@ impl Storm {
             0..=4 => self.submit(),
             5..=24 => self.deliver(),
             25..=62 => self.work(),
-            63..=64 => self.batch(),
+            63 => self.batch(),
+            64 => self.decide_something(),
             65..=69 => self.beat(),
             70..=73 => self.lose_a_worker(),
             74..=79 => self.repeat_a_settle(),
@@ -531,6 +539,7 @@ impl Storm {
         notice(waits(WaitCause::RateLimit), "waits for a rate limit");
         notice(waits(WaitCause::Condition), "put off");
         notice(waits(WaitCause::Paused), "parked by a pause");
+        notice(waits(WaitCause::Approval), "asked for a decision");
         let skipped = |task: &&Task| task.state == TaskState::Skipped && task.output.is_some();
         notice(tables.tasks.values().any(|task| skipped(&task)), "skipped by a condition");
         let has_error =
@@ -540,6 +549,8 @@ impl Storm {
         notice(tables.tasks.values().any(without), "run succeeded without a failed node");
         notice(has_error("condition_failed"), "condition failed");
         notice(has_error("until_failed"), "until failed");
+        notice(has_error("show_failed"), "show failed");
+        notice(has_error("approval_expired"), "approval expired");
         notice(has_error("worker_lost"), "loss not tried again");
         let poison = |error: &crate::outcome::StepError| error.code == "poison_pill";
         notice(tables.tasks.values().any(|task| task.error.as_ref().is_some_and(poison)), "poison");
@@ -557,7 +568,9 @@ impl Storm {
         for (id, task) in &tables.tasks {
             let by_user = tables.runs[&task.run_id].state == RunState::Cancelled;
             let unsettled = match task.state {
-                TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until") => task.units_ucr.get(),
+                TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until" | "approval") => {
+                    task.units_ucr.get()
+                }
                 // no worker had it in its hands when its user cancelled: what was answered before is charged
                 TaskState::Cancelled if by_user => self.most_absorbed(*id, self.journaled(*id, |_| true)),
                 TaskState::Failed => self.owed_for_failure(*id, task),

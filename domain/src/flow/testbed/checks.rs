@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::record::{CallState, Grant, Hold, HoldOwner, HoldState, Mission, Run, Task, UsageCall, Wallet};
-use crate::state::{RunState, TaskState};
+use crate::state::{RunState, TaskState, WaitCause};
 use crate::working_set::WorkingSet;
 
 use super::tables::{Tables, Written};
@@ -128,10 +128,13 @@ fn task(tables: &Tables, row: &Task, is_retried: bool, refuse: &mut impl FnMut(b
     refuse(row.cost_ucr.get() >= 0 && row.units_ucr.get() >= 0, "tasks_money", format!("{row:?}"));
     let explained = row.state == TaskState::Succeeded || row.status_reason.is_some();
     refuse(explained, "a task gives no reason for its state", format!("{row:?}"));
-    let timed = row.state != TaskState::Retrying || row.due_at.is_some();
-    refuse(timed, "a task retries at no time", format!("{row:?}"));
+    let waits_for_people = row.wait == Some(WaitCause::Approval);
+    let timed = (row.state != TaskState::Retrying && !waits_for_people) || row.due_at.is_some();
+    refuse(timed, "a task retries or expires at no time", format!("{row:?}"));
     let Some(old) = tables.tasks.get(&row.id) else { return };
     let is_renewed = is_retried && old.state.may_become(TaskState::Pending);
+    let rests = old.decision.is_none() || old.decision == row.decision || is_renewed;
+    refuse(rests, "a decision was changed", format!("{row:?}"));
     let from = if is_renewed { TaskState::Pending } else { old.state };
     let legal = from == row.state || from.may_become(row.state);
     refuse(legal, "a task's move is illegal", format!("{:?} → {row:?}", old.state));

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::credits::Ucr;
-use crate::flow::{self, Refusal, Submission};
+use crate::flow::{self, Answer, ApprovalRefusal, Decided, Refusal, Submission};
 use crate::id::{Id, MissionId, RunId, TaskId, WorkflowId};
 use crate::ledger;
 use crate::record::{Mission, Run, Task};
@@ -33,12 +33,14 @@ impl World {
             priority: 0,
             budget_ucr: None,
             on_exhausted: None,
+            dedupe: None,
         }
     }
 
     /// Submits; a refusal leaves nothing behind.
     pub(crate) fn try_submit(&mut self, submission: &Submission) -> Result<MissionId, Refusal> {
-        let want = Want { wallets: vec![submission.wallet_id], ..Want::default() };
+        let keys = submission.dedupe.iter().map(|dedupe| (submission.tenant_id, dedupe.key.clone()));
+        let want = Want { wallets: vec![submission.wallet_id], dedupe_keys: keys.collect(), ..Want::default() };
         self.decide_or_nothing(&want, |turn| flow::submit(turn, submission))?;
         Ok(submission.mission_id)
     }
@@ -70,6 +72,25 @@ impl World {
         let latest = vec![(mission, TaskState::Waiting)];
         let want = Want { missions: vec![mission], latest, ..Want::default() };
         self.decide_or_nothing(&want, |turn| flow::resume(turn, mission)).map(drop)
+    }
+
+    /// Somebody decides; a refusal leaves nothing behind.
+    pub(crate) fn decide_approval(
+        &mut self,
+        task: TaskId,
+        is_approved: bool,
+        comment: Option<&str>,
+    ) -> Result<Decided, ApprovalRefusal> {
+        let row = &self.tables.tasks[&task];
+        let mut want = Want { tasks: vec![task], missions: vec![row.mission_id], ..Want::default() };
+        self.reach(row, true, &mut want);
+        let comment = comment.map(str::to_owned);
+        let answer = Answer { task_id: task, is_approved, by: "key_1".to_owned(), comment };
+        let decided = self.decide_or_nothing(&want, |turn| flow::decide(turn, &answer))?;
+        if let Some(run) = decided.ending {
+            self.end_run(run);
+        }
+        Ok(decided)
     }
 
     /// Ends what an ending run has left, as far as nobody works on it; in chunks of two, to see the seams.

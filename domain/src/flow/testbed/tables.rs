@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
-use crate::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, ToolCallId, WalletId};
-use crate::record::{Attempt, CallState, Event, Grant, Hold, Mission, Op, Run, Task, ToolRun, UsageCall, Wallet};
+use crate::id::{CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, TaskId, TenantId, ToolCallId, WalletId};
+use crate::record::{
+    Attempt, CallState, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Task, ToolRun, UsageCall, Wallet,
+};
 use crate::state::TaskState;
 use crate::working_set::{Rows, WorkingSet};
 
@@ -37,6 +39,8 @@ pub(crate) struct Want {
     pub grants: Vec<GrantId>,
     /// Holds without a task or run.
     pub holds: Vec<HoldId>,
+    /// Dedupe keys.
+    pub dedupe_keys: Vec<(TenantId, String)>,
 }
 
 /// All rows there are.
@@ -53,6 +57,7 @@ pub(crate) struct Tables {
     pub ops: BTreeMap<(WalletId, String), Op>,
     pub events: BTreeMap<(MissionId, i64), Event>,
     pub attempts: BTreeMap<(TaskId, i32), Attempt>,
+    pub dedupe_keys: BTreeMap<DedupeKeyId, DedupeKey>,
     /// What the entries of all operations add up to, kept by the tests and not by the code under test.
     pub balances: Balances,
 }
@@ -67,7 +72,7 @@ impl Tables {
             let is_latest = want.latest.contains(&(task.mission_id, task.state))
                 && self.missions.get(&task.mission_id).is_some_and(|mission| mission.run_id == task.run_id);
             if is_latest || named.contains(&task.id) || nodes.contains(&(task.run_id, task.node_index)) {
-                set.load_task(Task { output: None, ..task.clone() });
+                set.load_task(Task { output: None, shown: None, ..task.clone() });
             }
         }
         let mut missions: BTreeSet<_> = want.missions.iter().copied().collect();
@@ -83,6 +88,11 @@ impl Tables {
             set.tool_runs.load(run.id, run.clone());
         }
         self.load_money(want, &mut set);
+        for row in self.dedupe_keys.values().filter(|row| want.dedupe_keys.contains(&(row.tenant_id, row.key.clone())))
+        {
+            let live = self.run_of(row.mission_id).is_some_and(|run| run.ended_at.is_none());
+            set.load_dedupe_key(DedupeKey { live, ..row.clone() });
+        }
         let read: BTreeSet<_> = want.results.iter().copied().collect();
         for task in self.tasks.values().filter(|task| read.contains(&(task.run_id, task.node_index))) {
             let is_handed_on = matches!(task.state, TaskState::Succeeded | TaskState::Skipped | TaskState::Failed);
@@ -147,6 +157,7 @@ impl Tables {
             calls: upsert(&self.calls, &set.calls, |row| row.id, keep_call, &mut broken),
             tool_runs: upsert(&self.tool_runs, &set.tool_runs, |row| row.id, |_, row| row.clone(), &mut broken),
         };
+        let dedupe_keys = upsert(&self.dedupe_keys, &set.dedupe_keys, |row| row.id, |_, row| row.clone(), &mut broken);
         checks::rows(self, &next, &mut broken);
         checks::log(self, set, &next, &mut broken);
         if !broken.is_empty() {
@@ -160,6 +171,7 @@ impl Tables {
         self.holds.extend(next.holds.into_iter().map(|row| (row.id, row)));
         self.calls.extend(next.calls.into_iter().map(|row| (row.id, row)));
         self.tool_runs.extend(next.tool_runs.into_iter().map(|row| (row.id, row)));
+        self.dedupe_keys.extend(dedupe_keys.into_iter().map(|row| (row.id, row)));
         for op in &set.ops {
             self.balances.add(op);
             self.ops.insert((op.wallet_id, op.key.clone()), op.clone());
@@ -168,6 +180,11 @@ impl Tables {
         let attempts = set.attempts.iter().map(|attempt| ((attempt.task_id, attempt.number), attempt.clone()));
         self.attempts.extend(attempts);
         Ok(())
+    }
+
+    /// The latest run of a mission.
+    fn run_of(&self, mission: MissionId) -> Option<&Run> {
+        self.missions.get(&mission).and_then(|mission| self.runs.get(&mission.run_id))
     }
 
     /// The tasks of a run, by node.
@@ -228,7 +245,8 @@ fn keep_run(before: &Run, row: &Run) -> Run {
 }
 
 fn keep_task(before: &Task, row: &Task) -> Task {
-    Task { output: row.output.clone().or_else(|| before.output.clone()), ..row.clone() }
+    let (output, shown) = (row.output.clone().or(before.output.clone()), row.shown.clone().or(before.shown.clone()));
+    Task { output, shown, ..row.clone() }
 }
 
 fn keep_call(before: &UsageCall, row: &UsageCall) -> UsageCall {
