@@ -7,7 +7,7 @@
 //! each call the step asks for a reservation (`reserve`). While it runs, its lease is renewed (`leases`). When it
 //! ends, one transaction turns the outcome into state, money and newly ready tasks (`settle`), perhaps handing the
 //! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. People decide
-//! what they are asked in `approvals`. Users end runs through `cancel` and hold them up through `pause`, and `wallet`
+//! what they are asked in `approvals`. Users end runs through `cancel` and hold them up through `pause` and have them go on through `renew`, and `wallet`
 //! brings credits in. What settles teach about costs is folded in by `learn`. Every transaction goes through `Engine::decide`: load,
 //! decide in pure code, write everything, commit; only then does anything leave the process.
 
@@ -18,6 +18,7 @@ mod claim;
 mod dispatch;
 mod facts;
 mod forecast;
+mod fork;
 mod learn;
 mod leases;
 mod metering;
@@ -25,6 +26,7 @@ mod metrics;
 mod pause;
 mod pool;
 mod prices;
+mod renew;
 mod reserve;
 mod run;
 mod settle;
@@ -37,6 +39,7 @@ pub use approvals::ApprovalError;
 pub use cancel::ControlError;
 pub use claim::{ClaimedJob, PoolConfig};
 pub use forecast::ForecastError;
+pub use fork::{ForkError, ForkWish};
 pub use metering::MeterError;
 pub use metrics::Metrics;
 pub use pool::{Drained, WorkerPool};

@@ -40,6 +40,8 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(missions::cancel::post))
         .routes(routes!(missions::pause::pause))
         .routes(routes!(missions::pause::resume))
+        .routes(routes!(missions::renew::retry))
+        .routes(routes!(missions::renew::fork))
         .routes(routes!(missions::result::get))
         .routes(routes!(usage::of_mission))
         // events

@@ -10,6 +10,7 @@ mod money;
 mod outages;
 mod pauses;
 mod prices;
+mod renewals;
 mod runs;
 mod share;
 mod writes;

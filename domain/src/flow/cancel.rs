@@ -37,6 +37,55 @@ pub fn cancel(turn: &mut Turn<'_>, mission: MissionId, reason: Option<&str>) -> 
     Ok(run_id)
 }
 
+/// What a cancel would do at once, and what it leaves to the steps that it stops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CancelPreview {
+    /// The nodes whose tasks end at once, in the order of the workflow.
+    pub ends: Vec<String>,
+    /// The nodes whose running steps are stopped and settle what they used.
+    pub stops: Vec<String>,
+    /// What is charged at once, for what was answered before.
+    pub charged: Ucr,
+    /// What is released at once.
+    pub released: Ucr,
+    /// What stays held until the stopped steps have settled.
+    pub held: Ucr,
+}
+
+/// What a cancel would do. All tasks of the latest run that are not over must be loaded. Changes nothing.
+pub fn preview_cancel(turn: &mut Turn<'_>, mission: MissionId) -> Result<CancelPreview, Refusal> {
+    let mut copy = turn.set.clone();
+    let mut trial = Turn { set: &mut copy, facts: turn.facts, now: turn.now, chance: &mut *turn.chance };
+    let before = trial.mission(mission)?.clone();
+    let mut tasks: Vec<(i32, TaskId)> = trial
+        .set
+        .tasks
+        .iter()
+        .filter(|task| task.run_id == before.run_id)
+        .map(|task| (task.node_index, task.id))
+        .collect();
+    tasks.sort_unstable();
+    let tasks: Vec<TaskId> = tasks.into_iter().map(|(_, id)| id).collect();
+    let open = |turn: &Turn<'_>, id: &TaskId| turn.set.tasks.get(*id).is_some_and(|task| !task.state.is_final());
+    let live: Vec<TaskId> = tasks.into_iter().filter(|id| open(&trial, id)).collect();
+    let run = cancel(&mut trial, mission, None)?;
+    wind_down(&mut trial, run, &live)?;
+    let after = trial.mission(mission)?;
+    let charged = after.spent_ucr.minus_or_zero(before.spent_ucr);
+    let closed = before.held_ucr.minus_or_zero(after.held_ucr);
+    let names = |stops: bool| -> Vec<String> {
+        let of = live.iter().filter(|id| open(&trial, id) == stops);
+        of.filter_map(|id| trial.set.tasks.get(*id)).map(|task| task.node.clone()).collect()
+    };
+    Ok(CancelPreview {
+        ends: names(false),
+        stops: names(true),
+        charged,
+        released: closed.minus_or_zero(charged),
+        held: after.held_ucr,
+    })
+}
+
 /// Ends the given tasks of a run that is failing or being cancelled. A task that a live worker holds is left to
 /// the worker, which is told to stop and settles it, or to the end of its lease. Returns how many it ended.
 pub fn wind_down(turn: &mut Turn<'_>, run: RunId, tasks: &[TaskId]) -> Result<usize, Refusal> {

@@ -35,7 +35,7 @@ mod simulation;
 pub(crate) mod testbed;
 
 pub use approval::{Answer, ApprovalRefusal, Decided, decide};
-pub use cancel::{cancel, wind_down};
+pub use cancel::{CancelPreview, cancel, preview_cancel, wind_down};
 pub use dedupe::{Dedupe, DedupeMode};
 pub use forecast::{Forecast, ForecastRequest, NodeForecast, Source, forecast};
 pub use fork::{ForkRequest, fork, preview_fork};

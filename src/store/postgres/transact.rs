@@ -96,7 +96,10 @@ const READ: &str = "
   join tasks t on t.run_id = n.run_id and t.node_index = n.node_index
   where t.state in ('succeeded', 'skipped', 'failed')
   union all
-  select 'inputs', json_build_object('id', id, 'input', input)::text from missions where id = any($8::text[])";
+  select 'inputs', json_build_object('id', m.id, 'input', coalesce(r.input, m.input))::text
+  from missions m
+  join runs r on r.id = m.run_id
+  where m.id = any($8::text[])";
 
 /// Loads the money: holds of nobody's task, grants, then wallets, all locked until the end; and operations under
 /// known keys.

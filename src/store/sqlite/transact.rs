@@ -59,7 +59,12 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
              from {pairs} n join tasks on run_id = n.a and node_index = n.b
              where state in ('succeeded', 'skipped', 'failed')"
         ),
-        inputs: format!("select json_object('id', id, 'input', json(input)) from missions where id in {}", list(1)),
+        inputs: format!(
+            "select json_object('id', m.id, 'input', json(coalesce(r.input, m.input)))
+             from missions m join runs r on r.id = m.run_id
+             where m.id in {}",
+            list(1)
+        ),
         missions: format!("select {} from missions where id in {}", MISSIONS.sqlite_object(false), list(1)),
         runs: format!("select {} from runs where id in {}", RUNS.sqlite_object(false), list(1)),
         holds: format!("select {} from holds where id in {}", HOLDS.sqlite_object(false), list(1)),

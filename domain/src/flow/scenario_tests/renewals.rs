@@ -91,10 +91,13 @@ fn a_retry_beyond_the_budget_is_refused_until_the_budget_is_raised() {
     world.do_node(mission, "first", Some((9_000, 10)));
     let lease = world.claim(mission, "second");
     world.fail(&lease, ErrorClass::Permanent, vec![]);
+    world.change_budget(mission, Some(Ucr::new(1_500_000))).unwrap();
     let Err(Refusal::OverBudget { of: "mission", room, required, .. }) = world.retry(mission) else {
         panic!("it fits")
     };
     assert!(room < required && required > Ucr::from_credits(1));
+    world.set_budget(mission, 2);
+    assert_eq!(world.retry(mission).unwrap().hold_needed, required);
     world.verify();
 }
 

@@ -16,7 +16,7 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 52] = [
+pub(super) const CORNERS: [&str; 54] = [
     "adjustment",
     "approval expired",
     "approved",
@@ -55,7 +55,9 @@ pub(super) const CORNERS: [&str; 52] = [
     "run cancelled",
     "run expired",
     "run failed",
+    "run forked",
     "run paused",
+    "run retried",
     "run succeeded",
     "run succeeded without a failed node",
     "settle repeated",
@@ -82,7 +84,7 @@ pub(super) struct Storm {
     unanswered: Vec<Unanswered>,
     /// What each task must have been charged, by the settle that ended it and arithmetic of our own; `None` where it
     /// failed.
-    owed: BTreeMap<TaskId, Option<i64>>,
+    pub(super) owed: BTreeMap<TaskId, Option<i64>>,
     seen: BTreeSet<String>,
     submitted: usize,
     /// While it lasts, most workers die with what they just claimed.
@@ -169,7 +171,8 @@ impl Storm {
             95 if self.dice.percent(50) => self.change_terms(),
             95 => self.change_budget(),
             96 if self.dice.percent(50) => self.cancel(),
-            96 => self.pause_or_resume(),
+            96 if self.dice.percent(60) => self.pause_or_resume(),
+            96 => self.renew(),
             97..=98 => self.grant(),
             _ if self.dice.percent(50) => self.freeze(),
             _ => self.is_plague = self.dice.percent(60),
@@ -293,7 +296,10 @@ impl Storm {
         };
         let mut distinct: BTreeMap<_, &FinishedCall> = BTreeMap::new();
         for call in calls {
-            distinct.entry(call.id).or_insert(call);
+            // what was charged before its run was retried is not charged again
+            if !self.world.tables.calls[&call.id].billable {
+                distinct.entry(call.id).or_insert(call);
+            }
         }
         let price = |call: &FinishedCall| {
             let reported = call.usage.filter(|usage| usage.cache_read_tokens <= usage.input_tokens);
@@ -314,7 +320,9 @@ impl Storm {
                     }
                 };
                 let listed: i64 = distinct.values().map(|call| capped(call)).sum();
-                listed + self.journaled(task.id, |id| !distinct.contains_key(&id))
+                listed
+                    + self
+                        .journaled(task.id, |id| !distinct.contains_key(&id) && !self.world.tables.calls[&id].billable)
             }
             RunState::Queued | RunState::Running | RunState::Paused if succeeded => {
                 let node = self.world.facts.workflows[&task.workflow_id].node_by_key(&task.node).unwrap();
@@ -328,14 +336,14 @@ impl Storm {
     }
 
     /// What the answered calls of a task cost that nobody was charged for yet, as far as they are counted.
-    fn journaled(&self, task: TaskId, counts: impl Fn(CallId) -> bool) -> i64 {
+    pub(super) fn journaled(&self, task: TaskId, counts: impl Fn(CallId) -> bool) -> i64 {
         let calls =
             self.world.tables.calls.values().filter(|call| call.task_id == task && call.state == CallState::Done);
         calls.filter(|call| counts(call.id)).map(|call| call.cost_ucr.get()).sum()
     }
 
     /// So much, or what the task's settled hold had where the platform absorbs the rest.
-    fn most_absorbed(&self, task: TaskId, owed: i64) -> i64 {
+    pub(super) fn most_absorbed(&self, task: TaskId, owed: i64) -> i64 {
         let absorbs = self.world.tables.wallets[&self.world.wallet].overrun == Overrun::Absorb;
         let is_settled = |hold: &&Hold| hold.owner_id == task.to_string() && hold.state == HoldState::Settled;
         let hold = self.world.tables.holds.values().find(is_settled).filter(|_| absorbs);
@@ -420,25 +428,6 @@ impl Storm {
         let state = self.world.run(missions[at]).state;
         let is_over = matches!(state, RunState::Succeeded | RunState::Failed | RunState::Expired);
         assert_eq!(self.world.cancel(missions[at]).is_err(), is_over);
-    }
-
-    /// Somebody pauses or resumes whatever there is; what is over or being ended refuses.
-    fn pause_or_resume(&mut self) {
-        let missions: Vec<_> = self.world.tables.missions.keys().copied().collect();
-        let Some(at) = self.pick(missions.len()) else { return };
-        let mission = missions[at];
-        let is_open = self.world.run(mission).state.is_open();
-        let done = if self.dice.percent(50) { self.world.pause(mission) } else { self.world.resume(mission) };
-        assert_eq!(done.is_ok(), is_open);
-    }
-
-    fn resume_all(&mut self) {
-        let missions: Vec<_> = self.world.tables.missions.keys().copied().collect();
-        for mission in missions {
-            if self.world.run(mission).state == RunState::Paused {
-                self.world.resume(mission).unwrap();
-            }
-        }
     }
 
     fn grant(&mut self) {
@@ -539,6 +528,8 @@ impl Storm {
         notice(waits(WaitCause::RateLimit), "waits for a rate limit");
         notice(waits(WaitCause::Condition), "put off");
         notice(waits(WaitCause::Paused), "parked by a pause");
+        notice(tables.runs.values().any(|run| run.retries > 0), "run retried");
+        notice(tables.runs.values().any(|run| run.number > 1), "run forked");
         notice(waits(WaitCause::Approval), "asked for a decision");
         let skipped = |task: &&Task| task.state == TaskState::Skipped && task.output.is_some();
         notice(tables.tasks.values().any(|task| skipped(&task)), "skipped by a condition");
@@ -559,37 +550,6 @@ impl Storm {
         seen.extend(self.look_at_money());
         for what in seen {
             self.saw(&what);
-        }
-    }
-
-    /// Everything that was promised about the end.
-    fn reckon(&self) {
-        let tables = &self.world.tables;
-        for (id, task) in &tables.tasks {
-            let by_user = tables.runs[&task.run_id].state == RunState::Cancelled;
-            let unsettled = match task.state {
-                TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until" | "approval") => {
-                    task.units_ucr.get()
-                }
-                // no worker had it in its hands when its user cancelled: what was answered before is charged
-                TaskState::Cancelled if by_user => self.most_absorbed(*id, self.journaled(*id, |_| true)),
-                TaskState::Failed => self.owed_for_failure(*id, task),
-                _ => 0,
-            };
-            let owed = self.owed.get(id).copied().flatten().unwrap_or(unsettled);
-            assert_eq!(task.cost_ucr.get(), owed, "{task:?}");
-            let settles = tables.ops.values().filter(|op| op.task_id == Some(*id) && op.kind == OpKind::Settle);
-            assert!(settles.count() <= 1, "{id} was charged twice");
-        }
-        for call in tables.calls.values().filter(|call| call.state == CallState::Sent) {
-            assert_eq!(tables.tasks[&call.task_id].state, TaskState::Running, "{call:?} is open for ever");
-        }
-        let mut fees = BTreeMap::new();
-        for op in tables.ops.values() {
-            let fee: i64 = op.legs.iter().filter(|leg| leg.1 == Account::Fee).map(|leg| leg.2.get()).sum();
-            if let Some(mission) = op.mission_id.filter(|_| fee > 0) {
-                assert_eq!(fees.insert(mission, fee), None, "two fees for {mission}");
-            }
         }
     }
 }
