@@ -177,6 +177,8 @@ kinds! {
     WorkerKind, WorkerId, "wrk", "worker";
     /// A call that used something that costs.
     CallKind, CallId, "cal", "usage call";
+    /// A message from outside to a mission.
+    SignalKind, SignalId, "sig", "signal";
     /// A call of a tool by an agent.
     ToolCallKind, ToolCallId, "tlc", "tool call";
     /// An immutable set of prices.

@@ -129,9 +129,42 @@ pub const MAX_SHOWN_BYTES: usize = 64 * 1024;
 /// Bytes of the comment that somebody gives with a decision. It goes on in the node's output.
 pub const MAX_COMMENT_BYTES: usize = 4 * 1024;
 
+/// Bytes of a signal's payload as JSON. It becomes a node's output, and is loaded with every decision that may hand it on.
+pub const MAX_SIGNAL_BYTES: usize = 32 * 1024;
+
+/// Signals of one mission that nobody waits for yet: all of them are loaded together, two megabytes at the most.
+pub const MAX_BUFFERED_SIGNALS: usize = 64;
+
 /// Nodes that are loaded with one that ends, beyond its own dependents, because they may be skipped and so let
 /// further ones begin. What lies beyond is decided a moment later, by the sweep.
 pub const MAX_REACH: usize = 256;
+
+/// Items of one map: a run stays small enough to be shown, and its fan-out is finished within minutes.
+pub const MAX_ITEMS: usize = 10_000;
+
+/// Bytes of all items of a map together, as JSON: they are read once, when its tasks are made.
+pub const MAX_ITEMS_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes of one item, as JSON: it stands in its task's row.
+pub const MAX_ITEM_BYTES: usize = 64 * 1024;
+
+/// Bytes of an item's key.
+pub const MAX_ITEM_KEY_BYTES: usize = 256;
+
+/// Items of one map that may wait for one and the same item.
+pub const MAX_ITEM_FOLLOWERS: usize = 256;
+
+/// Bytes that all items of a map hand on together, as JSON: whoever reads the list reads all of it.
+pub const MAX_GATHERED_BYTES: i64 = 16 * 1024 * 1024;
+
+/// Items that become tasks in one transaction.
+pub const ITEM_CHUNK: usize = 256;
+
+/// Items of one map that may be under way at once.
+pub const MAX_PARALLEL_ITEMS: i64 = 1_000;
+
+/// Rounds of a `repeat` or `review`.
+pub const MAX_ROUNDS: i64 = 100;
 
 /// Bytes that rendering one prompt, or all templates of one transform, may produce: 1 MiB.
 pub const MAX_RENDERED_BYTES: usize = 1024 * 1024;

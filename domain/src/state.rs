@@ -41,10 +41,14 @@ pub enum WaitCause {
     RateLimit,
     /// The decision whether it runs, which follows at once.
     Condition,
-    /// Its run was paused before it could begin.
-    Paused,
     /// A person's decision.
     Approval,
+    /// A signal from outside.
+    Signal,
+    /// The tasks that were made of it.
+    Children,
+    /// Its run was paused before it could begin.
+    Paused,
 }
 
 impl WaitCause {
@@ -55,8 +59,10 @@ impl WaitCause {
             Self::Timer => "timer",
             Self::RateLimit => "rate_limit",
             Self::Condition => "condition",
-            Self::Paused => "paused",
             Self::Approval => "approval",
+            Self::Signal => "signal",
+            Self::Children => "children",
+            Self::Paused => "paused",
         }
     }
 }
@@ -109,8 +115,9 @@ impl TaskState {
         use TaskState::{Cancelled, Failed, Pending, Ready, Retrying, Running, Skipped, Succeeded, Waiting};
         matches!(
             (self, next),
-            // `pending → running` is a settle that hands the successor to the worker that settled
-            (Pending, Ready | Running | Waiting | Skipped | Failed)
+            // `pending → running` is a settle that hands the successor to the worker that settled, `pending → succeeded`
+            // a node whose signal came before it
+            (Pending, Ready | Running | Waiting | Succeeded | Skipped | Failed)
                 | (Ready, Running | Waiting | Cancelled)
                 | (Running, Ready | Succeeded | Failed | Retrying | Waiting | Cancelled)
                 | (Retrying, Ready | Waiting | Failed | Cancelled)
@@ -216,7 +223,7 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(table.join("\n"), @r"
-        pending → ready | running | waiting | failed | skipped
+        pending → ready | running | waiting | succeeded | failed | skipped
         ready → running | waiting | cancelled
         running → ready | retrying | waiting | succeeded | failed | cancelled
         retrying → ready | waiting | failed | cancelled

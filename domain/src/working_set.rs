@@ -7,8 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::id::{CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, TaskId, TenantId, ToolCallId, WalletId};
-use crate::record::{Attempt, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Task, ToolRun, UsageCall, Wallet};
+use crate::id::{
+    CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, SignalId, TaskId, TenantId, ToolCallId, WalletId,
+};
+use crate::record::{
+    Attempt, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Signal, Task, ToolRun, UsageCall, Wallet,
+};
 use crate::time::Timestamp;
 
 /// Whether a row must be written.
@@ -96,6 +100,10 @@ pub struct WorkingSet {
     pub calls: Rows<CallId, UsageCall>,
     /// Tool calls, of those numbers that were asked for.
     pub tool_runs: Rows<ToolCallId, ToolRun>,
+    /// Signals of the missions in `signals_of` that no task took yet, and those that were asked for by their key.
+    pub signals: Rows<SignalId, Signal>,
+    /// Missions all of whose waiting signals are known.
+    pub signals_of: BTreeSet<MissionId>,
     /// Holds of the loaded tasks and runs.
     pub holds: Rows<HoldId, Hold>,
     /// Grants of the loaded wallets that have something left or that a loaded hold drew from.
@@ -117,7 +125,10 @@ pub struct WorkingSet {
     pub events: Vec<Event>,
     /// Attempts to insert.
     pub attempts: Vec<Attempt>,
+    /// What tasks of a family handed on, by their parent and number, where a decision reads it.
+    pub item_results: BTreeMap<(TaskId, i32), Value>,
     nodes: BTreeMap<(RunId, i32), TaskId>,
+    items: BTreeMap<(TaskId, i32), TaskId>,
     purses: BTreeMap<WalletId, BTreeSet<GrantId>>,
     journals: BTreeMap<TaskId, Vec<CallId>>,
     keys: BTreeMap<(TenantId, String), DedupeKeyId>,
@@ -126,14 +137,37 @@ pub struct WorkingSet {
 impl WorkingSet {
     /// Adds a task as the store has it.
     pub fn load_task(&mut self, task: Task) {
-        self.nodes.insert((task.run_id, task.node_index), task.id);
+        self.index(&task);
         self.tasks.load(task.id, task);
     }
 
     /// Adds a task that the store does not have.
     pub(crate) fn add_task(&mut self, task: Task) {
-        self.nodes.insert((task.run_id, task.node_index), task.id);
+        self.index(&task);
         self.tasks.add(task.id, task);
+    }
+
+    fn index(&mut self, task: &Task) {
+        self.nodes.insert((task.run_id, task.node_index), task.id);
+        if let Some(parent) = task.parent_id.filter(|_| task.layer > 0) {
+            self.items.insert((parent, task.item), task.id);
+        }
+    }
+
+    /// The loaded tasks that a layer made of a task, by their numbers.
+    pub fn items_of(&self, parent: TaskId) -> impl Iterator<Item = &Task> {
+        self.items.range((parent, i32::MIN)..=(parent, i32::MAX)).filter_map(|(_, id)| self.tasks.get(*id))
+    }
+
+    /// The task of that number among those that a layer made of a task, if it was loaded.
+    pub fn item_of(&self, parent: TaskId, item: i32) -> Option<&Task> {
+        self.items.get(&(parent, item)).and_then(|id| self.tasks.get(*id))
+    }
+
+    /// What one of many handed on: just now, or before its result was loaded.
+    pub fn item_result(&self, parent: TaskId, item: i32) -> Option<&Value> {
+        let new = self.item_of(parent, item).and_then(|task| task.output.as_ref());
+        new.or_else(|| self.item_results.get(&(parent, item)))
     }
 
     /// Adds a grant as the store has it.
@@ -239,6 +273,7 @@ impl WorkingSet {
             && quiet(&self.tasks)
             && quiet(&self.calls)
             && quiet(&self.tool_runs)
+            && quiet(&self.signals)
             && quiet(&self.holds)
             && quiet(&self.grants)
             && quiet(&self.wallets)

@@ -1,4 +1,4 @@
-//! `bursar mission`: submit, watch, list, get, pause, cancel, retry, fork, over the HTTP API.
+//! `bursar mission`: submit, watch, list, get, signal, pause, cancel, retry, fork, over the HTTP API.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,6 +63,21 @@ pub enum Mission {
     Get {
         /// mis_…
         id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Send a signal to a mission.
+    Signal {
+        /// mis_…
+        id: String,
+        /// The signal's name, as the workflow has it.
+        name: String,
+        /// What it says: a JSON object, or @FILE.
+        #[arg(long, default_value = "{}")]
+        payload: String,
+        /// Makes the signal safe to repeat.
+        #[arg(long, value_name = "KEY")]
+        idempotency_key: Option<String>,
         #[command(flatten)]
         target: Target,
     },
@@ -162,6 +177,9 @@ impl Mission {
                 println!("{}", serde_json::to_string_pretty(&mission)?);
                 Ok(ExitCode::SUCCESS)
             }
+            Self::Signal { id, name, payload, idempotency_key, target } => {
+                signal(&target, &id, &name, &payload, idempotency_key).await
+            }
             Self::Pause { id, reason, target } => order(&target, &id, "pause", reason).await,
             Self::Resume { id, target } => order(&target, &id, "resume", None).await,
             Self::Retry(renewal) => renewal.retry().await,
@@ -170,6 +188,28 @@ impl Mission {
             Self::Cancel { id, reason, target, .. } => order(&target, &id, "cancel", reason).await,
         }
     }
+}
+
+async fn signal(
+    target: &Target,
+    id: &str,
+    name: &str,
+    payload: &str,
+    idempotency_key: Option<String>,
+) -> anyhow::Result<ExitCode> {
+    let client = target.client(false)?;
+    let path = format!("/v1/missions/{id}/signals/{name}");
+    let mut request = client.request(Method::POST, &path).json(&json_argument(payload)?);
+    if let Some(key) = idempotency_key {
+        request = request.header("Idempotency-Key", key);
+    }
+    let signal: Value = client.send(request).await?.json().await?;
+    let id = signal["id"].as_str().unwrap_or_default();
+    match signal["task_id"].as_str() {
+        Some(task) => println!("{id} was taken by {task}"),
+        None => println!("{id} waits for a node to take it"),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Has something done to a mission and says how it stands then.

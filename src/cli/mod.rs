@@ -54,7 +54,7 @@ enum Command {
     Verify(verify::Verify),
     /// Check that database, Redis, clock and providers are as they should be.
     Doctor,
-    /// Submit, watch, list, get and cancel missions.
+    /// Submit, watch, list, get, signal and cancel missions.
     #[command(subcommand)]
     Mission(mission::Mission),
     /// List, show, approve and reject what waits for a person.

@@ -23,8 +23,8 @@ impl Engine {
     pub async fn decide_approval(&self, view: &ApprovalView, answer: &Answer) -> Result<Decided, ApprovalError> {
         let mut want = Want::tasks(view.mission_id, [view.id]);
         if let Some(definition) = self.parts.facts.workflow(&self.parts.store, view.workflow_id).await? {
-            let index = u32::try_from(view.node_index).unwrap_or(u32::MAX);
-            want.reach(view.mission_id, view.run_id, &definition.reach_of_start(index));
+            let index = u32::try_from(view.node_at).unwrap_or(u32::MAX);
+            want.reach(view.mission_id, view.run_id, view.base, &definition.reach_of_start(index));
         }
         let decided = self.decide(&want, &mut |turn| flow::decide(turn, answer)).await??;
         if let Some(run) = decided.ending {

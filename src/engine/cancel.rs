@@ -44,8 +44,10 @@ impl Engine {
             if tasks.is_empty() {
                 return Ok(());
             }
-            let want = Want::tasks(mission, tasks.clone());
-            let ended = self.decide(&want, &mut |turn| flow::wind_down(turn, run, &tasks)).await?;
+            let above = tasks.iter().flat_map(|task| task.ancestors.iter().flatten().copied());
+            let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
+            let want = Want::tasks(mission, ids.iter().copied().chain(above));
+            let ended = self.decide(&want, &mut |turn| flow::wind_down(turn, run, &ids)).await?;
             match ended {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bursar_domain::flow::SettleRequest;
 use bursar_domain::id::{MissionId, TaskId, WorkerId};
 use bursar_domain::outcome::Outcome;
-use bursar_domain::workflow::{Definition, Reach};
+use bursar_domain::workflow::Definition;
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use super::Engine;
 use super::leases::{KeptLease, Leases};
 use super::settle::Settle;
 use crate::clock::new_token;
+use crate::store::read::ItemOutput;
 use crate::store::{Claim, Claimed, StoreError};
 
 /// Tasks taken at once at most.
@@ -205,8 +206,10 @@ impl Engine {
         let mut nodes = Vec::new();
         let mut missions = Vec::new();
         for job in &*jobs {
-            let node = u32::try_from(job.claimed.node_index).ok().and_then(|index| job.definition.node(index));
-            nodes.extend(node.into_iter().flat_map(|node| &node.uses).map(|index| (job.claimed.run_id, *index)));
+            let node = job.definition.node_for(job.claimed.place());
+            let base = u32::try_from(job.claimed.base).unwrap_or_default();
+            let number = |index: &u32| (job.claimed.run_id, base.saturating_add(*index));
+            nodes.extend(node.into_iter().flat_map(|node| &node.uses).map(number));
             missions.push(job.claimed.mission_id);
         }
         if jobs.is_empty() {
@@ -220,12 +223,13 @@ impl Engine {
         let outputs = if nodes.is_empty() { Vec::new() } else { self.parts.store.outputs(&nodes).await? };
         let mut inputs = if missions.is_empty() { Vec::new() } else { self.parts.store.inputs(&missions).await? };
         inputs.extend(known);
+        let bound = self.bound_outputs(jobs).await?;
         for job in jobs {
             let input = inputs.iter().find(|(id, _)| *id == job.claimed.mission_id).map(|(_, input)| input.clone());
             let mut upstream = Map::new();
             for output in outputs.iter().filter(|output| output.run_id == job.claimed.run_id) {
-                let node = u32::try_from(output.node_index).ok().and_then(|index| job.definition.node(index));
-                if let Some(node) = node {
+                let index = u32::try_from(output.node_index.saturating_sub(job.claimed.base)).ok();
+                if let Some(node) = index.and_then(|index| job.definition.node(index)) {
                     upstream.insert(node.key.clone(), json!({"output": output.output}));
                 }
             }
@@ -235,20 +239,46 @@ impl Engine {
                 "run": {"id": job.claimed.run_id},
                 "task": {"attempt": job.claimed.attempt},
             });
+            bind(job, &bound);
         }
         Ok(())
+    }
+
+    /// Outputs of other items that the jobs see.
+    async fn bound_outputs(&self, jobs: &[ClaimedJob]) -> Result<Vec<ItemOutput>, StoreError> {
+        let mut wanted: Vec<(TaskId, i32)> = jobs
+            .iter()
+            .flat_map(|job| &job.claimed.bound)
+            .flat_map(|bound| &bound.outputs)
+            .map(|output| (output.parent_id, output.item))
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        if wanted.is_empty() { Ok(Vec::new()) } else { self.store().item_outputs(&wanted).await }
     }
 
     /// Gives a claimed task back that can't begin here, without a penalty. Where even that fails, its lease runs out.
     async fn give_back(&self, task: &Claimed, token: &str, reason: &str) {
         tracing::warn!(task = %task.id, reason, "a claimed task can't begin and is given back");
         // without it, a task whose failure its run can do without is left to the end of its lease
-        let definition = self.facts_of(task).await.ok().zip(u32::try_from(task.node_index).ok());
-        let reach = definition.map_or_else(Reach::default, |(definition, index)| definition.reach_of_end(index));
+        let definition = self.facts_of(task).await.ok().map(|definition| task.reach(&definition));
+        let reach = definition.unwrap_or_default();
         let request = SettleRequest { guard: task.guard(token), outcome: Outcome::HandedBack, handoff: None };
-        let settle = Settle { request, mission_id: task.mission_id, run_id: task.run_id, reach };
+        let settle = Settle::of(task, request, reach);
         if let Err(error) = self.settle(settle, || false).await {
             tracing::warn!(task = %task.id, %error, "it could not be given back; its lease will run out");
         }
+    }
+}
+
+/// Adds what one of many sees besides what its node sees.
+fn bind(job: &mut ClaimedJob, outputs: &[ItemOutput]) {
+    let Some(mut bound) = job.claimed.bound.clone() else { return };
+    for seen in std::mem::take(&mut bound.outputs) {
+        let found = outputs.iter().find(|output| output.parent_id == seen.parent_id && output.item == seen.item);
+        bound.set(&seen.name, &seen.field, found.and_then(|found| found.output.clone()).unwrap_or_default());
+    }
+    if let Value::Object(context) = &mut job.context {
+        context.extend(bound.values);
     }
 }

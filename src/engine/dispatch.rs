@@ -20,6 +20,9 @@ impl Engine {
             self.parts.metrics.queue_failures.inc();
             tracing::debug!(%error, tasks = effects.ready.len(), "ready tasks are left to the sweep");
         }
+        if !effects.due.is_empty() {
+            self.wake_soon(effects.due);
+        }
         for event in effects.events {
             self.parts.metrics.note_event(&event.kind);
             if matches!(event.kind.as_str(), "task.waiting" | "task.retrying" | "mission.resumed") {

@@ -7,8 +7,9 @@
 //! each call the step asks for a reservation (`reserve`). While it runs, its lease is renewed (`leases`). When it
 //! ends, one transaction turns the outcome into state, money and newly ready tasks (`settle`), perhaps handing the
 //! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. People decide
-//! what they are asked in `approvals`. Users end runs through `cancel` and hold them up through `pause` and have them go on through `renew`, and `wallet`
-//! brings credits in. What settles teach about costs is folded in by `learn`. Every transaction goes through `Engine::decide`: load,
+//! what they are asked in `approvals`, and `signals` come in from outside. Users end runs through `cancel`, hold them up
+//! through `pause` and have them go on through `renew`, and `wallet` brings credits in. What settles teach about costs is
+//! folded in by `learn`. Every transaction goes through `Engine::decide`: load,
 //! decide in pure code, write everything, commit; only then does anything leave the process.
 
 mod approvals;
@@ -30,6 +31,8 @@ mod renew;
 mod reserve;
 mod run;
 mod settle;
+mod signals;
+mod spread;
 mod submit;
 mod sweep;
 mod wallet;
@@ -45,6 +48,7 @@ pub use metrics::Metrics;
 pub use pool::{Drained, WorkerPool};
 pub use prices::{ActivateError, ModelSum, Published, Simulation};
 pub use settle::SettleError;
+pub use signals::{SignalError, SignalWish};
 pub use submit::{Submit, SubmitError, Submitted};
 pub use sweep::Sweeper;
 pub use wallet::{BudgetError, LedgerError};
@@ -54,12 +58,14 @@ use std::sync::Arc;
 
 use bursar_domain::flow::{self, Facts, Turn};
 use bursar_domain::id::{MissionId, RunId};
-use bursar_domain::record::{Event, Run};
+use bursar_domain::record::{Event, Run, Task};
 use bursar_domain::state::{RunState, TaskState};
+use bursar_domain::time::Timestamp;
 use bursar_domain::working_set::WorkingSet;
 
 use crate::clock::{Clock, SystemChance};
 use crate::queue::{Queue, ReadyTask};
+use crate::store::read::Due;
 use crate::store::{Store, StoreError, Want};
 use crate::stream::Relay;
 
@@ -97,11 +103,13 @@ struct Effects {
     ready: Vec<ReadyTask>,
     /// Runs that are being ended: their running tasks must stop.
     stops: Vec<(MissionId, RunId)>,
+    /// Tasks whose wait this decision ended.
+    due: Vec<Due>,
 }
 
 impl Effects {
     /// Everything in the changed rows that somebody outside must hear of.
-    fn of(set: &WorkingSet) -> Self {
+    fn of(set: &WorkingSet, now: Timestamp) -> Self {
         let rows = set.tasks.added().chain(set.tasks.changed());
         let ready = rows
             .filter(|task| task.state == TaskState::Ready)
@@ -115,7 +123,9 @@ impl Effects {
             .collect();
         let ends = |run: &&Run| matches!(run.state, RunState::Failing | RunState::Cancelling);
         let stops = set.runs.changed().filter(ends).map(|run| (run.mission_id, run.id)).collect();
-        Self { events: set.events.clone(), ready, stops }
+        let is_due = |task: &&Task| task.state == TaskState::Waiting && task.due_at.is_some_and(|due| due <= now);
+        let due = set.tasks.added().chain(set.tasks.changed()).filter(is_due).map(Due::from).collect();
+        Self { events: set.events.clone(), ready, stops, due }
     }
 }
 
@@ -198,7 +208,7 @@ impl Engine {
                 let mut turn = Turn { set, facts: &facts as &Facts, now, chance: &mut SystemChance };
                 flow::expire_holds(&mut turn);
                 answer = Some(decide(&mut turn));
-                effects = Effects::of(turn.set);
+                effects = Effects::of(turn.set, now);
             };
             self.parts.store.transact(&want, &mut step).await?;
             if let Some(answer) = answer {

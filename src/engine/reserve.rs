@@ -1,7 +1,7 @@
 //! Reserve: a step wants to make a call, run tools, or has run one. Recorded durably before anything is sent. Batched.
 
 use bursar_domain::flow::{self, Guard, Lesson, OpenCalls, Turn};
-use bursar_domain::id::MissionId;
+use bursar_domain::id::{MissionId, TaskId};
 use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest, FinishedCall, ToolEnd, ToolPermit, ToolRequest};
 
 use super::Engine;
@@ -13,6 +13,8 @@ use crate::store::{Journals, StoreError, Want};
 pub(super) struct Reserve {
     pub(super) guard: Guard,
     pub(super) mission_id: MissionId,
+    /// The tasks above the step's, whose budgets it may use.
+    pub(super) ancestors: Vec<TaskId>,
     pub(super) wish: Wish,
 }
 
@@ -68,9 +70,10 @@ impl Engine {
         &self,
         guard: Guard,
         mission_id: MissionId,
+        ancestors: Vec<TaskId>,
         request: CallRequest,
     ) -> Result<CallPermit, CallRefusal> {
-        match self.record(Reserve { guard, mission_id, wish: Wish::Call(request) }).await? {
+        match self.record(Reserve { guard, mission_id, ancestors, wish: Wish::Call(request) }).await? {
             Granted::Call(permit) => Ok(permit),
             other => Err(mistaken(&other)),
         }
@@ -83,7 +86,8 @@ impl Engine {
         mission_id: MissionId,
         request: ToolRequest,
     ) -> Result<Vec<ToolPermit>, CallRefusal> {
-        match self.record(Reserve { guard, mission_id, wish: Wish::Tools(request) }).await? {
+        let ancestors = Vec::new();
+        match self.record(Reserve { guard, mission_id, ancestors, wish: Wish::Tools(request) }).await? {
             Granted::Tools(permits) => Ok(permits),
             other => Err(mistaken(&other)),
         }
@@ -91,7 +95,8 @@ impl Engine {
 
     /// Keeps what a tool gave.
     pub(super) async fn end_tool(&self, guard: Guard, mission_id: MissionId, end: ToolEnd) -> Result<(), CallRefusal> {
-        match self.record(Reserve { guard, mission_id, wish: Wish::ToolEnd(end) }).await? {
+        let ancestors = Vec::new();
+        match self.record(Reserve { guard, mission_id, ancestors, wish: Wish::ToolEnd(end) }).await? {
             Granted::Kept => Ok(()),
             other => Err(mistaken(&other)),
         }
@@ -116,7 +121,10 @@ impl Process<Reserve, Reserved> for ReserveBatch {
             item.wish.tool_numbers().into_iter().map(move |number| (task, number))
         };
         let want = Want {
-            tasks: items.iter().map(|item| item.guard.task_id).collect(),
+            tasks: items
+                .iter()
+                .flat_map(|item| [item.guard.task_id].into_iter().chain(item.ancestors.iter().copied()))
+                .collect(),
             missions: items.iter().map(|item| item.mission_id).collect(),
             calls: items.iter().flat_map(|item| item.wish.finished()).map(|call| call.id).collect(),
             tool_calls: items.iter().flat_map(tools).collect(),

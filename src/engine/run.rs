@@ -74,9 +74,8 @@ async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bo
 
 /// Does the step. Whatever happens inside, panics and deafness included, becomes an outcome.
 async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> Outcome {
-    let index = u32::try_from(job.claimed.node_index).unwrap_or(u32::MAX);
-    let Some(node) = job.definition.node(index) else {
-        let message = format!("the workflow has no node {index}");
+    let Some(node) = job.definition.node_for(job.claimed.place()) else {
+        let message = format!("the workflow has no node {}", job.claimed.node_at);
         return failed(StepError::new(ErrorClass::Permanent, "node_unknown", message));
     };
     let started = FrameBody::Started {
@@ -146,13 +145,8 @@ async fn settle(
     outcome: Outcome,
     handoff: Option<Handoff>,
 ) -> Option<Settled> {
-    let index = u32::try_from(job.claimed.node_index).unwrap_or(u32::MAX);
-    let mut settle = Settle {
-        request: SettleRequest { guard: guard.clone(), outcome, handoff },
-        mission_id: job.claimed.mission_id,
-        run_id: job.claimed.run_id,
-        reach: job.definition.reach_of_end(index),
-    };
+    let request = SettleRequest { guard: guard.clone(), outcome, handoff };
+    let mut settle = Settle::of(&job.claimed, request, job.claimed.reach(&job.definition));
     let still_ours = || job.lease.handle.cause() != Some(StopCause::LeaseLost);
     let metrics = runtime.engine.metrics();
     for _ in 0..2 {
@@ -187,6 +181,7 @@ struct StepContext {
     runtime: Arc<Runtime>,
     mission_id: bursar_domain::id::MissionId,
     price_book_id: bursar_domain::id::PriceBookId,
+    ancestors: Vec<bursar_domain::id::TaskId>,
     guard: Guard,
     lease: LeaseHandle,
     say: Arc<Say>,
@@ -205,6 +200,7 @@ impl StepContext {
         Self {
             mission_id: job.claimed.mission_id,
             price_book_id: job.claimed.price_book_id,
+            ancestors: job.claimed.ancestors.clone().unwrap_or_default(),
             lease: job.lease.handle.clone(),
             say: Arc::new(say),
             guard,
@@ -220,7 +216,8 @@ impl Context for StepContext {
     }
 
     async fn reserve(&self, call: CallRequest) -> Result<CallPermit, CallRefusal> {
-        let answer = self.runtime.engine.reserve(self.guard.clone(), self.mission_id, call).await;
+        let (guard, above) = (self.guard.clone(), self.ancestors.clone());
+        let answer = self.runtime.engine.reserve(guard, self.mission_id, above, call).await;
         self.runtime.engine.metrics().note_reservation(&answer);
         answer
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bursar_domain::flow::{self, Lesson, Observed, Refusal, SettleRequest, Settlement};
-use bursar_domain::id::{MissionId, RunId};
+use bursar_domain::id::{MissionId, RunId, TaskId};
 use bursar_domain::outcome::Outcome;
 use bursar_domain::record::Task;
 use bursar_domain::workflow::Reach;
@@ -25,6 +25,27 @@ pub(super) struct Settle {
     pub(super) run_id: RunId,
     /// What a success reaches, and a failure where the run goes on without the task.
     pub(super) reach: Reach,
+    /// The number in the run of its workflow's first node.
+    pub(super) base: i32,
+    /// The tasks above it, the nearest first.
+    pub(super) ancestors: Option<Vec<TaskId>>,
+    /// Items of its family that wait for it.
+    pub(super) followers: Vec<i32>,
+}
+
+impl Settle {
+    /// The end of a claimed task.
+    pub(super) fn of(claimed: &Claimed, request: SettleRequest, reach: Reach) -> Self {
+        Self {
+            request,
+            mission_id: claimed.mission_id,
+            run_id: claimed.run_id,
+            reach,
+            base: claimed.base,
+            ancestors: claimed.ancestors.clone(),
+            followers: claimed.followers().to_vec(),
+        }
+    }
 }
 
 /// What a settle did, with the successor as a claim.
@@ -91,8 +112,9 @@ impl Process<Settle, Result<Settled, SettleError>> for SettleBatch {
             want.tasks.push(item.request.guard.task_id);
             want.missions.push(item.mission_id);
             if item.reach.of_failure || matches!(item.request.outcome, Outcome::Succeeded { .. }) {
-                want.reach(item.mission_id, item.run_id, &item.reach);
+                want.reach(item.mission_id, item.run_id, item.base, &item.reach);
             }
+            want.family(item.ancestors.as_deref(), &item.followers);
             if let Outcome::Succeeded { calls, .. } | Outcome::Failed { calls, .. } = &item.request.outcome {
                 want.calls.extend(calls.iter().map(|call| call.id));
             }
@@ -135,6 +157,12 @@ fn claim_of(task: &Task, price_book_id: bursar_domain::id::PriceBookId) -> Claim
         workflow_id: task.workflow_id,
         price_book_id,
         node_index: task.node_index,
+        node_at: task.node_at,
+        base: task.base,
+        layer: task.layer,
+        item: task.item,
+        ancestors: task.ancestors.clone(),
+        bound: task.bound.clone(),
         pool: task.pool.clone(),
         attempt: task.attempt,
         failures: task.failures,

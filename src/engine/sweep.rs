@@ -114,8 +114,20 @@ fn tolerate<T>(decided: Result<T, StoreError>) -> Result<Option<T>, StoreError> 
 }
 
 impl Engine {
+    /// Wakes tasks whose wait a decision has just ended. What fails here is left to the sweep.
+    pub(super) fn wake_soon(&self, due: Vec<Due>) {
+        let engine = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = engine.wake(due).await {
+                tracing::warn!(%error, "tasks whose wait is over are left to the sweep");
+            }
+        });
+    }
+
     /// Wakes tasks whose wait is over.
     pub(super) async fn wake(&self, due: Vec<Due>) -> Result<(), StoreError> {
+        let (maps, due): (Vec<Due>, Vec<Due>) = due.into_iter().partition(Due::is_to_be_spread);
+        self.spread(maps).await?;
         let wake = |turn: &mut flow::Turn<'_>, task: &Due| {
             if let Err(refusal) = flow::wake_task(turn, task.id) {
                 tracing::warn!(task = %task.id, %refusal, "a task could not be woken");
@@ -175,14 +187,19 @@ impl Engine {
     }
 
     /// The tasks with what lets them begin and, because a sleep that ends releases them, with their dependents.
-    async fn want(&self, due: &[Due]) -> Result<Want, StoreError> {
+    pub(super) async fn want(&self, due: &[Due]) -> Result<Want, StoreError> {
         let mut want = Want::default();
         (want.tasks, want.missions) = due.iter().map(|task| (task.id, task.mission_id)).unzip();
         for task in due {
             let definition = self.parts.facts.workflow(&self.parts.store, task.workflow_id).await?;
-            let index = u32::try_from(task.node_index).unwrap_or(u32::MAX);
-            if let Some(definition) = definition {
-                want.reach(task.mission_id, task.run_id, &definition.reach_of_start(index));
+            let (place, base) = (task.place(), task.base);
+            if let Some(definition) = definition.as_ref().filter(|_| place.layer == 0) {
+                want.reach(task.mission_id, task.run_id, base, &definition.reach_of_start(place.index));
+            }
+            want.family(task.ancestors.as_deref(), task.bound.as_ref().map_or(&[], |bound| &bound.followers));
+            if let Some((fan, definition)) = task.fan.as_ref().zip(definition) {
+                want.children(task.id, fan);
+                want.reach(task.mission_id, task.run_id, base, &definition.reach_of_children(place));
             }
         }
         Ok(want)

@@ -66,7 +66,8 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
-fn is_json(media_type: Option<String>) -> bool {
+/// Whether that is JSON.
+pub(super) fn is_json(media_type: Option<String>) -> bool {
     media_type
         .is_some_and(|name| name == "application/json" || (name.starts_with("application/") && name.ends_with("+json")))
 }

@@ -97,6 +97,8 @@ codes! {
         "A decision is made once. Read the approval again: `decision` says who decided what and when.";
     ApprovalExpired 409 "approval-expired" false "The time to decide is over"
         "Nobody decided in time, and the workflow's `on_expire` says what followed. A retry or a new mission asks again.";
+    TooManySignals 409 "too-many-signals" true "Too many signals wait for the mission to take them"
+        "A mission keeps a limited number of signals that no node waits for yet. Send it again when some were taken.";
     NotFinished 409 "not-finished" true "The mission is not over yet"
         "Wait for it: GET the mission with Prefer: wait=25, or follow its stream.";
     DuplicateMission 409 "duplicate-mission" false "Another mission has this dedupe key"

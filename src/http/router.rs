@@ -43,6 +43,7 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(missions::renew::retry))
         .routes(routes!(missions::renew::fork))
         .routes(routes!(missions::result::get))
+        .routes(routes!(missions::signal::post))
         .routes(routes!(usage::of_mission))
         // events
         .routes(routes!(stream::events::get))

@@ -191,7 +191,8 @@ pub(super) struct Task {
     pool: String,
     /// Where it stands.
     status: TaskStatus,
-    /// What it waits for: `credits`, `timer`, `rate_limit`, `condition` or `approval`.
+    /// What it waits for: `credits`, `timer`, `rate_limit`, `condition`, `approval` or
+    /// `signal`.
     waits_for: Option<&'static str>,
     /// Why it stands there, for people.
     status_reason: Option<String>,

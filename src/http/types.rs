@@ -73,6 +73,8 @@ shown_ids! {
     ShownKey = KeyKind;
     /// A worker's id.
     ShownWorker = WorkerKind;
+    /// A signal's id.
+    ShownSignal = SignalKind;
     /// A usage call's id.
     ShownCall = CallKind;
     /// A tenant's id.

@@ -63,7 +63,7 @@ impl From<bursar_domain::time::Timestamp> for Arg {
     }
 }
 
-/// Replaces `{list:n}`, `{pairs:n}`, `{rows:n}`, `{each:x}`, `{json:n}` and `{gather:a,b}` by what the engine understands.
+/// Replaces `{list:n}`, `{pairs:n}`, `{rows:n}`, `{each:x}`, `{output:t}`, `{json:n}` and `{gather:a,b}` by what the engine understands.
 pub(super) fn expand(dialect: Dialect, sql: &str) -> String {
     let mut text = String::with_capacity(sql.len().saturating_add(64));
     let mut rest = sql;
@@ -102,6 +102,7 @@ fn placeholder(dialect: Dialect, inner: &str) -> Option<String> {
         // all rows' pairs as one list
         ("gather", Dialect::Postgres) => format!("coalesce(json_agg(json_build_array({n})), '[]')"),
         ("gather", Dialect::Sqlite) => format!("json_group_array(json_array({n}))"),
+        ("output", dialect) => super::schema::output_sql(dialect, n),
         ("json", Dialect::Postgres) => format!("${n}::json"),
         ("json", Dialect::Sqlite) => format!("${n}"),
         _ => return None,

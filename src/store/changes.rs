@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::StoreError;
 use super::columns::Columns;
 use super::schema::{
-    ATTEMPTS, CALLS, DEDUPE_KEYS, Dialect, EVENTS, GRANTS, HOLDS, Kind, MISSIONS, OPS, RUNS, TASKS, TOOL_CALLS, Table,
-    WALLETS,
+    ATTEMPTS, CALLS, DEDUPE_KEYS, Dialect, EVENTS, GRANTS, HOLDS, Kind, MISSIONS, OPS, RUNS, SIGNALS, TASKS,
+    TOOL_CALLS, Table, WALLETS,
 };
 
 /// One statement to run: rows to insert into or to update in one table.
@@ -52,6 +52,7 @@ pub(super) fn writes(set: &WorkingSet, dialect: Dialect) -> Result<Vec<Write>, S
     writes.both(&HOLDS, &set.holds)?;
     writes.both(&CALLS, &set.calls)?;
     writes.both(&TOOL_CALLS, &set.tool_runs)?;
+    writes.both(&SIGNALS, &set.signals)?;
     writes.both(&DEDUPE_KEYS, &set.dedupe_keys)?;
     writes.push(&OPS, true, set.ops.iter())?;
     writes.push(&EVENTS, true, set.events.iter())?;
@@ -143,6 +144,10 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
             let row: bursar_domain::record::ToolRun = parse(table, body)?;
             set.tool_runs.load(row.id, row);
         }
+        "signals" => {
+            let row: bursar_domain::record::Signal = parse(table, body)?;
+            set.signals.load(row.id, row);
+        }
         "holds" => {
             let row: bursar_domain::record::Hold = parse(table, body)?;
             set.holds.load(row.id, row);
@@ -166,6 +171,16 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
             }
             let row: Read = parse(table, body)?;
             set.results.insert((row.run_id, row.node_index), row.output);
+        }
+        "item_results" => {
+            #[derive(serde::Deserialize)]
+            struct Read {
+                parent_id: bursar_domain::id::TaskId,
+                item: i32,
+                output: serde_json::Value,
+            }
+            let row: Read = parse(table, body)?;
+            set.item_results.insert((row.parent_id, row.item), row.output);
         }
         "inputs" => {
             #[derive(serde::Deserialize)]

@@ -2,7 +2,9 @@
 
 use bursar_domain::flow::Guard;
 use bursar_domain::id::{MissionId, PriceBookId, RunId, TaskId, TenantId, WorkerId, WorkflowId};
+use bursar_domain::record::Bound;
 use bursar_domain::time::Timestamp;
+use bursar_domain::workflow::{Definition, Place, Reach};
 use serde::Deserialize;
 
 /// A wish to take tasks.
@@ -21,7 +23,7 @@ pub struct Claim {
 }
 
 /// A task that was taken.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Claimed {
     /// The task.
     pub id: TaskId,
@@ -35,8 +37,20 @@ pub struct Claimed {
     pub workflow_id: WorkflowId,
     /// The prices of its run.
     pub price_book_id: PriceBookId,
-    /// Its node's index.
+    /// Its number in the run.
     pub node_index: i32,
+    /// Its node's index.
+    pub node_at: i32,
+    /// The number in the run of its workflow's first node.
+    pub base: i32,
+    /// How many of its node's layers are around it.
+    pub layer: i32,
+    /// Its number in the innermost of these.
+    pub item: i32,
+    /// The tasks above it, the nearest first.
+    pub ancestors: Option<Vec<TaskId>>,
+    /// What it sees besides what its node sees.
+    pub bound: Option<Bound>,
     /// Its pool.
     pub pool: String,
     /// The number of this attempt.
@@ -52,6 +66,26 @@ pub struct Claimed {
 }
 
 impl Claimed {
+    /// Which task of its node it is.
+    pub fn place(&self) -> Place {
+        let unsigned = |number: i32| u32::try_from(number).unwrap_or(u32::MAX);
+        Place { index: unsigned(self.node_at), layer: unsigned(self.layer), item: unsigned(self.item) }
+    }
+
+    /// What its end reaches among the nodes of its workflow. None wait for one of many.
+    pub fn reach(&self, definition: &Definition) -> Reach {
+        let place = self.place();
+        if place.layer > 0 {
+            return Reach { of_failure: true, ..Reach::default() };
+        }
+        definition.reach_of_end(place.index)
+    }
+
+    /// Items of its family that wait for it.
+    pub fn followers(&self) -> &[i32] {
+        self.bound.as_ref().map_or(&[], |bound| &bound.followers)
+    }
+
     /// What proves the claim to later writes.
     pub fn guard(&self, token: &str) -> Guard {
         Guard { task_id: self.id, fence: self.fence, token: token.to_owned() }

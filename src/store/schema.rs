@@ -97,7 +97,8 @@ table!(TASKS, "tasks",
     due_at Int Always, started_at Int Always, ended_at Int Always, priced Bool Once, hold_id Text Always,
     holds Int Always, output Json IfPresentUnread, error Json Always, cost_ucr Int Always,
     units_ucr Int Always, usage Json Always, created_at Int Once, shown Text IfPresentUnread,
-    decision Json Always);
+    decision Json Always, node_at Int Once, base Int Once, ancestors Json Once, parent_id Text Once, layer Int Once,
+    item Int Once, bound Json Once, fan Json Always);
 
 table!(ATTEMPTS, "attempts",
     task_id Text Once, tenant_id Text Once, number Int Once, outcome Text Once, worker_id Text Once,
@@ -143,6 +144,10 @@ table!(TOOL_CALLS, "tool_calls",
     state Text Always, result Text IfPresent, is_error Bool Always, duration_ms Int Always,
     created_at Int Once, ended_at Int Always);
 
+table!(SIGNALS, "signals",
+    id Text Once, tenant_id Text Once, mission_id Text Once, name Text Once, key Text Once, request_hash Text Once,
+    payload Json Once, task_id Text Always, received_at Int Once, delivered_at Int Always);
+
 table!(DEDUPE_KEYS, "dedupe_keys",
     id Text Once, tenant_id Text Once, key Text Once, mission_id Text Always, run_id Text Always,
     taken_until Int Always);
@@ -165,12 +170,32 @@ pub const JSON_COLUMNS: &[&str] = &[
     "body",
     "columns",
     "decision",
+    "payload",
     "rows",
     "buckets",
+    "ancestors",
+    "bound",
+    "fan",
 ];
 /// Columns, of any table or read, that hold true or false.
 pub const BOOL_COLUMNS: &[&str] =
     &["priced", "frozen", "expired", "billable", "estimated", "draining", "active", "simulated", "is_error"];
+
+/// The expression for what a task (`t`) handed on. A map's list is not stored twice: it is made of what its items did.
+pub fn output_sql(dialect: Dialect, t: &str) -> String {
+    let list = match dialect {
+        Dialect::Postgres => {
+            "select coalesce(json_agg(coalesce(item.output, 'null'::json) order by item.item), '[]'::json) from tasks item"
+        }
+        Dialect::Sqlite => {
+            "select json_group_array(json(coalesce(item.output, 'null')) order by item.item) from tasks item"
+        }
+    };
+    format!(
+        "case when {t}.kind = 'map' and {t}.state = 'succeeded' and {t}.fan is not null
+           then ({list} where item.parent_id = {t}.id and item.layer > 0) else {t}.output end"
+    )
+}
 
 /// How an engine takes many rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,14 +1,18 @@
 //! What a decision wants to see: the ids from which a store loads a working set.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bursar_domain::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, TenantId, WalletId};
+use bursar_domain::record::Fan;
 use bursar_domain::state::TaskState;
 use bursar_domain::time::Timestamp;
 use bursar_domain::workflow::Reach;
 use bursar_domain::working_set::WorkingSet;
 
 use super::StoreError;
+
+/// Items of one family loaded for one decision at most.
+pub(super) const CHUNK: i32 = 256;
 
 /// Whether finished calls are loaded with their journaled answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +38,14 @@ pub struct Want {
     pub results: BTreeSet<(RunId, i32)>,
     /// Missions whose input is read.
     pub inputs: BTreeSet<MissionId>,
+    /// Tasks for which a family is loaded: of each of these parents the next items that may begin, so many at most.
+    pub heirs: BTreeMap<TaskId, i32>,
+    /// Items by their parent and number.
+    pub items: BTreeSet<(TaskId, i32)>,
+    /// Parents that end their items: a chunk of those that nobody works on.
+    pub idle: BTreeSet<TaskId>,
+    /// Items whose results are read, by their parent and number. Their tasks are not locked.
+    pub item_results: BTreeSet<(TaskId, i32)>,
     /// Missions.
     pub missions: Vec<MissionId>,
     /// Tasks of missions' latest runs that are in a state; the missions must be among `missions`.
@@ -52,6 +64,10 @@ pub struct Want {
     pub calls: Vec<CallId>,
     /// Tool calls by task and number, with their results.
     pub tool_calls: Vec<(TaskId, i32)>,
+    /// Missions whose signals that nobody took yet are read.
+    pub signals: BTreeSet<MissionId>,
+    /// Signals that may have come before, by mission and the sender's key.
+    pub signal_keys: Vec<(MissionId, String)>,
     /// Dedupe keys by tenant, locked after everything else: whoever asks for them holds his wallets.
     pub dedupe_keys: BTreeSet<(TenantId, String)>,
     /// Whether answers are loaded.
@@ -81,12 +97,29 @@ impl Want {
         }
     }
 
-    /// What the end of a task reaches, or its beginning.
-    pub fn reach(&mut self, mission: MissionId, run: RunId, reach: &Reach) {
-        let at = |index: &u32| i32::try_from(*index).ok().map(|index| (run, index));
+    /// What the end of a task means to the family that it belongs to: its ancestors, and the items that may begin next.
+    pub fn family(&mut self, ancestors: Option<&[TaskId]>, followers: &[i32]) {
+        let Some(parent) = ancestors.and_then(|ancestors| ancestors.first()) else { return };
+        self.tasks.extend(ancestors.into_iter().flatten());
+        let heirs = self.heirs.entry(*parent).or_default();
+        *heirs = heirs.saturating_add(1);
+        self.items.extend(followers.iter().map(|item| (*parent, *item)));
+    }
+
+    /// What it takes to decide about the tasks that were made of a task.
+    pub fn children(&mut self, id: TaskId, fan: &Fan) {
+        self.heirs.insert(id, CHUNK);
+        self.item_results.extend([1, 2].map(|back| (id, fan.made.saturating_sub(back))));
+        self.idle.extend(fan.error.is_some().then_some(id));
+    }
+
+    /// What the end of a task reaches, or its beginning. `base` is the number in the run of its workflow's first node.
+    pub fn reach(&mut self, mission: MissionId, run: RunId, base: i32, reach: &Reach) {
+        let at = |index: &u32| i32::try_from(*index).ok().map(|index| (run, base.saturating_add(index)));
         self.nodes.extend(reach.nodes.iter().filter_map(at));
         self.results.extend(reach.results.iter().filter_map(at));
         self.inputs.extend(reach.input.then_some(mission));
+        self.signals.extend(reach.signals.then_some(mission));
     }
 
     /// [`Want::latest`], by the words of the tables.
@@ -96,7 +129,13 @@ impl Want {
 
     /// Whether anything is read beyond the rows that may change.
     pub(super) fn reads(&self) -> bool {
-        !(self.results.is_empty() && self.inputs.is_empty())
+        let reads_nothing = self.results.is_empty() && self.inputs.is_empty() && self.item_results.is_empty();
+        !(reads_nothing && self.signals.is_empty() && self.signal_keys.is_empty())
+    }
+
+    /// Whether items are loaded, besides the tasks that are named.
+    pub(super) fn has_families(&self) -> bool {
+        !(self.heirs.is_empty() && self.items.is_empty() && self.idle.is_empty())
     }
 }
 

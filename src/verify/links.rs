@@ -20,7 +20,7 @@ const fn link(table: &'static str, column: &'static str, target: &'static str) -
     Link { table, name: "id", column, target, when: "1 = 1" }
 }
 
-const LINKS: [Link; 23] = [
+const LINKS: [Link; 25] = [
     link("ops", "wallet_id", "wallets"),
     link("ops", "mission_id", "missions"),
     link("ops", "task_id", "tasks"),
@@ -42,6 +42,8 @@ const LINKS: [Link; 23] = [
     link("usage_calls", "task_id", "tasks"),
     link("usage_calls", "hold_id", "holds"),
     link("tool_calls", "task_id", "tasks"),
+    link("signals", "mission_id", "missions"),
+    link("signals", "task_id", "tasks"),
     Link { name: "mission_id || '/' || seq", ..link("events", "mission_id", "missions") },
     Link { name: "task_id || '/' || number", ..link("attempts", "task_id", "tasks") },
 ];

@@ -1,4 +1,4 @@
-//! People decide while everything that works is down.
+//! People decide, and signals come, while everything that works is down.
 
 use serde_json::json;
 
@@ -49,5 +49,37 @@ async fn an_approval_answered_while_the_worker_pool_is_down_lets_the_run_go_on_w
     let over = installation.get(&format!("/v1/missions/{mission}")).await.unwrap();
     assert_eq!(over["output"], json!({"said": "go"}));
     installation.terminate(back);
+    installation.verify();
+}
+
+const ORDER: &str = "
+workflow: order
+flat_fee: 1
+nodes:
+  reserve: { transform: 'reserved' }
+  paid: { needs: [reserve], signal: { name: paid } }
+  tip: { needs: [paid], signal: { name: paid } }
+  ship: { needs: [tip], transform: '{{ nodes.paid.output.n }} and {{ nodes.tip.output.n }}' }
+outputs: { shipped: nodes.ship.output }
+";
+
+#[tokio::test]
+async fn signals_that_came_before_their_waiter_while_nobody_worked_are_not_lost() {
+    let mut installation = Installation::start().await;
+    installation.put("order", ORDER).await;
+    // no worker at all: the node that the signals are for has not begun to wait
+    let mission = installation.submit("order", json!({}), None).await;
+    let path = format!("/v1/missions/{mission}/signals/paid");
+    for number in 1..=2 {
+        let (status, signal) = installation.post(&path, &json!({"n": number})).await;
+        assert_eq!((status, &signal["task_id"]), (202, &json!(null)), "{signal:#}");
+    }
+    installation.restart_server().await;
+    installation.redis.flush().await;
+    let worker = installation.worker(&[]);
+    all_succeed(&installation, std::slice::from_ref(&mission)).await;
+    let over = installation.get(&format!("/v1/missions/{mission}")).await.unwrap();
+    assert_eq!(over["output"], json!({"shipped": "1 and 2"}));
+    installation.terminate(worker);
     installation.verify();
 }

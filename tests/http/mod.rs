@@ -12,6 +12,7 @@ mod ops;
 mod prices;
 mod refusals;
 pub(crate) mod server;
+mod signals;
 mod statements;
 mod stream;
 mod submit;

@@ -59,6 +59,7 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("post", "/v1/missions/{id}/pause", "missions.pause"),
     ("post", "/v1/missions/{id}/resume", "missions.resume"),
     ("post", "/v1/missions/{id}/retry", "missions.retry"),
+    ("post", "/v1/missions/{id}/signals/{name}", "missions.signal"),
     ("post", "/v1/prices", "prices.publish"),
     ("post", "/v1/prices/simulate", "prices.simulate"),
     ("post", "/v1/prices/{id}/activate", "prices.activate"),

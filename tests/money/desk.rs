@@ -325,6 +325,7 @@ impl Desk {
     pub(super) async fn end_runs(&mut self) {
         for (run, mission) in self.hand.store.ending_runs(100).await.unwrap() {
             let tasks = self.hand.store.tasks_to_end(run, self.hand.now, 100).await.unwrap();
+            let tasks: Vec<_> = tasks.into_iter().map(|task| task.id).collect();
             let want = Want::tasks(mission, tasks.clone());
             self.decide(want, |turn| flow::wind_down(turn, run, &tasks)).await.unwrap().unwrap();
         }

@@ -178,6 +178,7 @@ async fn runs_that_end_and_runs_that_are_overdue_are_found(mut hand: Hand) {
     );
 
     let to_end = hand.store.tasks_to_end(run, start, 10).await.unwrap();
+    let to_end: Vec<_> = to_end.into_iter().map(|task| task.id).collect();
     assert_eq!(to_end.len(), 2);
     let want = Want { tasks: to_end.clone(), ..want };
     let ended = hand.decide(&want, |turn| flow::wind_down(turn, run, &to_end)).await.unwrap().unwrap();

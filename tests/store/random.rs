@@ -259,7 +259,8 @@ impl Player {
             self.decide("expire run", &want, |turn| flow::expire_run(turn, run)).await;
         }
         for (run, mission) in store.ending_runs(100).await.unwrap() {
-            let mut tasks = store.tasks_to_end(run, now, 100).await.unwrap();
+            let tasks = store.tasks_to_end(run, now, 100).await.unwrap();
+            let mut tasks: Vec<_> = tasks.into_iter().map(|task| task.id).collect();
             tasks.sort_unstable();
             let want = Want::tasks(mission, tasks.clone());
             self.decide("wind down", &want, |turn| flow::wind_down(turn, run, &tasks)).await;

@@ -215,9 +215,10 @@ impl Hand {
     /// What a settle of that task must load.
     pub(crate) fn settle_want(&self, task: &Claimed) -> Want {
         let definition: &Definition = &self.facts.workflows[&task.workflow_id];
-        let reach = definition.reach_of_end(u32::try_from(task.node_index).unwrap());
+        let reach = task.reach(definition);
         let mut want = Want { tasks: vec![task.id], missions: vec![task.mission_id], ..Want::default() };
-        want.reach(task.mission_id, task.run_id, &reach);
+        want.reach(task.mission_id, task.run_id, task.base, &reach);
+        want.family(task.ancestors.as_deref(), task.followers());
         want
     }
 

@@ -15,7 +15,7 @@ use super::estimate::size_of;
 use super::pause::park_paused;
 use super::reserve::journaled_ucr;
 use super::settle::charge_failure;
-use super::{Refusal, Turn, approval, node_of, subject, timer};
+use super::{Refusal, Turn, approval, family, node_of, signal, subject, timer};
 
 /// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice, or while its run is
 /// paused.
@@ -64,6 +64,7 @@ fn begin_wait(
         Wait::Sleep { duration_ms } => Ok((*duration_ms, "sleeps until its time is over".to_owned())),
         Wait::Until { at } => timer::time_of(turn, definition, node, task, at)?,
         Wait::Approval(wanted) => return approval::ask(turn, definition, node, task, wanted),
+        Wait::Signal(wanted) => return signal::wait_for(turn, task, wanted),
     };
     match time {
         Ok((for_ms, reason)) => {
@@ -126,7 +127,7 @@ pub(super) fn cut_hold(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
     }
     let op_id = turn.id();
     let back = ledger::shrink(turn.set, hold, op_id, used, subject(&task), turn.now)?;
-    count_held(turn, task.mission_id, Ucr::ZERO, back);
+    count_held(turn, &task, Ucr::ZERO, back);
     Ok(())
 }
 
@@ -141,7 +142,7 @@ pub(super) fn hold_more(turn: &mut Turn<'_>, id: TaskId, amount: Ucr) -> Result<
     if let Some(hold) = task.hold_id {
         let op_id = turn.id();
         ledger::top_up(turn.set, hold, op_id, amount, subject(&task), turn.now)?;
-        count_held(turn, task.mission_id, amount, Ucr::ZERO);
+        count_held(turn, &task, amount, Ucr::ZERO);
         return Ok(());
     }
     let request = HoldRequest {
@@ -164,12 +165,17 @@ pub(super) fn hold_more(turn: &mut Turn<'_>, id: TaskId, amount: Ucr) -> Result<
         task.hold_id = Some(hold);
         task.holds = request.number;
     }
-    count_held(turn, task.mission_id, amount, Ucr::ZERO);
+    count_held(turn, &task, amount, Ucr::ZERO);
     Ok(())
 }
 
-/// Moves the mission's counter of held credits.
-pub(super) fn count_held(turn: &mut Turn<'_>, mission: MissionId, more: Ucr, less: Ucr) {
+/// Moves the counters of held credits: the mission's, and those of the task's ancestors that have a budget.
+pub(super) fn count_held(turn: &mut Turn<'_>, task: &Task, more: Ucr, less: Ucr) {
+    count_held_of_mission(turn, task.mission_id, more, less);
+    family::count_held(turn, task, more, less);
+}
+
+pub(super) fn count_held_of_mission(turn: &mut Turn<'_>, mission: MissionId, more: Ucr, less: Ucr) {
     if let Some(mission) = turn.set.missions.change(mission) {
         mission.held_ucr = mission.held_ucr.saturating_add(more).minus_or_zero(less);
     }
@@ -200,13 +206,16 @@ pub(super) fn skip(turn: &mut Turn<'_>, id: TaskId, reason: &str, output: Option
     task.ended_at = Some(now);
     task.output = output;
     task.status_reason = Some(reason.to_owned());
-    let (mission, run) = (task.mission_id, task.run_id);
+    let mission = task.mission_id;
     turn.emit(mission, "task.skipped", Some(id), json!({"reason": reason}));
-    count_done(turn, mission, run)
+    count_done(turn, id)
 }
 
 /// Counts a task that reached a final state; the last one ends the run.
-pub(super) fn count_done(turn: &mut Turn<'_>, mission: MissionId, run: RunId) -> Result<(), Refusal> {
+pub(super) fn count_done(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
+    family::count_done(turn, id)?;
+    let task = turn.task(id)?;
+    let (mission, run) = (task.mission_id, task.run_id);
     let over = match turn.set.missions.change(mission) {
         Some(mission) => {
             mission.tasks_done = mission.tasks_done.saturating_add(1);
@@ -237,7 +246,7 @@ fn finish_run(turn: &mut Turn<'_>, id: RunId) -> Result<(), Refusal> {
         } else {
             ledger::release(turn.set, hold, op_id, subject, turn.now)?;
         }
-        count_held(turn, run.mission_id, Ucr::ZERO, run.fee_ucr);
+        count_held_of_mission(turn, run.mission_id, Ucr::ZERO, run.fee_ucr);
     }
     let now = turn.now;
     if let Some(run) = turn.set.runs.change(id) {
@@ -272,7 +281,8 @@ pub(super) fn fail(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<
     release_hold(turn, id)?;
     let now = turn.now;
     let output = output_of_failure(turn, id, &error)?;
-    let goes_on = output.is_some();
+    // what becomes of one of many is its parent's to decide
+    let goes_on = output.is_some() || turn.task(id)?.layer > 0;
     let Some(task) = turn.set.tasks.change(id) else {
         return Err(Refusal::NotFound(format!("task {id}")));
     };
@@ -289,15 +299,24 @@ pub(super) fn fail(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<
     let wallet = turn.mission(mission)?.wallet_id;
     leave_line(turn, wallet, &failed);
     turn.emit(mission, "task.failed", Some(id), json!({"error": error, "run_goes_on": goes_on}));
-    if !goes_on && turn.run(run)?.state.is_open() {
-        let about = json!({"node": node, "class": error.class, "code": error.code, "message": error.message});
-        if let Some(run) = turn.set.runs.change(run) {
-            run.state = RunState::Failing;
-            run.status_reason = Some(format!("node `{node}` failed: {}", error.message));
-            run.error = Some(about);
-        }
+    if !goes_on {
+        fail_run(turn, run, &node, &error)?;
     }
-    count_done(turn, mission, run)
+    count_done(turn, id)
+}
+
+/// A run begins to fail because of a node; one that is being ended stays as it is.
+pub(super) fn fail_run(turn: &mut Turn<'_>, id: RunId, node: &str, error: &StepError) -> Result<(), Refusal> {
+    if !turn.run(id)?.state.is_open() {
+        return Ok(());
+    }
+    let about = json!({"node": node, "class": error.class, "code": error.code, "message": error.message});
+    if let Some(run) = turn.set.runs.change(id) {
+        run.state = RunState::Failing;
+        run.status_reason = Some(format!("node `{node}` failed: {}", error.message));
+        run.error = Some(about);
+    }
+    Ok(())
 }
 
 /// What a task hands on that fails, where its run goes on without it.
@@ -307,7 +326,11 @@ fn output_of_failure(turn: &Turn<'_>, id: TaskId, error: &StepError) -> Result<O
         return Ok(None);
     }
     let definition = turn.definition(task.workflow_id)?;
-    Ok(match node_of(&definition, task)?.on_error {
+    let on_error = match family::on_item_error(turn, task)? {
+        Some(on_error) => on_error,
+        None => node_of(&definition, task)?.on_error,
+    };
+    Ok(match on_error {
         OnError::Fail => None,
         OnError::Skip => Some(Value::Null),
         OnError::Continue => {
@@ -326,6 +349,6 @@ pub(super) fn release_hold(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusa
     if let Some(task) = turn.set.tasks.change(id) {
         task.hold_id = None;
     }
-    count_held(turn, task.mission_id, Ucr::ZERO, returned);
+    count_held(turn, &task, Ucr::ZERO, returned);
     Ok(())
 }

@@ -14,14 +14,14 @@ use crate::record::Task;
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::workflow::condition;
 use crate::workflow::template::TemplateError;
-use crate::workflow::{Definition, Node};
+use crate::workflow::{Definition, Node, Opening};
 
-use super::advance::{fail, make_ready, park, skip};
+use super::advance::{fail, park, skip};
 use super::pause::park_paused;
-use super::{Refusal, Turn, node_of};
+use super::{Refusal, Turn, family, node_of};
 
 /// A task that is over and whose dependents count down, with the length of what it hands on.
-struct Ended {
+pub(super) struct Ended {
     id: TaskId,
     output_bytes: i64,
 }
@@ -47,9 +47,20 @@ pub(super) fn release_dependents(turn: &mut Turn<'_>, id: TaskId, output_bytes: 
     follow(turn, VecDeque::from([Ended { id, output_bytes }]), Vec::new())
 }
 
+impl Ended {
+    /// The task.
+    pub(super) fn task(&self) -> TaskId {
+        self.id
+    }
+}
+
 fn follow(turn: &mut Turn<'_>, mut ended: VecDeque<Ended>, mut ready: Vec<TaskId>) -> Result<Vec<TaskId>, Refusal> {
     while let Some(Ended { id, output_bytes }) = ended.pop_front() {
         let task = turn.task(id)?.clone();
+        if task.layer > 0 {
+            family::go_on(turn, &task, &mut ready, &mut ended)?;
+            continue;
+        }
         let definition = turn.definition(task.workflow_id)?;
         for dependent in &node_of(&definition, &task)?.dependents {
             let next = dependent_of(turn, &task, *dependent)?.id;
@@ -69,9 +80,9 @@ fn follow(turn: &mut Turn<'_>, mut ended: VecDeque<Ended>, mut ready: Vec<TaskId
 }
 
 fn dependent_of<'t>(turn: &'t Turn<'_>, task: &Task, index: u32) -> Result<&'t Task, Refusal> {
-    let index = i32::try_from(index).unwrap_or(i32::MAX);
-    let next = turn.set.task_of(task.run_id, index);
-    next.ok_or_else(|| Refusal::Unloaded(format!("node {index} of run {}", task.run_id)))
+    let number = task.neighbour(index);
+    let next = turn.set.task_of(task.run_id, number);
+    next.ok_or_else(|| Refusal::Unloaded(format!("task {number} of run {}", task.run_id)))
 }
 
 /// Begins one task, or ends it at once.
@@ -79,6 +90,10 @@ fn begin(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Result<Opt
     let task = turn.task(id)?.clone();
     let definition = turn.definition(task.workflow_id)?;
     let node = node_of(&definition, &task)?;
+    if task.layer > 0 {
+        // its node's condition was decided before its family was made
+        return family::start(turn, id, ready);
+    }
     if node.may_end_at_once() && node.dependents.iter().any(|index| dependent_of(turn, &task, *index).is_err()) {
         put_off(turn, id);
         return Ok(None);
@@ -87,32 +102,31 @@ fn begin(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Result<Opt
         Gate::Unknown => put_off(turn, id),
         Gate::Broken(error) => {
             fail(turn, id, error)?;
-            return Ok(failed(turn, id));
+            return Ok(ended(turn, id));
         }
         Gate::Shut => {
             skip(turn, id, "skipped: its condition does not hold", Some(Value::Null))?;
             return Ok(Some(Ended { id, output_bytes: 0 }));
         }
-        Gate::Open => {
-            make_ready(turn, id)?;
-            ready.extend(turn.set.tasks.get(id).filter(|task| task.state == TaskState::Ready).map(|task| task.id));
-            return Ok(failed(turn, id));
-        }
+        Gate::Open => return family::start(turn, id, ready),
     }
     Ok(None)
 }
 
-/// A task that failed without its run.
-fn failed(turn: &Turn<'_>, id: TaskId) -> Option<Ended> {
-    let task = turn.set.tasks.get(id).filter(|task| task.state == TaskState::Failed)?;
-    let output_bytes = i64::try_from(task.output.as_ref()?.to_string().len()).unwrap_or(i64::MAX);
-    Some(Ended { id, output_bytes })
+/// A task that failed without its run, or whose signal came before it.
+pub(super) fn ended(turn: &Turn<'_>, id: TaskId) -> Option<Ended> {
+    let is_over = |state: TaskState| matches!(state, TaskState::Failed | TaskState::Succeeded);
+    let task = turn.set.tasks.get(id).filter(|task| is_over(task.state))?;
+    // whether the others go on is their parent's to decide
+    let no_output = (task.layer > 0).then_some(0);
+    let output_bytes = task.output.as_ref().map(|output| i64::try_from(output.to_string().len()).unwrap_or(i64::MAX));
+    Some(Ended { id, output_bytes: output_bytes.or(no_output)? })
 }
 
-/// After a decision that may have failed a task: where its run goes on, so do its dependents. Returns those that are
+/// After a decision that may have ended a task: where its run goes on, so do its dependents. Returns those that are
 /// ready.
 pub(super) fn go_on(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
-    match failed(turn, id) {
+    match ended(turn, id) {
         Some(Ended { id, output_bytes }) => release_dependents(turn, id, output_bytes),
         None => Ok(Vec::new()),
     }
@@ -144,18 +158,25 @@ fn decide(turn: &Turn<'_>, definition: &Definition, node: &Node, task: &Task) ->
 /// What decides whether and how a task begins: `inputs` and `nodes`, as far as it mentions them. `None` where something
 /// of it was not loaded.
 pub(super) fn view(turn: &Turn<'_>, definition: &Definition, node: &Node, task: &Task) -> Option<Value> {
+    if node.opening.signals && !turn.set.signals_of.contains(&task.mission_id) {
+        return None;
+    }
     let input = if node.opening.input { turn.set.input_of(task.mission_id)? } else { &Value::Null };
-    let output_of = |index: u32| turn.set.result_of(task.run_id, i32::try_from(index).ok()?);
-    Some(json!({"inputs": input, "nodes": context(definition, node, output_of)?}))
+    let output_of = |index: u32| turn.set.result_of(task.run_id, task.neighbour(index));
+    Some(json!({"inputs": input, "nodes": context(definition, &node.opening, output_of)?}))
 }
 
 /// `nodes` as the condition sees it. `None` where a result is not known.
-fn context<'o>(definition: &Definition, node: &Node, output_of: impl Fn(u32) -> Option<&'o Value>) -> Option<Value> {
+pub(super) fn context<'o>(
+    definition: &Definition,
+    opening: &Opening,
+    output_of: impl Fn(u32) -> Option<&'o Value>,
+) -> Option<Value> {
     let seen = |index: &u32| {
         let output = output_of(*index)?;
         Some((definition.node(*index)?.key.clone(), json!({"output": output})))
     };
-    node.opening.nodes.iter().map(seen).collect::<Option<Map<_, _>>>().map(Value::Object)
+    opening.nodes.iter().map(seen).collect::<Option<Map<_, _>>>().map(Value::Object)
 }
 
 fn judge(condition: &str, view: &Value) -> Gate {
@@ -185,7 +206,7 @@ pub(super) fn first_nodes(definition: &Definition, input: &Value) -> BTreeSet<u3
             continue;
         }
         let output_of = |index: u32| skipped.contains(&index).then_some(&Value::Null);
-        let gate = match (&node.when, context(definition, node, output_of)) {
+        let gate = match (&node.when, context(definition, &node.opening, output_of)) {
             (None, _) => Gate::Open,
             (Some(condition), Some(nodes)) => judge(condition, &json!({"inputs": input, "nodes": nodes})),
             (Some(_), None) => Gate::Unknown,

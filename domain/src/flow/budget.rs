@@ -12,7 +12,7 @@ use crate::limits::{CREDIT_LINE_LEASE_MS, CREDIT_LINE_PATIENCE_MS};
 use crate::record::Task;
 use crate::workflow::OnExhausted;
 
-use super::{Refusal, Turn, node_of};
+use super::{Refusal, Turn, family, node_of};
 
 /// The most that a mission may spend: its own budget or the operator's limit, whichever is less.
 pub(super) fn mission_limit(turn: &Turn<'_>, mission: MissionId) -> Result<Option<Ucr>, Refusal> {
@@ -30,8 +30,9 @@ pub(super) fn check_budgets(turn: &Turn<'_>, task: &Task, amount: Ucr) -> Result
             return Err(Refusal::OverBudget { of: "mission", budget, room, required: amount });
         }
     }
+    family::check_budgets(turn, task, amount)?;
     let definition = turn.definition(task.workflow_id)?;
-    if let Some(budget) = node_of(&definition, task)?.budget {
+    if let Some(budget) = node_of(&definition, task)?.budget.filter(|_| task.layer == 0) {
         let held = task.hold_id.and_then(|hold| turn.set.holds.get(hold)).map(|hold| hold.amount_ucr);
         let room = budget.credits.minus_or_zero(held.unwrap_or_default());
         if room < amount {
@@ -51,6 +52,9 @@ pub(super) fn on_exhausted(turn: &Turn<'_>, task: &Task, refusal: &Refusal) -> R
 /// Why a hold of that size can never be made, however long the task waits: it is larger than a limit is as a whole.
 /// A mission's own budget is none of these; whoever set it can raise it.
 pub(super) fn never_fits(turn: &Turn<'_>, task: &Task, size: Ucr) -> Result<Option<String>, Refusal> {
+    if let Some(rest) = family::never_fits(turn, task, size)? {
+        return Ok(Some(format!("{size} credits are needed at once and {rest} are left of the node's budget")));
+    }
     let definition = turn.definition(task.workflow_id)?;
     let node = node_of(&definition, task)?.budget.map(|budget| ("the node's budget", budget.credits));
     let wallet = turn.set.wallets.get(turn.mission(task.mission_id)?.wallet_id);

@@ -7,13 +7,15 @@ use serde_json::json;
 use crate::credits::Ucr;
 use crate::id::{MissionId, RunId, TaskId};
 use crate::outcome::{ErrorClass, StepError};
+use crate::record::Task;
 use crate::state::{RunState, TaskState};
+use crate::workflow::OnError;
 
-use super::advance::{count_done, release_hold, skip};
+use super::advance::{count_done, fail, release_hold, skip};
 use super::budget::leave_line;
 use super::recover::lease_ran_out;
 use super::settle::{charge_journal, end_with_run};
-use super::{Refusal, Turn};
+use super::{Refusal, Turn, node_of};
 
 /// The code of tasks that were skipped because their run ended.
 pub(super) const RUN_ENDED: &str = "run_ended";
@@ -69,7 +71,8 @@ pub fn preview_cancel(turn: &mut Turn<'_>, mission: MissionId) -> Result<CancelP
     let open = |turn: &Turn<'_>, id: &TaskId| turn.set.tasks.get(*id).is_some_and(|task| !task.state.is_final());
     let live: Vec<TaskId> = tasks.into_iter().filter(|id| open(&trial, id)).collect();
     let run = cancel(&mut trial, mission, None)?;
-    wind_down(&mut trial, run, &live)?;
+    // what stands for many ends after them
+    while wind_down(&mut trial, run, &live)? > 0 {}
     let after = trial.mission(mission)?;
     let charged = after.spent_ucr.minus_or_zero(before.spent_ucr);
     let closed = before.held_ucr.minus_or_zero(after.held_ucr);
@@ -97,14 +100,28 @@ pub fn wind_down(turn: &mut Turn<'_>, run: RunId, tasks: &[TaskId]) -> Result<us
     for id in tasks {
         let task = turn.task(*id)?.clone();
         match task.state {
+            // its own tasks end first
+            TaskState::Waiting if task.fan.as_ref().is_some_and(|fan| !fan.is_over()) => continue,
             TaskState::Pending => skip_with_run(turn, *id)?,
-            TaskState::Ready | TaskState::Retrying | TaskState::Waiting => end_idle(turn, *id, state)?,
+            TaskState::Ready | TaskState::Retrying | TaskState::Waiting => {
+                match task.fan.as_ref().and_then(|fan| fan.error.clone()) {
+                    Some(error) if fails_others(turn, &task)? => fail(turn, *id, error)?,
+                    _ => end_idle(turn, *id, state)?,
+                }
+            }
             TaskState::Running if lease_ran_out(&task, turn.now) => end_with_run(turn, &task, state, &[])?,
             _ => continue,
         }
         ended = ended.saturating_add(1);
     }
     Ok(ended)
+}
+
+/// Whether others fail with the task. One that they could do without did not fail before the run ended: it is cancelled
+/// with it, so that a retry begins it anew.
+fn fails_others(turn: &Turn<'_>, task: &Task) -> Result<bool, Refusal> {
+    let definition = turn.definition(task.workflow_id)?;
+    Ok(task.layer > 0 || node_of(&definition, task)?.on_error == OnError::Fail)
 }
 
 /// A task that never began, for its run ended. That is no decision about the task: a retry of the run renews it.
@@ -117,7 +134,7 @@ fn skip_with_run(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
 }
 
 /// Ends a task that nobody works on. Nothing is in flight; a user who cancels pays for what was answered before.
-fn end_idle(turn: &mut Turn<'_>, id: TaskId, run_state: RunState) -> Result<(), Refusal> {
+pub(super) fn end_idle(turn: &mut Turn<'_>, id: TaskId, run_state: RunState) -> Result<(), Refusal> {
     let idle = turn.task(id)?.clone();
     let by_user = run_state == RunState::Cancelling;
     let (charged, usage) =
@@ -136,8 +153,13 @@ fn end_idle(turn: &mut Turn<'_>, id: TaskId, run_state: RunState) -> Result<(), 
     task.hold_id = None;
     task.cost_ucr = task.cost_ucr.saturating_add(charged);
     task.usage = usage;
-    task.status_reason = Some(if by_user { "cancelled by a user" } else { "cancelled: its run failed" }.to_owned());
-    let (mission, run) = (task.mission_id, task.run_id);
+    let reason = match run_state {
+        RunState::Cancelling => "cancelled by a user",
+        RunState::Failing => "cancelled: its run failed",
+        _ => "cancelled: another item failed",
+    };
+    task.status_reason = Some(reason.to_owned());
+    let mission = task.mission_id;
     turn.emit(mission, "task.cancelled", Some(id), json!({"credits": charged.to_string(), "usage": usage}));
-    count_done(turn, mission, run)
+    count_done(turn, id)
 }

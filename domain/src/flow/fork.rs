@@ -96,8 +96,10 @@ fn begin_run(turn: &mut Turn<'_>, request: &ForkRequest, order: Option<&Order>) 
 fn keep(turn: &Turn<'_>, definition: &Definition, old: &Run, from_node: &str) -> Result<BTreeMap<u32, Kept>, Refusal> {
     let before = turn.definition(old.workflow_id)?;
     let mut passed: BTreeMap<&str, &Task> = BTreeMap::new();
-    for task in turn.set.tasks.iter().filter(|task| task.run_id == old.id) {
-        if has_passed(node_of(&before, task)?, task) {
+    // what was made of nodes stays behind: their own tasks have what came out of it
+    let own = |task: &&Task| task.run_id == old.id && task.ancestors.is_none();
+    for task in turn.set.tasks.iter().filter(own) {
+        if has_passed(turn, node_of(&before, task)?, task)? {
             passed.insert(&task.node, task);
         }
     }

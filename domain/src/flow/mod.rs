@@ -11,6 +11,7 @@ mod budget;
 mod cancel;
 mod dedupe;
 mod estimate;
+mod family;
 mod forecast;
 mod fork;
 mod lesson;
@@ -21,7 +22,9 @@ mod recover;
 mod rehearsal;
 mod reserve;
 mod retry;
+mod reunion;
 mod settle;
+mod signal;
 mod submit;
 mod timer;
 mod tools;
@@ -37,6 +40,7 @@ pub(crate) mod testbed;
 pub use approval::{Answer, ApprovalRefusal, Decided, decide};
 pub use cancel::{CancelPreview, cancel, preview_cancel, wind_down};
 pub use dedupe::{Dedupe, DedupeMode};
+pub use family::{add_items, refuse_items};
 pub use forecast::{Forecast, ForecastRequest, NodeForecast, Source, forecast};
 pub use fork::{ForkRequest, fork, preview_fork};
 pub use lesson::{CallLesson, Doubt, Lesson, NodeLesson, Observed, OpenCalls};
@@ -48,6 +52,7 @@ pub use rehearsal::{Order, Ordered, Plan, PlannedNode, Preview};
 pub use reserve::{CallGuard, record_late, reserve_call};
 pub use retry::{preview_retry, retry};
 pub use settle::{Guard, Handoff, SettleRequest, Settlement, settle};
+pub use signal::{NewSignal, Received, SignalRefusal, receive_signal};
 pub use submit::{Submission, submit};
 pub use tools::{begin_tools, end_tool};
 pub use wake::{expire_holds, expire_run, wake_task};
@@ -185,10 +190,8 @@ impl Turn<'_> {
 
 /// The node a task stands for.
 fn node_of<'a>(definition: &'a Definition, task: &Task) -> Result<&'a Node, Refusal> {
-    u32::try_from(task.node_index)
-        .ok()
-        .and_then(|index| definition.node(index))
-        .ok_or_else(|| Refusal::Unloaded(format!("node {} of workflow {}", task.node_index, task.workflow_id)))
+    let node = definition.node_for(task.place());
+    node.ok_or_else(|| Refusal::Unloaded(format!("node {} of workflow {}", task.node_at, task.workflow_id)))
 }
 
 /// What a task's ledger operations belong to.

@@ -150,7 +150,8 @@ fn plan(trial: &Turn<'_>, mission: MissionId, run_id: RunId, hold_needed: Ucr) -
         trial.set.tasks.iter().filter(|task| task.run_id == run_id && !task.state.is_final()).collect();
     tasks.sort_by_key(|task| (task.node_index, task.id));
     let planned = |task: &&Task| {
-        let told = told.get(task.node.as_str());
+        // what stands for many costs what these do
+        let told = told.get(task.node.as_str()).filter(|_| task.fan.as_ref().is_none_or(|fan| fan.made == 0));
         let beyond = |cost: fn(&NodeForecast) -> Ucr| {
             told.map(|told| cost(told)).unwrap_or_default().minus_or_zero(task.cost_ucr)
         };

@@ -3,6 +3,8 @@
 //! What ended with the run begins anew, with all its attempts; attempts and fences count on. Journaled calls are
 //! replayed; those that a user paid when he cancelled are not charged again. The flat fee is held again.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::json;
 
 use crate::id::{MissionId, RunId, TaskId};
@@ -10,11 +12,10 @@ use crate::record::{Run, Task};
 use crate::state::{RunState, TaskState};
 use crate::workflow::{Node, OnError};
 
-use super::begin::begin_all;
 use super::cancel::RUN_ENDED;
 use super::rehearsal::{self, Order, Ordered, Preview, check_room, is_repeated, rehearse};
 use super::submit::hold_fee;
-use super::{Refusal, Turn, node_of};
+use super::{Refusal, Turn, family, node_of, reunion};
 
 /// Lets a mission's latest run go on from what failed. The tasks of that run which failed, were cancelled or skipped must
 /// be loaded, with what decides whether they begin.
@@ -36,14 +37,15 @@ pub fn preview_retry(turn: &mut Turn<'_>, mission: MissionId) -> Result<Preview,
     Ok(rehearsal::preview(turn, mission, plan))
 }
 
-/// Whether a task that is over let its dependents go on.
-pub(super) fn has_passed(node: &Node, task: &Task) -> bool {
-    match task.state {
+/// Whether a task that is over let others go on: its dependents, or, one of many, its parent.
+pub(super) fn has_passed(turn: &Turn<'_>, node: &Node, task: &Task) -> Result<bool, Refusal> {
+    let is_item = task.layer > 0;
+    Ok(match task.state {
         TaskState::Succeeded => true,
-        TaskState::Skipped => task.error.as_ref().is_none_or(|error| error.code != RUN_ENDED),
-        TaskState::Failed => node.on_error != OnError::Fail,
+        TaskState::Skipped => !is_item && task.error.as_ref().is_none_or(|error| error.code != RUN_ENDED),
+        TaskState::Failed => family::on_item_error(turn, task)?.unwrap_or(node.on_error) != OnError::Fail,
         _ => false,
-    }
+    })
 }
 
 fn renew(turn: &mut Turn<'_>, mission: MissionId, order: Option<&Order>) -> Result<RunId, Refusal> {
@@ -54,21 +56,52 @@ fn renew(turn: &mut Turn<'_>, mission: MissionId, order: Option<&Order>) -> Resu
     let definition = turn.definition(run.workflow_id)?;
     let mut again: Vec<TaskId> = Vec::new();
     for task in turn.set.tasks.iter().filter(|task| task.run_id == run.id && task.state.is_final()) {
-        if !has_passed(node_of(&definition, task)?, task) {
+        if !has_passed(turn, node_of(&definition, task)?, task)? {
             again.push(task.id);
         }
     }
+    let needs = open_needs(turn, &again)?;
     renew_run(turn, &run, again.len(), order)?;
     let mut first = Vec::new();
-    for id in again {
+    for (id, open) in again.into_iter().zip(needs) {
         let Some(task) = turn.set.tasks.change(id) else { continue };
         renew_task(task);
-        if task.remaining_needs == 0 {
+        task.remaining_needs = open;
+        let has_children = task.fan.is_some();
+        reunion::renew(turn, id, has_children);
+        if open == 0 && !has_children {
             first.push(id);
         }
     }
-    begin_all(turn, &first)?;
+    reunion::begin_renewed(turn, &first)?;
     Ok(run.id)
+}
+
+/// How many needs of each of these tasks are among them: what a renewed task waits for. All others let it go on before.
+fn open_needs(turn: &Turn<'_>, again: &[TaskId]) -> Result<Vec<i32>, Refusal> {
+    let tasks: Vec<&Task> = again.iter().map(|id| turn.task(*id)).collect::<Result<_, _>>()?;
+    let numbers: BTreeSet<i32> = tasks.iter().filter(|task| task.layer == 0).map(|task| task.node_index).collect();
+    let mut followed: BTreeMap<(TaskId, i32), i32> = BTreeMap::new();
+    for task in tasks.iter().filter(|task| task.layer > 0) {
+        let Some(parent) = task.parent_id else { continue };
+        for follower in task.bound.iter().flat_map(|bound| &bound.followers) {
+            let open = followed.entry((parent, *follower)).or_default();
+            *open = open.saturating_add(1);
+        }
+    }
+    let mut needs = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        needs.push(match task.parent_id.filter(|_| task.layer > 0) {
+            Some(parent) => followed.get(&(parent, task.item)).copied().unwrap_or_default(),
+            None => {
+                let definition = turn.definition(task.workflow_id)?;
+                let open =
+                    node_of(&definition, task)?.needs.iter().filter(|need| numbers.contains(&task.neighbour(**need)));
+                i32::try_from(open.count()).unwrap_or(i32::MAX)
+            }
+        });
+    }
+    Ok(needs)
 }
 
 fn renew_run(turn: &mut Turn<'_>, run: &Run, tasks: usize, order: Option<&Order>) -> Result<(), Refusal> {

@@ -18,7 +18,7 @@ use super::advance::{self, count_done, count_held, fail, park, wait_for_credits}
 use super::begin::{go_on, release_dependents};
 use super::budget::note_spending;
 use super::reserve::{check_calls, close_open_calls, finish_call};
-use super::{Refusal, Turn, node_of, subject};
+use super::{Refusal, Turn, family, node_of, subject};
 
 /// What proves that a write comes from the present holder of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,13 +149,13 @@ fn check_outcome(turn: &Turn<'_>, task: &Task, outcome: &Outcome) -> Result<(), 
 /// Refuses when a task that waits for this one was not loaded.
 pub(super) fn check_dependents(turn: &Turn<'_>, task: &Task) -> Result<(), Refusal> {
     let definition = turn.definition(task.workflow_id)?;
-    for index in &node_of(&definition, task)?.dependents {
-        let index = i32::try_from(*index).unwrap_or(i32::MAX);
-        if turn.set.task_of(task.run_id, index).is_none() {
-            return Err(Refusal::Unloaded(format!("node {index} of run {}", task.run_id)));
+    for index in task.dependents(node_of(&definition, task)?) {
+        let number = task.neighbour(*index);
+        if turn.set.task_of(task.run_id, number).is_none() {
+            return Err(Refusal::Unloaded(format!("task {number} of run {}", task.run_id)));
         }
     }
-    Ok(())
+    family::check_loaded(turn, task)
 }
 
 /// The stored result of a settle whose acknowledgement was lost.
@@ -169,12 +169,13 @@ fn repeated(turn: &Turn<'_>, task: &Task, request: &SettleRequest) -> Option<Set
     let successor = request.handoff.as_ref().and_then(|handoff| {
         let definition = turn.definition(task.workflow_id).ok()?;
         let node = node_of(&definition, task).ok()?;
-        node.dependents.iter().filter_map(|index| i32::try_from(*index).ok()).find_map(|index| {
-            let next = turn.set.task_of(task.run_id, index)?;
-            // the secret that this very offer brought: a claim of the same worker has another
-            let handed = next.state == TaskState::Running && next.lease_token.as_ref() == Some(&handoff.token);
-            handed.then_some(next.id)
-        })
+        let dependents =
+            task.dependents(node).iter().filter_map(|index| turn.set.task_of(task.run_id, task.neighbour(*index)));
+        let mut next = dependents.chain(task.parent_id.into_iter().flat_map(|parent| turn.set.items_of(parent)));
+        // the secret that this very offer brought: a claim of the same worker has another
+        let is_handed =
+            |next: &&Task| next.state == TaskState::Running && next.lease_token.as_ref() == Some(&handoff.token);
+        next.find(is_handed).map(|next| next.id)
     });
     Some(Settlement { state: task.state, ready: Vec::new(), successor, ending: None, repeated: true })
 }
@@ -207,8 +208,8 @@ fn succeed(turn: &mut Turn<'_>, task: &Task, output: &Value, calls: &[FinishedCa
         "credits": cost.to_string(),
     });
     turn.emit(task.mission_id, "task.succeeded", Some(task.id), data);
+    count_done(turn, task.id)?;
     let ready = release_dependents(turn, task.id, output_bytes)?;
-    count_done(turn, task.mission_id, task.run_id)?;
     Ok(ready)
 }
 
@@ -250,7 +251,8 @@ fn settle_hold(turn: &mut Turn<'_>, task: &Task, charge: Charge) -> Result<Ucr, 
     let held = turn.set.holds.get(hold).map(|row| row.amount_ucr).unwrap_or_default();
     let op_id = turn.id();
     let settled = ledger::settle(turn.set, hold, op_id, charge, subject(task), turn.now)?;
-    count_held(turn, task.mission_id, Ucr::ZERO, held);
+    count_held(turn, task, Ucr::ZERO, held);
+    family::count_spent(turn, task, settled.charged());
     note_spending(turn, task.mission_id, settled)?;
     Ok(settled.charged())
 }
@@ -445,7 +447,7 @@ pub(super) fn end_with_run(
         Some(task.id),
         json!({"credits": charged.to_string(), "usage": usage}),
     );
-    count_done(turn, task.mission_id, task.run_id)
+    count_done(turn, task.id)
 }
 
 /// Charges a task that its user cancelled: `cost` and `usage` of the calls that end with it, and the journaled calls of

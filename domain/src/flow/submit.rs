@@ -9,11 +9,12 @@ use crate::id::{MissionId, PriceBookId, RunId, TaskId, TenantId, WalletId, Workf
 use crate::ledger::{self, HoldRequest, LedgerRefusal, Subject};
 use crate::record::{HoldOwner, Mission, Run, Task};
 use crate::state::{RunState, TaskState};
-use crate::workflow::{Definition, Node, OnExhausted};
+use crate::workflow::{Definition, Layer, Node, OnExhausted};
 
-use super::advance::count_held;
+use super::advance::count_held_of_mission;
 use super::dedupe::{self, Dedupe};
 use super::estimate::{Basis, is_priced, template_bytes};
+use super::family::kind_at;
 use super::{Refusal, Turn, begin};
 
 /// What a submit needs, all ids included.
@@ -80,7 +81,10 @@ pub fn submit(turn: &mut Turn<'_>, submission: &Submission) -> Result<Vec<TaskId
     for node in &definition.nodes {
         // every node is priced here, so that a model without a price is refused before anything runs
         let size = basis.usual(node, template_bytes(node).saturating_add(input_bytes))?;
-        if begins.contains(&node.index) && is_priced(node) {
+        for judge in node.layers.iter().filter_map(Layer::judge) {
+            basis.usual(judge, template_bytes(judge).saturating_add(input_bytes))?;
+        }
+        if begins.contains(&node.index) && is_priced(node) && !node.is_spread() {
             sizes.insert(node.index, size);
         }
     }
@@ -95,6 +99,7 @@ pub fn submit(turn: &mut Turn<'_>, submission: &Submission) -> Result<Vec<TaskId
         workflow_id: submission.workflow_id,
         priority: submission.priority,
     };
+    turn.set.signals_of.insert(submission.mission_id);
     let mut first = Vec::new();
     for node in &definition.nodes {
         let id: TaskId = turn.id();
@@ -210,7 +215,7 @@ pub(super) fn hold_fee(turn: &mut Turn<'_>, run: &Run, number: i32) -> Result<()
     if let Some(run) = turn.set.runs.change(run.id) {
         run.fee_hold_id = Some(hold);
     }
-    count_held(turn, run.mission_id, run.fee_ucr, Ucr::ZERO);
+    count_held_of_mission(turn, run.mission_id, run.fee_ucr, Ucr::ZERO);
     Ok(())
 }
 
@@ -233,7 +238,7 @@ pub(super) fn new_task(turn: &Turn<'_>, birth: &Birth, node: &Node, id: TaskId, 
         workflow_id: birth.workflow_id,
         node: node.key.clone(),
         node_index: i32::try_from(node.index).unwrap_or(i32::MAX),
-        kind: node.action.kind().to_owned(),
+        kind: kind_at(node, 0).to_owned(),
         pool: node.pool.clone(),
         priority: birth.priority.saturating_add(node.priority),
         state: TaskState::Pending,
@@ -252,7 +257,7 @@ pub(super) fn new_task(turn: &Turn<'_>, birth: &Birth, node: &Node, id: TaskId, 
         due_at: None,
         started_at: None,
         ended_at: None,
-        priced: is_priced(node),
+        priced: is_priced(node) && node.layers.is_empty(),
         hold_id: None,
         holds: 0,
         output: None,
@@ -263,5 +268,13 @@ pub(super) fn new_task(turn: &Turn<'_>, birth: &Birth, node: &Node, id: TaskId, 
         created_at: turn.now,
         shown: None,
         decision: None,
+        node_at: i32::try_from(node.index).unwrap_or(i32::MAX),
+        base: 0,
+        ancestors: None,
+        parent_id: None,
+        layer: 0,
+        item: 0,
+        bound: None,
+        fan: None,
     }
 }

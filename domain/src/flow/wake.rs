@@ -14,7 +14,7 @@ use super::begin::{begin_all, go_on, release_dependents};
 use super::budget::{has_room_for, keep_place};
 use super::pause::come_due_while_paused;
 use super::settle::{charge, check_dependents};
-use super::{Refusal, Turn, approval, node_of};
+use super::{Refusal, Turn, approval, family, node_of, signal};
 
 /// Wakes a task whose wait is over: a node that waits for it succeeds, everything else tries to become ready.
 /// Returns the tasks that are ready now. A task that is not due, or whose run is not live, stays as it is.
@@ -30,6 +30,10 @@ pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal
     match (task.state, task.wait) {
         (TaskState::Waiting, Some(WaitCause::Timer)) if sleeps => finish_wait(turn, id, Value::Null),
         (TaskState::Waiting, Some(WaitCause::Approval)) => approval::expire(turn, id),
+        (TaskState::Waiting, Some(WaitCause::Children)) if task.due_at.is_none() => Ok(Vec::new()),
+        // while the run is paused, what follows from it is parked
+        (TaskState::Waiting, Some(WaitCause::Children)) => family::decide(turn, id),
+        (TaskState::Waiting, Some(WaitCause::Signal)) => signal::expire(turn, id),
         _ if run_state == RunState::Paused => come_due_while_paused(turn, id),
         // what was tried before has passed its condition
         (TaskState::Waiting, Some(WaitCause::Paused)) if task.attempt == 0 => begin_all(turn, &[id]),
@@ -65,13 +69,19 @@ fn ready_now(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
 
 /// A wait came to its good end; `output` is what the node hands on. Returns the tasks that are ready now.
 pub(super) fn finish_wait(turn: &mut Turn<'_>, id: TaskId, output: Value) -> Result<Vec<TaskId>, Refusal> {
+    check_dependents(turn, turn.task(id)?)?;
+    let output_bytes = i64::try_from(output.to_string().len()).unwrap_or(i64::MAX);
+    conclude(turn, id, output)?;
+    release_dependents(turn, id, output_bytes)
+}
+
+/// A node that waits for something outside of all workers is done; its dependents are the caller's business.
+pub(super) fn conclude(turn: &mut Turn<'_>, id: TaskId, output: Value) -> Result<(), Refusal> {
     let slept = turn.task(id)?.clone();
-    check_dependents(turn, &slept)?;
     let definition = turn.definition(slept.workflow_id)?;
     let units = turn.prices(slept.run_id)?.units_cost(&node_of(&definition, &slept)?.units)?;
     let cost = charge(turn, &slept, units)?;
     let now = turn.now;
-    let output_bytes = i64::try_from(output.to_string().len()).unwrap_or(i64::MAX);
     let Some(task) = turn.set.tasks.change(id) else {
         return Err(Refusal::NotFound(format!("task {id}")));
     };
@@ -84,11 +94,9 @@ pub(super) fn finish_wait(turn: &mut Turn<'_>, id: TaskId, output: Value) -> Res
     task.hold_id = None;
     task.cost_ucr = task.cost_ucr.saturating_add(cost);
     task.units_ucr = units;
-    let (mission, run, slept) = (task.mission_id, task.run_id, task.ready_at.map(|since| now.since_ms(since)));
+    let (mission, slept) = (task.mission_id, task.ready_at.map(|since| now.since_ms(since)));
     turn.emit(mission, "task.succeeded", Some(id), json!({"duration_ms": slept, "credits": cost.to_string()}));
-    let ready = release_dependents(turn, id, output_bytes)?;
-    count_done(turn, mission, run)?;
-    Ok(ready)
+    count_done(turn, id)
 }
 
 /// Begins to end a run whose deadline passed. Returns whether it did.

@@ -5,15 +5,19 @@
 
 mod decision;
 mod dedupe;
+mod family;
 mod money;
+mod signal;
 mod tools;
 mod work;
 
 pub use decision::{Decision, Verdict};
 pub use dedupe::DedupeKey;
+pub use family::{Bound, BoundOutput, Fan};
 pub use money::{
     Account, CallState, ChargeFailed, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Overrun, Slice,
     UsageCall, Wallet,
 };
+pub use signal::Signal;
 pub use tools::{ToolCallState, ToolRun};
 pub use work::{Attempt, Event, Mission, Run, Task};

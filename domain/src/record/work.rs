@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::{Bound, Fan};
 use crate::credits::Ucr;
 use crate::id::{HoldId, MissionId, PriceBookId, RunId, TaskId, TenantId, WalletId, WorkerId, WorkflowId};
 use crate::outcome::StepError;
@@ -10,7 +11,7 @@ use crate::record::Decision;
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::time::Timestamp;
 use crate::usage::Usage;
-use crate::workflow::OnExhausted;
+use crate::workflow::{Node, OnExhausted, Place};
 
 /// What a user asked for. The live counters of its latest run stand here, so that a settle updates one row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,7 +117,8 @@ pub struct Task {
     pub workflow_id: WorkflowId,
     /// The node's key in the workflow.
     pub node: String,
-    /// The node's index in the workflow.
+    /// Its number in the run: the node's index, for the nodes of the run's own workflow; larger for tasks that came
+    /// with time.
     pub node_index: i32,
     /// The kind of node, e.g. `agent`.
     pub kind: String,
@@ -178,6 +180,40 @@ pub struct Task {
     pub shown: Option<String>,
     /// What became of an approval.
     pub decision: Option<Decision>,
+    /// The node's index in its workflow.
+    pub node_at: i32,
+    /// The number in the run of its workflow's first node.
+    pub base: i32,
+    /// The tasks above it that wait for it, the nearest first; `None` for the nodes of the run's own workflow.
+    pub ancestors: Option<Vec<TaskId>>,
+    /// The nearest of them.
+    pub parent_id: Option<TaskId>,
+    /// How many of its node's layers are around it; 0 for the node's own task.
+    pub layer: i32,
+    /// Its number among the tasks that the innermost of these layers made.
+    pub item: i32,
+    /// What it sees besides what its node sees.
+    pub bound: Option<Bound>,
+    /// The tasks that a layer made of it.
+    pub fan: Option<Fan>,
+}
+
+impl Task {
+    /// Which task of its node it is.
+    pub fn place(&self) -> Place {
+        let unsigned = |number: i32| u32::try_from(number).unwrap_or(u32::MAX);
+        Place { index: unsigned(self.node_at), layer: unsigned(self.layer), item: unsigned(self.item) }
+    }
+
+    /// The number in the run of the node of that index, in the workflow that this task's node belongs to.
+    pub fn neighbour(&self, index: u32) -> i32 {
+        self.base.saturating_add(i32::try_from(index).unwrap_or(i32::MAX))
+    }
+
+    /// The nodes that wait for the task's node; none wait for one of many.
+    pub fn dependents<'n>(&self, node: &'n Node) -> &'n [u32] {
+        if self.layer == 0 { &node.dependents } else { &[] }
+    }
 }
 
 /// An attempt that ended without success (a success is the task itself).

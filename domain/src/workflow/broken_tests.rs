@@ -175,8 +175,30 @@ nodes:
 #[test]
 fn fields_of_nodes() {
     let rows = r#"
-sleep: 1s, map: {} ¦ /nodes/a/map ¦ unsupported ¦ `map` is not supported by this version
-agent: writer, prompt: x, review: {} ¦ /nodes/a/review ¦ unsupported ¦ `review` is not supported by this version
+sleep: 1s, map: { over: "[1]" } ¦ /nodes/a/map ¦ misplaced_key ¦ `map` does not go with a node that waits
+transform: 1, map: {} ¦ /nodes/a/map/over ¦ missing ¦ `over` is missing: it is the expression that gives the list of items, e.g. `nodes.plan.output.files`
+transform: 1, map: { over: '{{ inputs.idea }}' } ¦ /nodes/a/map/over ¦ condition_syntax ¦ `over` is an expression, not a template ¦ write the expression without braces, e.g. `inputs.count > 3`
+transform: 1, map: { over: nodes.first.output } ¦ /nodes/a/map/over ¦ not_upstream ¦ line 1: `first` does not come before this node ¦ add `first` to `needs`
+transform: 1, map: { over: inputs.ides } ¦ /nodes/a/map/over ¦ unknown_input ¦ line 1: `inputs` has no property `ides` in its schema ¦ did you mean `idea`?
+transform: 1, map: { over: item } ¦ /nodes/a/map/over ¦ unknown_variable ¦ the condition uses `item`, which does not exist ¦ known here: inputs, nodes
+transform: 1, map: { over: "[1]", as: inputs } ¦ /nodes/a/map/as ¦ reserved_name ¦ `inputs` means something else in templates
+transform: 1, map: { over: "[1]", as: range } ¦ /nodes/a/map/as ¦ reserved_name ¦ `range` means something else in templates
+transform: 1, map: { over: "[1]", max_parallel: 0 } ¦ /nodes/a/map/max_parallel ¦ out_of_range ¦ `max_parallel` must be a whole number from 1 to 1000
+transform: 1, map: { over: "[1]", on_item_error: ignore } ¦ /nodes/a/map/on_item_error ¦ unknown_choice ¦ `on_item_error` must be one of: fail_fast, skip, continue
+transform: 1, map: { over: "[1]", key: '{{ itm }}' } ¦ /nodes/a/map/key ¦ unknown_variable ¦ the template uses `itm`, which does not exist ¦ did you mean `item`?
+transform: 1, map: { over: "[1]", after: task.attempt } ¦ /nodes/a/map/after ¦ unknown_variable ¦ line 1: this condition does not know `task` ¦ known here: inputs, nodes, item, map
+transform: '{{ file }}', map: { over: "[1]" } ¦ /nodes/a/transform ¦ unknown_variable ¦ the template uses `file`, which does not exist ¦ known here: inputs, nodes, run, task, item, map
+transform: 1, repeat: { max: 3 } ¦ /nodes/a/repeat/until ¦ missing ¦ `until` is missing: it is the expression that ends the loop, e.g. `output.done`
+transform: 1, repeat: { until: output } ¦ /nodes/a/repeat/max ¦ missing ¦ `max` is missing: it is the most iterations
+transform: 1, repeat: { until: output, max: 101 } ¦ /nodes/a/repeat/max ¦ out_of_range ¦ `max` must be a whole number from 1 to 100
+transform: 1, repeat: { until: outptu, max: 3 } ¦ /nodes/a/repeat/until ¦ unknown_variable ¦ the condition uses `outptu`, which does not exist ¦ did you mean `output`?
+transform: 1, repeat: { until: output, max: 3, on_max: give_up } ¦ /nodes/a/repeat/on_max ¦ unknown_choice ¦ `on_max` must be one of: accept, fail
+agent: writer, prompt: x, review: { accept: verdict, max: 2 } ¦ /nodes/a/review/agent ¦ missing ¦ `agent` is missing: it is the agent that reviews
+agent: writer, prompt: x, review: { agent: writer, max: 2 } ¦ /nodes/a/review/accept ¦ missing ¦ `accept` is missing: it is the expression over the reviewer's answer, e.g. `verdict == 'LGTM'`
+agent: writer, prompt: x, review: { agent: write, accept: verdict, max: 2 } ¦ /nodes/a/review/agent ¦ unknown_agent ¦ there is no agent `write` ¦ did you mean `writer`?
+agent: writer, prompt: x, review: { agent: writer, accept: verdit, max: 2 } ¦ /nodes/a/review/accept ¦ unknown_variable ¦ the condition uses `verdit`, which does not exist ¦ did you mean `verdict`?
+agent: writer, prompt: x, review: { agent: writer, accept: verdict, max: 2, prompt: '{{ draft }}' } ¦ /nodes/a/review/prompt ¦ unknown_variable ¦ the template uses `draft`, which does not exist ¦ known here: inputs, nodes, run, task, review
+agent: writer, prompt: x, review: { agent: blank, accept: verdict, max: 2 } ¦ /nodes/a/review/model ¦ missing_model ¦ no model: set `model` on this node, on the agent `blank` or in `defaults`
 sleep: 1s, on_error: ignore ¦ /nodes/a/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue
 sleep: 1s, on_error: contine ¦ /nodes/a/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue ¦ did you mean `continue`?
 sleep: 1s, on_error: true ¦ /nodes/a/on_error ¦ wrong_type ¦ expected fail, skip or continue, found true or false
@@ -195,9 +217,9 @@ until: '{{ nodes.first.output }}' ¦ /nodes/a/until ¦ not_upstream ¦ line 1: `
 until: '{{ task.attempt }}' ¦ /nodes/a/until ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
 until: '{{ inputs.idea' ¦ /nodes/a/until ¦ template_syntax ¦ line 1: unexpected end of input, expected end of variable block
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, sleep, agent, transform, until, approval, prompt, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, pool, priority, retry, timeout, on_error, units, budget
-needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval
-prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval ¦ `prompt` goes with `agent: <name>`
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, until, approval, signal, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, pool, priority, retry, timeout, on_error, units, budget
+needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval, signal
+prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval, signal ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
 agent: writer, prompt: x, output: Plan ¦ /nodes/a/output ¦ wrong_type ¦ expected a mapping, found text
 agent: writer, prompt: x, output: { repair: 1 } ¦ /nodes/a/output/schema ¦ missing ¦ `schema` is missing: it is the name of one of the `schemas`, or a JSON Schema in place
@@ -232,7 +254,7 @@ sleep: 1s, retry: { backoff: { initial: 2m } } ¦ /nodes/a/retry/backoff ¦ out_
 sleep: 1s, units: { page: 0 } ¦ /nodes/a/units/page ¦ out_of_range ¦ the quantity of `page` must be a whole number from 1 to 1000000000
 sleep: 1s, units: { 'a b': 1 } ¦ /nodes/a/units/a b ¦ invalid_name ¦ names in `units` must be 1 to 64 of the characters a-z, 0-9, _, - and ., a letter or digit first
 sleep: 1s, units: { page: many } ¦ /nodes/a/units/page ¦ wrong_type ¦ expected a whole number, found text
- ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval
+ ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval, signal
 "#;
     check(rows, Syntax::Yaml, around_node);
 }
@@ -249,6 +271,20 @@ approval: { show: x, expire: 1h } ¦ /nodes/a/approval/expire ¦ unknown_key ¦ 
 approval: { show: '{{ nodes.other.output }}' } ¦ /nodes/a/approval/show ¦ not_upstream ¦ line 1: `other` does not come before this node ¦ add `other` to `needs`
 approval: { show: '{{ task.attempt }}' } ¦ /nodes/a/approval/show ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
 approval: { show: x }, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: sleep, approval
+"#;
+    check(rows, Syntax::Yaml, around_node);
+}
+
+#[test]
+fn signals_from_outside() {
+    let rows = r#"
+signal: paid ¦ /nodes/a/signal ¦ wrong_type ¦ expected a mapping, found text
+signal: { expires: 1h } ¦ /nodes/a/signal/name ¦ missing ¦ `name` is missing: it is the signal to wait for
+signal: { name: Paid } ¦ /nodes/a/signal/name ¦ invalid_name ¦ `name` must be 1 to 64 of the characters a-z, 0-9, _ and -, a letter first
+signal: { name: paid, expires: 0s } ¦ /nodes/a/signal/expires ¦ out_of_range ¦ `expires` must be from 1ms to 30d
+signal: { name: paid, on_expire: skip } ¦ /nodes/a/signal/on_expire ¦ unknown_choice ¦ `on_expire` must be one of: fail, continue
+signal: { name: paid, expire: 1h } ¦ /nodes/a/signal/expire ¦ unknown_key ¦ unknown key `expire` ¦ did you mean `expires`?
+signal: { name: paid }, until: '2026-08-01T09:30:00Z' ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: until, signal
 "#;
     check(rows, Syntax::Yaml, around_node);
 }

@@ -21,21 +21,40 @@ const ROOTS: [&str; 2] = ["inputs", "nodes"];
 pub(super) fn read<'v>(fields: &mut Fields<'v, '_>, mentions: &mut Vec<(Mention<'v>, String)>) -> Option<&'v str> {
     let text = fields.text("when", MAX_CONDITION_BYTES)?;
     let at = fields.at("when");
-    if text.trim().is_empty() {
-        fields.problems.add(at, "no_condition", "`when` is an expression, this one is empty");
-        return None;
-    }
-    if text.contains("{{") || text.contains("{%") {
-        let message = "`when` is an expression, not a template";
-        let hint = Some("write the expression without braces, e.g. `inputs.count > 3`".to_owned());
-        fields.problems.push(Problem::new(at, "condition_syntax", message).with_hint(hint));
-        return None;
-    }
-    inspect(text, &at, mentions, fields.problems);
-    Some(text)
+    read_expression(text, "when", &at, &[], mentions, fields.problems).then_some(text)
 }
 
-fn inspect<'v>(text: &'v str, at: &str, mentions: &mut Vec<(Mention<'v>, String)>, problems: &mut Problems) {
+/// Checks an expression that stands under `key` and may use `known` besides what all conditions see. Whether it is
+/// one at all.
+pub(super) fn read_expression<'v>(
+    text: &'v str,
+    key: &str,
+    at: &str,
+    known: &[&str],
+    mentions: &mut Vec<(Mention<'v>, String)>,
+    problems: &mut Problems,
+) -> bool {
+    if text.trim().is_empty() {
+        problems.add(at, "no_condition", format!("`{key}` is an expression, this one is empty"));
+        return false;
+    }
+    if text.contains("{{") || text.contains("{%") {
+        let message = format!("`{key}` is an expression, not a template");
+        let hint = Some("write the expression without braces, e.g. `inputs.count > 3`".to_owned());
+        problems.push(Problem::new(at, "condition_syntax", message).with_hint(hint));
+        return false;
+    }
+    inspect(text, at, known, mentions, problems);
+    true
+}
+
+fn inspect<'v>(
+    text: &'v str,
+    at: &str,
+    known: &[&str],
+    mentions: &mut Vec<(Mention<'v>, String)>,
+    problems: &mut Problems,
+) {
     let found = scan_expression(text).map_err(TemplateError::from).and_then(|scan| {
         let environment = template::environment();
         let compiled = environment.compile_expression(text).map_err(|error| template::convert(&error, text))?;
@@ -50,7 +69,7 @@ fn inspect<'v>(text: &'v str, at: &str, mentions: &mut Vec<(Mention<'v>, String)
             return;
         }
     };
-    note(found, at, "condition", mentions, problems);
+    note(found, at, ("condition", known), mentions, problems);
 }
 
 /// Checks a template that the engine renders itself, as far as that goes without knowing the other nodes.
@@ -60,8 +79,19 @@ pub(super) fn read_template<'v>(
     mentions: &mut Vec<(Mention<'v>, String)>,
     problems: &mut Problems,
 ) {
+    read_template_with(text, at, &[], mentions, problems);
+}
+
+/// As [`read_template`], for a template that may use `known` besides what conditions see.
+pub(super) fn read_template_with<'v>(
+    text: &'v str,
+    at: &str,
+    known: &[&str],
+    mentions: &mut Vec<(Mention<'v>, String)>,
+    problems: &mut Problems,
+) {
     match template::inspect(text) {
-        Ok(found) => note(found, at, "template", mentions, problems),
+        Ok(found) => note(found, at, ("template", known), mentions, problems),
         Err(error) => {
             let too_complex = matches!(error, TemplateError::TooComplex { .. });
             problems.add(at, if too_complex { "template_too_complex" } else { "template_syntax" }, error.to_string());
@@ -73,19 +103,20 @@ pub(super) fn read_template<'v>(
 fn note<'v>(
     found: Inspection<'v>,
     at: &str,
-    what: &str,
+    (what, known): (&str, &[&str]),
     mentions: &mut Vec<(Mention<'v>, String)>,
     problems: &mut Problems,
 ) {
+    let roots = [ROOTS.as_slice(), known].concat();
     let foreign = found.scan.mentions.iter().filter(|mention| !ROOTS.contains(&mention.root));
     for mention in foreign {
         let message = format!("line {}: this {what} does not know `{}`", mention.line, mention.root);
-        let hint = format!("known here: {}", ROOTS.join(", "));
+        let hint = format!("known here: {}", roots.join(", "));
         problems.push(Problem::new(at, "unknown_variable", message).with_hint(hint));
     }
-    found.report(at, what, &ROOTS, problems);
-    let known = found.scan.mentions.into_iter().filter(|mention| ROOTS.contains(&mention.root));
-    mentions.extend(known.map(|mention| (mention, at.to_owned())));
+    found.report(at, what, &roots, problems);
+    let own = found.scan.mentions.into_iter().filter(|mention| ROOTS.contains(&mention.root));
+    mentions.extend(own.map(|mention| (mention, at.to_owned())));
 }
 
 /// Whether the condition holds: whether its value is true in the sense of the template engine, which takes `false`,

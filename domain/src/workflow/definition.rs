@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::graph::{self, Graph};
+use super::layers;
 use super::name::{IDENTIFIER, WORKFLOW};
 use super::output;
 use super::output_path::OutputPath;
@@ -13,7 +14,7 @@ use super::reader::{Entry, Fields, wrong_type};
 use super::scan::Mention;
 use super::schema::{self, InputCheck};
 use super::step::{self, Draft, Surroundings};
-use super::{Action, Definition, Node, Opening};
+use super::{Action, Definition, Node, Opening, Wait};
 use crate::limits::{MAX_AGENTS, MAX_DEADLINE_MS, MAX_DESCRIPTION_BYTES, MAX_NODES, MAX_OUTPUTS};
 
 /// The members of a template's `run` and `task`.
@@ -102,7 +103,8 @@ fn link(drafts: &[Draft<'_>], inputs: Option<&Value>, problems: &mut Problems) -
         drafts.iter().enumerate().map(used).collect()
     };
     let (uses, decides) = (mentioned(|draft| &draft.mentions), mentioned(|draft| &draft.opening));
-    number(drafts, &Edges { needs, uses, decides }, &graph?)
+    let (spreads, judges) = (mentioned(|draft| &draft.loops.spread), mentioned(|draft| &draft.loops.verdict));
+    number(drafts, &Edges { needs, uses, decides, spreads, judges }, &graph?)
 }
 
 /// What nodes say about each other, by position.
@@ -112,6 +114,10 @@ struct Edges {
     uses: Vec<BTreeSet<usize>>,
     /// The nodes by which it is decided whether a node runs.
     decides: Vec<BTreeSet<usize>>,
+    /// The nodes that tell the items of a map.
+    spreads: Vec<BTreeSet<usize>>,
+    /// The nodes that decide whether a loop is over.
+    judges: Vec<BTreeSet<usize>>,
 }
 
 fn resolve_needs(draft: &Draft<'_>, position_of: &BTreeMap<&str, usize>, problems: &mut Problems) -> Vec<usize> {
@@ -247,16 +253,21 @@ fn number(drafts: &[Draft<'_>], edges: &Edges, graph: &Graph) -> Option<Vec<Node
         let draft = drafts.get(*position)?;
         let mut dependents = indexes(dependents.get(*position)?)?;
         dependents.sort_unstable();
-        let reads_input = draft.opening.iter().any(|(mention, _)| mention.root == "inputs");
-        let opening = Opening { input: reads_input, nodes: ascending(edges.decides.get(*position)?)? };
-        Some(Node {
+        let opening = |mentions: &[(Mention<'_>, String)], edges: &[BTreeSet<usize>]| {
+            let input = mentions.iter().any(|(mention, _)| mention.root == "inputs");
+            Some(Opening { input, nodes: ascending(edges.get(*position)?)?, signals: false })
+        };
+        let signals = matches!(draft.action, Some(Action::Wait(Wait::Signal(_))));
+        let mut node = Node {
             key: draft.key.to_owned(),
             index: index_of.get(*position).copied()?,
             needs: indexes(edges.needs.get(*position)?)?,
             dependents,
             uses: ascending(edges.uses.get(*position)?)?,
             when: draft.when.map(str::to_owned),
-            opening,
+            opening: Opening { signals, ..opening(&draft.opening, &edges.decides)? },
+            spread: opening(&draft.loops.spread, &edges.spreads)?,
+            verdict: opening(&draft.loops.verdict, &edges.judges)?,
             action: draft.action.clone()?,
             pool: draft.pool.clone(),
             priority: draft.priority,
@@ -265,7 +276,10 @@ fn number(drafts: &[Draft<'_>], edges: &Edges, graph: &Graph) -> Option<Vec<Node
             on_error: draft.on_error,
             units: draft.units.clone(),
             budget: draft.budget,
-        })
+            layers: Vec::new(),
+        };
+        node.layers = layers::put_together(&draft.loops.layers, &node);
+        Some(node)
     };
     graph.order.iter().map(node).collect()
 }

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use super::approval::{EXPIRE_WORDS, REJECT_WORDS};
 use super::on_error::WORDS;
 use super::retry_on::CLASSES;
+use super::signal::SILENCE_WORDS;
 use crate::limits::{
     MAX_AGENTS, MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_MODEL_NAME_BYTES, MAX_NAME_BYTES, MAX_NEEDS_PER_NODE, MAX_NODES,
-    MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_POOL_NAME_BYTES, MAX_PRIORITY, MAX_REPAIRS, MAX_SCHEMAS, MAX_TOOL_CALLS,
-    MAX_TOOLS, MAX_TURNS, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
+    MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_PARALLEL_ITEMS, MAX_POOL_NAME_BYTES, MAX_PRIORITY, MAX_REPAIRS, MAX_ROUNDS,
+    MAX_SCHEMAS, MAX_TOOL_CALLS, MAX_TOOLS, MAX_TURNS, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
 };
 
 /// The JSON Schema (draft 2020-12) of a workflow definition.
@@ -105,7 +106,95 @@ fn definitions() -> Value {
             })),
         },
         "approval": approval(),
+        "signal": signal(),
         "node": node(),
+        "map": map(),
+        "repeat": repeat(),
+        "review": review(),
+    })
+}
+
+/// A node that does something, and does not just wait.
+fn works() -> Value {
+    let waits = ["sleep", "until", "approval", "signal"].map(|kind| json!({"required": [kind]}));
+    json!({"not": {"anyOf": waits}})
+}
+
+fn map() -> Value {
+    json!({
+        "description": "The node is done once for each item of a list, and hands on the list of what came of them.",
+        "type": "object",
+        "required": ["over"],
+        "additionalProperties": false,
+        "properties": {
+            "over": described(text(), "The expression that gives the items, e.g. nodes.plan.output.files."),
+            "as": described(json!({"type": "string", "pattern": identifier()}), "What an item is called; by default `item`."),
+            "key": described(text(), "The template of an item's key; by default its number."),
+            "after": described(text(), "The expression that gives the keys of the items that must be over before one begins."),
+            "max_parallel": described(whole(1, MAX_PARALLEL_ITEMS), "How many items may be under way at once; by default 16."),
+            "on_item_error": {
+                "description": "What becomes of the node when an item fails for good; by default it fails as well.",
+                "enum": ["fail_fast", "skip", "continue"],
+            },
+        },
+    })
+}
+
+fn on_max() -> Value {
+    json!({
+        "description": "What happens after the last round; by default what was made last is taken.",
+        "enum": ["accept", "fail"],
+    })
+}
+
+fn repeat() -> Value {
+    json!({
+        "description": "The node is done again until an expression over its output holds.",
+        "type": "object",
+        "required": ["until", "max"],
+        "additionalProperties": false,
+        "properties": {
+            "until": described(text(), "The expression; it sees `output` and `repeat.iteration`."),
+            "max": described(whole(1, MAX_ROUNDS), "The most iterations."),
+            "on_max": on_max(),
+        },
+    })
+}
+
+fn review() -> Value {
+    json!({
+        "description": "Another agent judges what the node made, which is made again until it is accepted.",
+        "type": "object",
+        "required": ["agent", "accept", "max"],
+        "additionalProperties": false,
+        "properties": with_call(json!({
+            "agent": described(text(), "The agent that reviews."),
+            "prompt": described(text(), "A template: what to ask the reviewer. It sees `review.draft`."),
+            "accept": described(text(), "The expression over the reviewer's answer, whose fields are variables."),
+            "max": described(whole(1, MAX_ROUNDS), "The most rounds of a draft and its review."),
+            "on_max": on_max(),
+        })),
+    })
+}
+
+fn signal() -> Value {
+    json!({
+        "description": "Waits for a signal from outside.",
+        "type": "object",
+        "required": ["name"],
+        "additionalProperties": false,
+        "properties": {
+            "name": {
+                "description": "The signal's name.",
+                "type": "string",
+                "pattern": format!("^[a-z][a-z0-9_-]{{0,{}}}$", MAX_NAME_BYTES.saturating_sub(1)),
+            },
+            "expires": described(of("duration"), "How long it is waited for; 24h by default."),
+            "on_expire": {
+                "description": "What happens when it does not come; by default the node fails.",
+                "enum": SILENCE_WORDS.map(|(word, _)| word),
+            },
+        },
     })
 }
 
@@ -184,6 +273,7 @@ fn node() -> Value {
         "sleep": described(of("duration"), "Waits so long."),
         "until": described(text(), "Waits until then: a time such as 2026-08-01T09:30:00Z, or a template that becomes one."),
         "approval": of("approval"),
+        "signal": of("signal"),
         "needs": {
             "description": "The nodes that must be done before.",
             "type": "array",
@@ -209,15 +299,19 @@ fn node() -> Value {
             "Priced quantities that it uses, by unit."
         ),
         "budget": described(of("budget"), "The most the node may spend."),
+        "map": of("map"),
+        "repeat": of("repeat"),
+        "review": of("review"),
     });
     json!({
         "type": "object",
         "additionalProperties": false,
         "oneOf": [
             {"required": ["agent", "prompt"]}, {"required": ["transform"]}, {"required": ["sleep"]},
-            {"required": ["until"]}, {"required": ["approval"]},
+            {"required": ["until"]}, {"required": ["approval"]}, {"required": ["signal"]},
         ],
         "dependentRequired": beside_agent,
+        "dependentSchemas": {"map": works(), "repeat": works(), "review": works()},
         "properties": with(common, call),
     })
 }

@@ -26,6 +26,7 @@ mod definition;
 mod duration;
 mod graph;
 mod json_schema;
+mod layers;
 mod name;
 mod on_error;
 mod output;
@@ -36,6 +37,8 @@ mod reader;
 mod retry_on;
 mod scan;
 mod schema;
+mod signal;
+mod spread;
 mod step;
 mod strict;
 pub mod template;
@@ -51,12 +54,15 @@ mod sample_tests;
 pub use approval::{Approval, OnExpire, OnReject};
 pub use duration::{parse_ms as parse_duration_ms, show as show_duration_ms};
 pub use json_schema::json_schema;
+pub use layers::{Layer, Map, OnItemError, OnMax, Repeat, Review};
 pub use on_error::OnError;
 pub use output::OutputSchema;
 pub use output_path::OutputPath;
 pub use problem::Problem;
 pub use reach::{Opening, Reach};
 pub use schema::Schema;
+pub use signal::{OnSilence, SignalWait};
+pub use spread::{Item, SpreadError, item_values, spread};
 pub use template::TemplateError;
 pub use wait::Wait;
 
@@ -132,6 +138,12 @@ pub struct Node {
     pub when: Option<String>,
     /// What must be known before it may begin.
     pub opening: Opening,
+    /// What must be known to tell the items of its map.
+    pub spread: Opening,
+    /// What must be known to tell whether its loop is over, besides what was made in it.
+    pub verdict: Opening,
+    /// What makes it many tasks, from the outside in.
+    pub layers: Vec<Layer>,
     /// What it does.
     pub action: Action,
     /// The pool of workers that does it: 1 to 32 of `a-z`, `0-9` and `-`.
@@ -148,6 +160,18 @@ pub struct Node {
     pub units: BTreeMap<String, u64>,
     /// The most that it may spend, all of its attempts together.
     pub budget: Option<Budget>,
+}
+
+/// Which task of a node: the node's own, or one that a layer made of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The node's index.
+    pub index: u32,
+    /// How many of the node's layers are around the task; 0 for the node's own.
+    pub layer: u32,
+    /// Its number in the innermost of these: a map's item, a repetition, or twice the round of a review, plus one for
+    /// the reviewer's part.
+    pub item: u32,
 }
 
 /// What a node does.
@@ -235,6 +259,16 @@ impl Definition {
     /// The node with this index.
     pub fn node(&self, index: u32) -> Option<&Node> {
         self.nodes.get(usize::try_from(index).ok()?)
+    }
+
+    /// What a task does: the node itself, or its reviewer's part of it.
+    pub fn node_for(&self, place: Place) -> Option<&Node> {
+        let node = self.node(place.index)?;
+        let within = usize::try_from(place.layer.checked_sub(1).unwrap_or(u32::MAX)).ok()?;
+        match node.layers.get(within) {
+            Some(Layer::Review(review)) if place.item % 2 == 1 => Some(&review.judge),
+            _ => Some(node),
+        }
     }
 
     /// The node with this key.

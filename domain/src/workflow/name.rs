@@ -57,6 +57,14 @@ pub(super) const TOOL: NameRule = NameRule {
     rest: |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'),
 };
 
+/// Signals: a part of a URL.
+pub(super) const SIGNAL: NameRule = NameRule {
+    says: "1 to 64 of the characters a-z, 0-9, _ and -, a letter first",
+    max_bytes: MAX_NAME_BYTES,
+    first: |byte| byte.is_ascii_lowercase(),
+    rest: |byte| is_dashed(byte) || byte == b'_',
+};
+
 /// Nodes, agents and outputs: parts of template paths, where `-` would be a minus.
 pub(super) const IDENTIFIER: NameRule = NameRule {
     says: "1 to 64 of the characters a-z, 0-9 and _, a letter first",

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::name::SCHEMA;
 use super::problem::{Problem, Problems, did_you_mean};
 use super::reader::{Fields, wrong_type};
-use super::schema::InputCheck;
+use super::schema::{self, InputCheck};
 use crate::limits::{MAX_REPAIRS, MAX_SCHEMAS};
 
 /// How often a model may mend its answer unless the definition says otherwise.
@@ -35,6 +35,25 @@ impl OutputSchema {
     /// Checks an answer's value. Errors: what is wrong with it, by places and rules.
     pub fn check(&self, value: &Value) -> Result<(), Vec<Problem>> {
         self.check.check(value)
+    }
+
+    /// The fields that the schema lists at its top.
+    pub(super) fn fields(&self) -> Vec<String> {
+        schema::listed(&self.schema).map(str::to_owned).collect()
+    }
+
+    /// What a reviewer answers unless its agent says otherwise: `{"verdict", "feedback"}`, both texts.
+    pub(super) fn of_reviewer(problems: &mut Problems) -> Self {
+        let schema = serde_json::json!({
+            "properties": {
+                "feedback": {"description": "what must change, where something must", "type": "string"},
+                "verdict": {"type": "string"},
+            },
+            "required": ["verdict"],
+            "type": "object",
+        });
+        let check = InputCheck::compile(&schema, "", problems);
+        Self { name: "review".to_owned(), schema, repairs: DEFAULT_REPAIRS, check }
     }
 }
 

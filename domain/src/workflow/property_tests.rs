@@ -87,6 +87,8 @@ fn any_json() -> impl Strategy<Value = Value> {
             "until",
             "approval",
             "show",
+            "signal",
+            "name",
             "on",
             "outputs",
             "model",

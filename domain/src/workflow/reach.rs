@@ -1,11 +1,11 @@
 //! What a decision about a node must see of the others: what lets it begin, and how far its end reaches.
 //!
 //! When a node ends, its dependents count down. One that may end in the same breath, because its condition does not
-//! hold or because it fails before it starts, reaches on to its own dependents. Whoever loads rows for a decision asks here which.
+//! hold, because it fails before it starts or because its signal came before it, reaches on to its own dependents. Whoever loads rows for a decision asks here which.
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{Definition, Node, OnError};
+use super::{Definition, Layer, Node, OnError, Place};
 use crate::limits::MAX_REACH;
 
 /// What must be known before a node may begin. Empty for nodes that begin as soon as their needs are done.
@@ -15,6 +15,8 @@ pub struct Opening {
     pub input: bool,
     /// The nodes, all of them ancestors, on whose results it depends, ascending.
     pub nodes: Vec<u32>,
+    /// Whether it may take a signal that came before it.
+    pub signals: bool,
 }
 
 /// What must be loaded to end a node, or to let one begin.
@@ -26,6 +28,8 @@ pub struct Reach {
     pub results: BTreeSet<u32>,
     /// Whether the mission's input decides too.
     pub input: bool,
+    /// Whether signals that nobody took yet decide too.
+    pub signals: bool,
     /// Whether a failure of the node reaches as far as its success does.
     pub of_failure: bool,
 }
@@ -33,7 +37,12 @@ pub struct Reach {
 impl Node {
     /// Whether it may be over in the transaction that lets it begin, so that its dependents are part of that decision.
     pub fn may_end_at_once(&self) -> bool {
-        self.when.is_some() || self.on_error != OnError::Fail
+        self.when.is_some() || self.on_error != OnError::Fail || self.opening.signals
+    }
+
+    /// Whether its first layer is a map, so that nothing of it runs before its items are known.
+    pub fn is_spread(&self) -> bool {
+        matches!(self.layers.first(), Some(Layer::Map(_)))
     }
 }
 
@@ -41,6 +50,7 @@ impl Reach {
     fn needs_for(&mut self, node: &Node) {
         self.results.extend(&node.opening.nodes);
         self.input |= node.opening.input;
+        self.signals |= node.opening.signals;
     }
 }
 
@@ -70,6 +80,16 @@ impl Definition {
         let mut reach = self.reach_of_end(index);
         if let Some(node) = self.node(index) {
             reach.needs_for(node);
+        }
+        reach
+    }
+
+    /// What must be loaded to decide about the tasks that were made of a task, which may end it.
+    pub fn reach_of_children(&self, place: Place) -> Reach {
+        let mut reach = if place.layer == 0 { self.reach_of_end(place.index) } else { Reach::default() };
+        if let Some(node) = self.node(place.index) {
+            reach.results.extend(&node.verdict.nodes);
+            reach.input |= node.verdict.input;
         }
         reach
     }

@@ -9,13 +9,15 @@ use serde_json::{Number, Value};
 
 use super::approval;
 use super::condition;
+use super::layers::{self, Loops};
 use super::name::{MODEL, POOL, TOOL, UNIT};
 use super::on_error::{self, OnError};
 use super::output::{OutputSchema, Schemas, read_output};
 use super::problem::{Problem, Problems, below, did_you_mean};
 use super::reader::{Entry, Fields, whole_number, wrong_type};
 use super::retry_on;
-use super::scan::{Mention, ROOTS};
+use super::scan::Mention;
+use super::signal;
 use super::template::{self, TemplateError};
 use super::wait::{self, Wait};
 use super::{Action, AgentStep, Budget, OnExhausted, TransformStep};
@@ -39,15 +41,17 @@ const DEFAULT_MAX_TURNS: u32 = 16;
 /// A step may make so many tool calls unless the definition says otherwise.
 const DEFAULT_MAX_TOOL_CALLS: u32 = 64;
 
+/// Who does the steps of agents unless the definition says otherwise.
+pub(super) const AGENT_POOL: &str = "agent";
+
 /// The kinds of nodes, as their keys.
-const KINDS: [&str; 5] = ["agent", "transform", "sleep", "until", "approval"];
+const KINDS: [&str; 6] = ["agent", "transform", "sleep", "until", "approval", "signal"];
 
 /// Kinds of nodes that a later version will know.
-const LATER_KINDS: [&str; 7] = ["exec", "external", "http", "plan", "retrieve", "signal", "workflow"];
+const LATER_KINDS: [&str; 6] = ["exec", "external", "http", "plan", "retrieve", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
-const LATER_KEYS: [&str; 9] =
-    ["cache", "concurrency", "deadline", "map", "memory", "models", "parent_close", "repeat", "review"];
+const LATER_KEYS: [&str; 6] = ["cache", "concurrency", "deadline", "memory", "models", "parent_close"];
 
 /// Keys that only nodes with an agent have.
 const AGENT_KEYS: [&str; 8] =
@@ -133,6 +137,8 @@ pub(super) struct Draft<'v> {
     pub(super) on_error: OnError,
     pub(super) units: BTreeMap<String, u64>,
     pub(super) budget: Option<Budget>,
+    /// What makes it many tasks.
+    pub(super) loops: Loops<'v>,
 }
 
 /// Reads one node.
@@ -141,8 +147,9 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
     let needs = read_needs(&mut fields);
     let (mut mentions, mut opening) = (Vec::new(), Vec::new());
     let when = condition::read(&mut fields, &mut opening);
-    let action = read_action(&mut fields, around, &mut mentions, &mut opening);
-    let default_pool = if matches!(action, Some(Action::Agent(_))) { "agent" } else { "default" };
+    let loops = layers::read(&mut fields, around, &mut mentions);
+    let action = read_action(&mut fields, around, &loops.roots, &mut mentions, &mut opening);
+    let default_pool = if matches!(action, Some(Action::Agent(_))) { AGENT_POOL } else { "default" };
     let draft = Draft {
         key: entry.name,
         needs,
@@ -163,10 +170,25 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
         on_error: on_error::read(&mut fields),
         units: read_units(&mut fields),
         budget: read_budget(&mut fields, "it is the most a node may spend"),
+        loops,
     };
+    refuse_loops_of_waits(&draft, &mut fields);
     let later = [LATER_KINDS.as_slice(), LATER_KEYS.as_slice()].concat();
     fields.close(&later);
     Some(draft)
+}
+
+/// A node that waits is not worth doing twice: nothing comes of it that an expression could judge.
+fn refuse_loops_of_waits(draft: &Draft<'_>, fields: &mut Fields<'_, '_>) {
+    if !matches!(draft.action, Some(Action::Wait(_))) {
+        return;
+    }
+    for key in ["map", "repeat", "review"] {
+        if fields.has_any(&[key]) {
+            let pointer = fields.at(key);
+            fields.problems.add(pointer, "misplaced_key", format!("`{key}` does not go with a node that waits"));
+        }
+    }
 }
 
 fn read_needs<'v>(fields: &mut Fields<'v, '_>) -> Vec<(&'v str, String)> {
@@ -200,17 +222,19 @@ fn read_needs<'v>(fields: &mut Fields<'v, '_>) -> Vec<(&'v str, String)> {
 fn read_action<'v>(
     fields: &mut Fields<'v, '_>,
     around: &Surroundings<'v>,
+    roots: &[&str],
     mentions: &mut Vec<(Mention<'v>, String)>,
     opening: &mut Vec<(Mention<'v>, String)>,
 ) -> Option<Action> {
     let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| fields.has_any(&[kind])).collect();
     let unsupported = fields.has_any(&LATER_KINDS);
     let action = match kinds.as_slice() {
-        ["agent"] => return read_agent(fields, around, mentions).map(Action::Agent),
-        ["transform"] => read_transform(fields, mentions).map(Action::Transform),
+        ["agent"] => return read_agent(fields, around, roots, mentions).map(Action::Agent),
+        ["transform"] => read_transform(fields, roots, mentions).map(Action::Transform),
         ["sleep"] => wait::read_sleep(fields).map(Action::Wait),
         ["until"] => wait::read_until(fields, opening).map(Action::Wait),
         ["approval"] => approval::read(fields, opening).map(Wait::Approval).map(Action::Wait),
+        ["signal"] => signal::read(fields).map(Wait::Signal).map(Action::Wait),
         [] if !unsupported => {
             let message = format!("a node must have one of: {}", KINDS.join(", "));
             let hint = fields.has_any(&["prompt"]).then(|| "`prompt` goes with `agent: <name>`".to_owned());
@@ -240,28 +264,68 @@ fn read_action<'v>(
 fn read_agent<'v>(
     fields: &mut Fields<'v, '_>,
     around: &Surroundings<'v>,
+    roots: &[&str],
     mentions: &mut Vec<(Mention<'v>, String)>,
 ) -> Option<AgentStep> {
-    let name = fields.text("agent", usize::MAX);
-    let agent = name.and_then(|name| around.agents.get(name));
-    if let (Some(name), None) = (name, agent) {
-        let hint = did_you_mean(name, around.agents.keys().copied());
-        let shown: String = name.chars().take(64).collect();
-        let problem = Problem::new(fields.at("agent"), "unknown_agent", format!("there is no agent `{shown}`"));
-        fields.problems.push(problem.with_hint(hint));
-    }
+    let agent = read_agent_name(fields, around);
     let prompt = fields.text("prompt", MAX_PROMPT_BYTES);
     if !fields.has_any(&["prompt"]) {
         fields.missing("prompt", "it says what to ask the agent");
     }
     if let Some(prompt) = prompt {
         let at = fields.at("prompt");
-        read_template(prompt, &at, mentions, fields.problems);
+        read_template(prompt, &at, roots, mentions, fields.problems);
     }
     let own = CallSettings::read(fields);
     let output = read_output(fields, &around.schemas);
     let tools = read_tools(fields);
-    let (name, agent) = (name?, agent?);
+    let (name, agent) = agent?;
+    let step = put_together(fields, around, (name, agent), own, prompt.map(str::to_owned))?;
+    Some(AgentStep {
+        output: output.or_else(|| agent.output.clone()),
+        tools: tools.or_else(|| agent.tools.clone()).unwrap_or_default(),
+        ..step
+    })
+}
+
+/// Reads who reviews, with what may be said about the reviewer's calls; what it answers is the agent's, or a verdict.
+pub(super) fn read_reviewer<'v>(
+    fields: &mut Fields<'v, '_>,
+    around: &Surroundings<'v>,
+    prompt: String,
+) -> Option<AgentStep> {
+    if !fields.has_any(&["agent"]) {
+        fields.missing("agent", "it is the agent that reviews");
+    }
+    let agent = read_agent_name(fields, around);
+    let own = CallSettings::read(fields);
+    let (name, agent) = agent?;
+    let step = put_together(fields, around, (name, agent), own, Some(prompt))?;
+    let output = agent.output.clone().unwrap_or_else(|| OutputSchema::of_reviewer(fields.problems));
+    Some(AgentStep { output: Some(output), tools: agent.tools.clone().unwrap_or_default(), ..step })
+}
+
+/// Reads `agent`, the name of one.
+fn read_agent_name<'a, 'v>(fields: &mut Fields<'v, '_>, around: &'a Surroundings<'v>) -> Option<(&'v str, &'a Agent)> {
+    let name = fields.text("agent", usize::MAX)?;
+    let agent = around.agents.get(name);
+    if agent.is_none() {
+        let hint = did_you_mean(name, around.agents.keys().copied());
+        let shown: String = name.chars().take(64).collect();
+        let problem = Problem::new(fields.at("agent"), "unknown_agent", format!("there is no agent `{shown}`"));
+        fields.problems.push(problem.with_hint(hint));
+    }
+    Some((name, agent?))
+}
+
+/// A step of the agent, without output and tools. `None` without a model or a prompt.
+fn put_together(
+    fields: &mut Fields<'_, '_>,
+    around: &Surroundings<'_>,
+    (name, agent): (&str, &Agent),
+    own: CallSettings,
+    prompt: Option<String>,
+) -> Option<AgentStep> {
     let call = own.or(&agent.call).or(&around.defaults.call);
     if call.model.is_none() && !fields.has_any(&["model"]) {
         let pointer = fields.at("model");
@@ -272,11 +336,11 @@ fn read_agent<'v>(
         agent: name.to_owned(),
         instructions: agent.instructions.clone(),
         model: call.model?,
-        prompt: prompt?.to_owned(),
+        prompt: prompt?,
         max_output_tokens: call.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS),
         temperature: call.temperature,
-        output: output.or_else(|| agent.output.clone()),
-        tools: tools.or_else(|| agent.tools.clone()).unwrap_or_default(),
+        output: None,
+        tools: Vec::new(),
         max_turns: call.max_turns.unwrap_or(DEFAULT_MAX_TURNS),
         max_tool_calls: call.max_tool_calls.unwrap_or(DEFAULT_MAX_TOOL_CALLS),
     })
@@ -312,7 +376,11 @@ fn read_tools(fields: &mut Fields<'_, '_>) -> Option<Vec<String>> {
     Some(tools)
 }
 
-fn read_transform<'v>(fields: &mut Fields<'v, '_>, mentions: &mut Vec<(Mention<'v>, String)>) -> Option<TransformStep> {
+fn read_transform<'v>(
+    fields: &mut Fields<'v, '_>,
+    roots: &[&str],
+    mentions: &mut Vec<(Mention<'v>, String)>,
+) -> Option<TransformStep> {
     let value = fields.value("transform")?;
     let at = fields.at("transform");
     let mut templates = Vec::new();
@@ -327,7 +395,7 @@ fn read_transform<'v>(fields: &mut Fields<'v, '_>, mentions: &mut Vec<(Mention<'
         if text.len() > MAX_PROMPT_BYTES {
             fields.problems.add(at, "too_long", format!("a template has at most {MAX_PROMPT_BYTES} bytes"));
         } else {
-            read_template(text, &at, mentions, fields.problems);
+            read_template(text, &at, roots, mentions, fields.problems);
         }
     }
     let mut output = value.clone();
@@ -347,7 +415,13 @@ fn collect_templates<'v>(value: &'v Value, at: &str, templates: &mut Vec<(&'v st
 }
 
 /// Checks a template as far as that goes without knowing the other nodes.
-fn read_template<'v>(text: &'v str, at: &str, mentions: &mut Vec<(Mention<'v>, String)>, problems: &mut Problems) {
+pub(super) fn read_template<'v>(
+    text: &'v str,
+    at: &str,
+    roots: &[&str],
+    mentions: &mut Vec<(Mention<'v>, String)>,
+    problems: &mut Problems,
+) {
     let found = match template::inspect(text) {
         Ok(found) => found,
         Err(error) => {
@@ -357,7 +431,7 @@ fn read_template<'v>(text: &'v str, at: &str, mentions: &mut Vec<(Mention<'v>, S
             return;
         }
     };
-    found.report(at, "template", &ROOTS, problems);
+    found.report(at, "template", roots, problems);
     mentions.extend(found.scan.mentions.into_iter().map(|mention| (mention, at.to_owned())));
 }
 

@@ -71,6 +71,17 @@ pub(super) fn render_with(template: &str, context: &Value, fuel: u64) -> Result<
     rendering.text(template)
 }
 
+/// The value of an expression, as JSON of at most so many bytes.
+pub(super) fn evaluate(expression: &str, context: &Value, max_bytes: usize) -> Result<Value, TemplateError> {
+    super::scan::scan_expression(expression)?;
+    let mut rendering = Rendering::new(context);
+    rendering.bytes_left = max_bytes;
+    let environment = rendering.environment.clone();
+    let compiled = environment.compile_expression(expression).map_err(|error| convert(&error, expression))?;
+    let value = compiled.eval(rendering.context.clone()).map_err(|error| convert(&error, expression))?;
+    rendering.json(&value, expression, 0)
+}
+
 /// Renders every string inside of a JSON value; keys stay as they are. A string that is exactly one
 /// `{{ expression }}` becomes the expression's value with its JSON type; any other string stays a string.
 pub fn render_value(template: &Value, context: &Value) -> Result<Value, TemplateError> {
@@ -123,7 +134,7 @@ impl<'t> Inspection<'t> {
 
     /// Reports the names that do not exist; `what` is what uses them, `roots` are the variables it may use.
     pub(super) fn report(&self, at: &str, what: &str, roots: &[&str], problems: &mut Problems) {
-        for name in &self.unknown {
+        for name in self.unknown.iter().filter(|name| !roots.contains(&name.as_str())) {
             let known = || format!("known here: {}", roots.join(", "));
             let hint = did_you_mean(name, roots.iter().copied()).unwrap_or_else(known);
             let message = format!("the {what} uses `{name}`, which does not exist");

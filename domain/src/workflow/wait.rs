@@ -5,6 +5,7 @@ use super::condition;
 use super::problem::Problem;
 use super::reader::Fields;
 use super::scan::Mention;
+use super::signal::SignalWait;
 use crate::limits::{MAX_CONDITION_BYTES, MAX_DEADLINE_MS};
 use crate::time::Timestamp;
 
@@ -23,6 +24,8 @@ pub enum Wait {
     },
     /// A person's decision.
     Approval(Approval),
+    /// A signal from outside.
+    Signal(SignalWait),
 }
 
 impl Wait {
@@ -32,6 +35,7 @@ impl Wait {
             Self::Sleep { .. } => "sleep",
             Self::Until { .. } => "until",
             Self::Approval(_) => "approval",
+            Self::Signal(_) => "signal",
         }
     }
 }

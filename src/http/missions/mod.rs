@@ -9,5 +9,6 @@ pub(super) mod one;
 pub(super) mod pause;
 pub(super) mod renew;
 pub(super) mod result;
+pub(super) mod signal;
 pub(super) mod submit;
 mod wait;

@@ -66,6 +66,9 @@ pub enum StreamEvent {
     /// Nobody decided it in time.
     #[serde(rename = "approval.expired")]
     ApprovalExpired(Told<NotDecided>),
+    /// A signal came in.
+    #[serde(rename = "signal.received")]
+    SignalReceived(Told<SignalTold>),
     /// An agent has a tool run.
     #[serde(rename = "task.tool_call")]
     TaskToolCall(Told<ToolCalled>),
@@ -180,6 +183,17 @@ carried! {
     NotDecided {
         /// What it counts as: `approved`, `rejected` or `failed`.
         counts_as: String,
+    }
+    /// A signal from outside. What it says is the output of the task that takes it.
+    SignalTold {
+        /// Its id.
+        signal_id: String,
+        /// What it is called.
+        name: String,
+        /// The size of what it says.
+        bytes: i64,
+        /// Whether a task took it at once; otherwise it waits for one.
+        is_taken: bool,
     }
     /// A mission was made.
     Created {
@@ -298,7 +312,7 @@ carried! {
     }
     /// A wait.
     Waiting {
-        /// `credits`, `timer`, `rate_limit`, `condition`, `paused` or `approval`.
+        /// `credits`, `timer`, `rate_limit`, `condition`, `approval`, `signal` or `paused`.
         cause: String,
         /// For people.
         reason: String,

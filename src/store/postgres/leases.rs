@@ -32,8 +32,8 @@ claimed as (
     lease_token = $2, lease_until = $3, worker_id = $4, started_at = $5
   from picked
   where tasks.id = picked.id
-  returning tasks.id, tenant_id, mission_id, run_id, workflow_id, node_index, pool, attempt, failures, fence,
-    lease_until, ready_at, picked.price_book_id
+  returning tasks.id, tenant_id, mission_id, run_id, workflow_id, node_index, node_at, base, layer, item, ancestors, bound,
+    pool, attempt, failures, fence, lease_until, ready_at, picked.price_book_id
 ),
 woken as (
   update runs set state = 'running', status_reason = null, started_at = $5

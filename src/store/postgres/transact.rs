@@ -19,7 +19,10 @@ use super::PostgresStore;
 use crate::store::changes::{Sent, Write, load_row, writes};
 use crate::store::columns::Values;
 use crate::store::error::asks_to_retry;
-use crate::store::schema::{CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, TASKS, TOOL_CALLS, WALLETS};
+use crate::store::schema::{
+    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SIGNALS, TASKS, TOOL_CALLS, WALLETS, output_sql,
+};
+use crate::store::want::CHUNK;
 use crate::store::{Decide, Journals, StoreError, Want};
 
 /// How often a transaction is run again when the database asks for it.
@@ -29,27 +32,24 @@ const MAX_TRIES: u32 = 12;
 /// locks of their own. Nothing of it waits for, or is done under, the locks on the money. The scalar counts force
 /// the order of evaluation: Postgres counts a relation before it reads the next one.
 ///
+/// With `families`, items of families are loaded as well, and locked like all tasks.
+///
 /// With `reads`, what nodes handed on and what missions were given is read as well. Who is over does not change, and
 /// whoever ends a task holds its mission: it needs no locks.
 ///
 /// With `latest`, so are tasks of missions' latest runs by their state.
-fn work_sql(Parts { journals, reads, latest }: Parts) -> String {
+fn work_sql(parts: Parts) -> String {
     let (missions, runs, tasks) = (MISSIONS.loaded(false), RUNS.loaded(false), TASKS.loaded(false));
-    let (holds, calls) = (HOLDS.loaded(false), CALLS.loaded(journals == Journals::Open));
-    let read = if reads { READ } else { "" };
-    let latest = match (latest, reads) {
-        (false, _) => String::new(),
-        (true, reads) => {
-            let (missions, states) = if reads { ("$9", "$10") } else { ("$6", "$7") };
-            format!(
-                "union
-                 select t.id
-                 from unnest({missions}::text[], {states}::text[]) as n (mission_id, state)
-                 join missions m on m.id = n.mission_id
-                 join tasks t on t.run_id = m.run_id and t.state = n.state"
-            )
-        }
+    let (holds, calls) = (HOLDS.loaded(false), CALLS.loaded(parts.journals == Journals::Open));
+    // parameters are numbered without gaps, in the order in which `load_work` binds them
+    let mut next = 5_usize;
+    let mut parameter = || {
+        next = next.saturating_add(1);
+        format!("${next}")
     };
+    let read = if parts.reads { read_sql(&mut parameter) } else { String::new() };
+    let latest = if parts.latest { latest_sql(&mut parameter) } else { String::new() };
+    let family = if parts.families { family_sql(&mut parameter) } else { String::new() };
     format!(
         "with wanted as materialized (
            select id from tasks where id = any($1)
@@ -58,6 +58,7 @@ fn work_sql(Parts { journals, reads, latest }: Parts) -> String {
            from unnest($2::text[], $3::int[]) as n (run_id, node_index)
            join tasks t on t.run_id = n.run_id and t.node_index = n.node_index
            {latest}
+           {family}
          ),
          m as materialized (
            select {missions} from missions where id = any($4)
@@ -88,18 +89,84 @@ fn work_sql(Parts { journals, reads, latest }: Parts) -> String {
     )
 }
 
-/// What a decision reads and does not change.
-const READ: &str = "
-  union all
-  select 'results', json_build_object('run_id', t.run_id, 'node_index', t.node_index, 'output', t.output)::text
-  from unnest($6::text[], $7::int[]) as n (run_id, node_index)
-  join tasks t on t.run_id = n.run_id and t.node_index = n.node_index
-  where t.state in ('succeeded', 'skipped', 'failed')
-  union all
-  select 'inputs', json_build_object('id', m.id, 'input', coalesce(r.input, m.input))::text
-  from missions m
-  join runs r on r.id = m.run_id
-  where m.id = any($8::text[])";
+/// What a decision reads and mostly does not change: results, inputs, and signals, which whoever receives or takes them
+/// holds the mission of. Takes eight parameters.
+fn read_sql(parameter: &mut dyn FnMut() -> String) -> String {
+    let output = output_sql(Dialect::Postgres, "t");
+    let (runs, indexes, inputs) = (parameter(), parameter(), parameter());
+    let (parents, items) = (parameter(), parameter());
+    let (takers, senders, keys) = (parameter(), parameter(), parameter());
+    let signals = SIGNALS.loaded(true);
+    format!(
+        "union all
+         select 'results', json_build_object('run_id', t.run_id, 'node_index', t.node_index, 'output', {output})::text
+         from unnest({runs}::text[], {indexes}::int[]) as n (run_id, node_index)
+         join tasks t on t.run_id = n.run_id and t.node_index = n.node_index
+         where t.state in ('succeeded', 'skipped', 'failed')
+         union all
+         select 'inputs', json_build_object('id', m.id, 'input', coalesce(r.input, m.input))::text
+         from missions m
+         join runs r on r.id = m.run_id
+         where m.id = any({inputs}::text[])
+         union all
+         select 'item_results', json_build_object('parent_id', t.parent_id, 'item', t.item, 'output', {output})::text
+         from unnest({parents}::text[], {items}::int[]) as n (parent_id, item)
+         join tasks t on t.parent_id = n.parent_id and t.item = n.item and t.layer > 0
+         where t.state = 'succeeded'
+         union all
+         select 'signals', row_to_json(s)::text
+         from (
+           select {signals} from signals
+           where id in (
+             select id from signals where mission_id = any({takers}::text[]) and task_id is null
+             union
+             select s.id
+             from unnest({senders}::text[], {keys}::text[]) as n (mission_id, key)
+             join signals s on s.mission_id = n.mission_id and s.key = n.key
+           )
+         ) s"
+    )
+}
+
+/// Tasks of missions' latest runs by their state. Takes two parameters.
+fn latest_sql(parameter: &mut dyn FnMut() -> String) -> String {
+    let (missions, states) = (parameter(), parameter());
+    format!(
+        "union
+         select t.id
+         from unnest({missions}::text[], {states}::text[]) as n (mission_id, state)
+         join missions m on m.id = n.mission_id
+         join tasks t on t.run_id = m.run_id and t.state = n.state"
+    )
+}
+
+/// The items of families that a decision may change: the next that may begin, named ones, and those nobody works on.
+/// Takes five parameters.
+fn family_sql(parameter: &mut dyn FnMut() -> String) -> String {
+    let (heirs, most, parents, items, idle) = (parameter(), parameter(), parameter(), parameter(), parameter());
+    format!(
+        "union
+         select s.id
+         from unnest({heirs}::text[], {most}::int[]) as n (parent_id, most)
+         cross join lateral (
+           select id from tasks
+           where parent_id = n.parent_id and layer > 0 and state = 'pending' and remaining_needs = 0
+           order by item limit n.most
+         ) s
+         union
+         select t.id
+         from unnest({parents}::text[], {items}::int[]) as n (parent_id, item)
+         join tasks t on t.parent_id = n.parent_id and t.item = n.item and t.layer > 0
+         union
+         select s.id
+         from unnest({idle}::text[]) as n (parent_id)
+         cross join lateral (
+           select id from tasks
+           where parent_id = n.parent_id and layer > 0 and ended_at is null and state <> 'running'
+           order by item limit {CHUNK}
+         ) s"
+    )
+}
 
 /// Loads the money: holds of nobody's task, grants, then wallets, all locked until the end; and operations under
 /// known keys.
@@ -156,22 +223,28 @@ struct Parts {
     journals: Journals,
     reads: bool,
     latest: bool,
+    families: bool,
 }
 
 impl Parts {
     fn of(want: &Want) -> Self {
-        Self { journals: want.journals, reads: want.reads(), latest: !want.latest.is_empty() }
+        Self {
+            journals: want.journals,
+            reads: want.reads(),
+            latest: !want.latest.is_empty(),
+            families: want.has_families(),
+        }
     }
 }
 
 /// The loads of the work, by their parts.
 static WORK: LazyLock<BTreeMap<Parts, String>> = LazyLock::new(|| {
     let mut all = BTreeMap::new();
-    for journals in [Journals::Closed, Journals::Open] {
-        for (reads, latest) in [(false, false), (false, true), (true, false), (true, true)] {
-            let parts = Parts { journals, reads, latest };
-            all.insert(parts, work_sql(parts));
-        }
+    for bits in 0..16_u8 {
+        let has = |bit: u8| bits & bit != 0;
+        let journals = if has(1) { Journals::Open } else { Journals::Closed };
+        let parts = Parts { journals, reads: has(2), latest: has(4), families: has(8) };
+        all.insert(parts, work_sql(parts));
     }
     all
 });
@@ -289,7 +362,8 @@ impl Drop for Beginning {
 }
 
 async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut WorkingSet) -> Result<(), Failed> {
-    let sql = WORK.get(&Parts::of(want)).map(String::as_str).unwrap_or_default();
+    let parts = Parts::of(want);
+    let sql = WORK.get(&parts).map(String::as_str).unwrap_or_default();
     let (runs, indexes) = columns(&want.nodes);
     let mut query = sqlx::query(sql)
         .bind(texts(&want.tasks))
@@ -297,16 +371,27 @@ async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut Wo
         .bind(indexes)
         .bind(texts(&want.missions))
         .bind(texts(&want.calls));
-    if want.reads() {
+    if parts.reads {
         let (runs, indexes) = columns(&want.results);
-        query = query.bind(runs).bind(indexes).bind(texts(&want.inputs));
+        let (parents, items) = columns(&want.item_results);
+        query = query.bind(runs).bind(indexes).bind(texts(&want.inputs)).bind(parents).bind(items);
+        let (missions, keys): (Vec<String>, Vec<String>) =
+            want.signal_keys.iter().map(|(mission, key)| (mission.to_string(), key.clone())).unzip();
+        query = query.bind(texts(&want.signals)).bind(missions).bind(keys);
     }
-    if !want.latest.is_empty() {
+    if parts.latest {
         let (missions, states): (Vec<String>, Vec<&str>) =
             want.latest_words().map(|(mission, state)| (mission.to_string(), state)).unzip();
         query = query.bind(missions).bind(states);
     }
+    if parts.families {
+        let (heirs, most): (Vec<String>, Vec<i32>) =
+            want.heirs.iter().map(|(parent, most)| (parent.to_string(), *most)).unzip();
+        let (parents, items) = columns(&want.items);
+        query = query.bind(heirs).bind(most).bind(parents).bind(items).bind(texts(&want.idle));
+    }
     load(tx, query, set).await?;
+    set.signals_of.extend(&want.signals);
     Ok(want.covers(set)?)
 }
 

@@ -26,8 +26,12 @@ pub struct ApprovalView {
     pub workflow_name: String,
     /// The node's key.
     pub node: String,
-    /// The node's index.
+    /// Its number in the run.
     pub node_index: i32,
+    /// The node's index.
+    pub node_at: i32,
+    /// The number in the run of its workflow's first node.
+    pub base: i32,
     /// Where the task stands.
     pub state: TaskState,
     /// What it waits for.
@@ -45,7 +49,7 @@ pub struct ApprovalView {
 }
 
 const APPROVAL: &str = "
-select t.id, t.tenant_id, t.mission_id, t.run_id, t.workflow_id, w.name as workflow_name, t.node, t.node_index, t.state,
+select t.id, t.tenant_id, t.mission_id, t.run_id, t.workflow_id, w.name as workflow_name, t.node, t.node_index, t.node_at, t.base, t.state,
   t.wait, t.decision, t.ready_at, t.due_at, t.ended_at";
 const APPROVAL_FROM: &str = "
 from tasks t

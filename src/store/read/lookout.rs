@@ -3,7 +3,9 @@
 //! All of it runs on partial indexes: the cost grows with what waits, never with what is done.
 
 use bursar_domain::id::{GrantId, HoldId, MissionId, RunId, TaskId, TenantId, WalletId, WorkflowId};
+use bursar_domain::record::{Bound, Fan, Task};
 use bursar_domain::time::Timestamp;
+use bursar_domain::workflow::Place;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -18,6 +20,17 @@ pub struct NodeOutput {
     /// The node's index.
     pub node_index: i32,
     /// Its output; null for skipped nodes.
+    pub output: Option<Value>,
+}
+
+/// The output of one of many.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ItemOutput {
+    /// The task it was made of.
+    pub parent_id: TaskId,
+    /// Its number.
+    pub item: i32,
+    /// Its output.
     pub output: Option<Value>,
 }
 
@@ -37,7 +50,7 @@ pub struct ReadyRow {
 }
 
 /// A task that something must be done about.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Due {
     /// The task.
     pub id: TaskId,
@@ -47,11 +60,63 @@ pub struct Due {
     pub run_id: RunId,
     /// Its workflow.
     pub workflow_id: WorkflowId,
-    /// Its node.
+    /// Its kind.
+    pub kind: String,
+    /// Its number in the run.
     pub node_index: i32,
+    /// Its node.
+    pub node_at: i32,
+    /// The number in the run of its workflow's first node.
+    pub base: i32,
+    /// How many of its node's layers are around it.
+    pub layer: i32,
+    /// Its number in the innermost of these.
+    pub item: i32,
+    /// The tasks above it, the nearest first.
+    pub ancestors: Option<Vec<TaskId>>,
+    /// What it sees besides what its node sees.
+    pub bound: Option<Bound>,
+    /// The tasks that were made of it.
+    pub fan: Option<Fan>,
 }
 
-const DUE: &str = "select id, mission_id, run_id, workflow_id, node_index from tasks";
+impl From<&Task> for Due {
+    fn from(task: &Task) -> Self {
+        Self {
+            id: task.id,
+            mission_id: task.mission_id,
+            run_id: task.run_id,
+            workflow_id: task.workflow_id,
+            kind: task.kind.clone(),
+            node_index: task.node_index,
+            node_at: task.node_at,
+            base: task.base,
+            layer: task.layer,
+            item: task.item,
+            ancestors: task.ancestors.clone(),
+            bound: task.bound.clone(),
+            fan: task.fan.clone(),
+        }
+    }
+}
+
+impl Due {
+    /// Whether items of a map are still to be made.
+    pub fn is_to_be_spread(&self) -> bool {
+        let is_open = |fan: &Fan| fan.error.is_none() && !fan.is_complete();
+        self.kind == "map" && self.fan.as_ref().is_some_and(is_open)
+    }
+
+    /// Which task of its node it is.
+    pub fn place(&self) -> Place {
+        let unsigned = |number: i32| u32::try_from(number).unwrap_or(u32::MAX);
+        Place { index: unsigned(self.node_at), layer: unsigned(self.layer), item: unsigned(self.item) }
+    }
+}
+
+/// The columns of a [`Due`].
+const COLUMNS: &str =
+    "id, mission_id, run_id, workflow_id, kind, node_index, node_at, base, layer, item, ancestors, bound, fan";
 
 /// A run that was forked with another input has its own.
 const INPUTS: &str = "
@@ -64,10 +129,19 @@ impl dyn Store {
     /// Outputs of nodes.
     pub async fn outputs(&self, nodes: &[(RunId, u32)]) -> Result<Vec<NodeOutput>, StoreError> {
         let sql = "
-            select t.run_id, t.node_index, t.output
+            select t.run_id, t.node_index, {output:t} as output
             from {pairs:1} n
             join tasks t on t.run_id = n.a and t.node_index = cast(n.b as integer)";
         all(self.rows(sql, &[json!(nodes).into()]).await?)
+    }
+
+    /// Outputs of items, by their parent and number.
+    pub async fn item_outputs(&self, items: &[(TaskId, i32)]) -> Result<Vec<ItemOutput>, StoreError> {
+        let sql = "
+            select t.parent_id, t.item, {output:t} as output
+            from {pairs:1} n
+            join tasks t on t.parent_id = n.a and t.item = cast(n.b as integer) and t.layer > 0";
+        all(self.rows(sql, &[json!(items).into()]).await?)
     }
 
     /// Inputs of missions' latest runs.
@@ -134,7 +208,7 @@ impl dyn Store {
     /// Tasks whose timer, retry or rate limit is over.
     pub async fn due_tasks(&self, now: Timestamp, limit: i64) -> Result<Vec<Due>, StoreError> {
         let sql = format!(
-            "{DUE} where state in ('retrying', 'waiting') and due_at is not null and due_at <= $1
+            "select {COLUMNS} from tasks where state in ('retrying', 'waiting') and due_at is not null and due_at <= $1
              order by due_at limit $2"
         );
         all(self.rows(&sql, &[now.into(), limit.into()]).await?)
@@ -150,15 +224,17 @@ impl dyn Store {
 
     /// Running tasks whose lease is over.
     pub async fn lost_leases(&self, now: Timestamp, limit: i64) -> Result<Vec<Due>, StoreError> {
-        let sql = format!("{DUE} where state = 'running' and lease_until <= $1 order by lease_until limit $2");
+        let sql = format!(
+            "select {COLUMNS} from tasks where state = 'running' and lease_until <= $1 order by lease_until limit $2"
+        );
         all(self.rows(&sql, &[now.into(), limit.into()]).await?)
     }
 
     /// Tasks that wait for credits: the oldest of each wallet first, then the second of each, and so on; of one
     /// wallet, or of all; those whose run goes on. So a wallet with many waiters does not keep those of another from being tried.
     pub async fn credit_waiters(&self, wallet: Option<WalletId>, limit: i64) -> Result<Vec<Due>, StoreError> {
-        let sql = "
-            select id, mission_id, run_id, workflow_id, node_index
+        let sql = format!(
+            "select {COLUMNS}
             from (
               select t.*, row_number() over (partition by m.wallet_id order by t.ready_at, t.id) as place
               from tasks t
@@ -167,9 +243,10 @@ impl dyn Store {
               where t.state = 'waiting' and t.wait = 'credits' and ($1 is null or m.wallet_id = $1)
                 and r.state in ('queued', 'running')
             ) w
-            order by place, ready_at, id limit $2";
+            order by place, ready_at, id limit $2"
+        );
         let wallet = super::super::Arg::Text(wallet.map(|id| id.to_string()));
-        all(self.rows(sql, &[wallet, limit.into()]).await?)
+        all(self.rows(&sql, &[wallet, limit.into()]).await?)
     }
 
     /// Runs that are failing or being cancelled.
@@ -187,14 +264,18 @@ impl dyn Store {
     }
 
     /// Tasks of a run that an ending run must end now: nobody works on them, or whoever did vanished.
-    pub async fn tasks_to_end(&self, run: RunId, now: Timestamp, limit: i64) -> Result<Vec<TaskId>, StoreError> {
-        let sql = "
-            select id from tasks
-            where run_id = $1
-              and (state in ('pending', 'ready', 'retrying', 'waiting') or (state = 'running' and lease_until <= $2))
-            order by node_index desc limit $3";
-        let rows = self.rows(sql, &[run.into(), now.into(), limit.into()]).await?;
-        all(rows.into_iter().map(|mut row| row["id"].take()).collect())
+    ///
+    /// Those that were made last come first; a parent comes when its children are over.
+    pub async fn tasks_to_end(&self, run: RunId, now: Timestamp, limit: i64) -> Result<Vec<Due>, StoreError> {
+        let sql = format!(
+            "select {COLUMNS} from tasks
+             where run_id = $1
+               and (state in ('pending', 'ready', 'retrying', 'waiting') or (state = 'running' and lease_until <= $2))
+               and not (state = 'waiting' and wait = 'children' and exists (
+                 select 1 from tasks child where child.parent_id = tasks.id and child.ended_at is null))
+             order by node_index desc limit $3"
+        );
+        all(self.rows(&sql, &[run.into(), now.into(), limit.into()]).await?)
     }
 
     /// Live and paused runs whose deadline passed.

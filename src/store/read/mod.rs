@@ -16,7 +16,7 @@ mod work;
 pub use admin::{Overview, PoolView};
 pub use approvals::{ApprovalFilter, ApprovalView};
 pub use ledger::{Change, GrantedView, OpFilter, TransactionView};
-pub use lookout::{Due, NodeOutput, ReadyRow};
+pub use lookout::{Due, ItemOutput, NodeOutput, ReadyRow};
 pub use money::{EntryView, GrantView, HoldView, WalletView};
 pub use prices::{PriceBookView, UsedCall};
 pub use statement::{Balance, MovementKind, StatementView};

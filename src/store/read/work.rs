@@ -3,6 +3,7 @@
 use bursar_domain::credits::Ucr;
 use bursar_domain::id::{CallId, MissionId, PriceBookId, RunId, TaskId, TenantId, WalletId, WorkerId, WorkflowId};
 use bursar_domain::outcome::StepError;
+use bursar_domain::record::{Bound, Fan};
 use bursar_domain::state::{RunState, TaskState, WaitCause};
 use bursar_domain::time::Timestamp;
 use bursar_domain::usage::Usage;
@@ -130,8 +131,16 @@ pub struct TaskView {
     pub run_id: RunId,
     /// The node's key.
     pub node: String,
-    /// The node's index.
+    /// Its number in the run: the node's index, for the nodes of the run's own workflow.
     pub node_index: i64,
+    /// The task that it was made of, for one of many.
+    pub parent_id: Option<TaskId>,
+    /// Its number among these.
+    pub item: i64,
+    /// The tasks that were made of it.
+    pub fan: Option<Fan>,
+    /// What it sees besides what its node sees.
+    pub bound: Option<Bound>,
     /// The kind of node.
     pub kind: String,
     /// The pool.
@@ -247,7 +256,7 @@ pub struct CallView {
 
 // the operation that made a task's last hold is found by its key: its legs are what was drawn at first
 const TASK: &str = "
-select t.id, t.tenant_id, t.mission_id, t.run_id, t.node, t.node_index, t.kind, t.pool, t.state, t.wait,
+select t.id, t.tenant_id, t.mission_id, t.run_id, t.node, t.node_index, t.parent_id, t.item, t.fan, t.bound, t.kind, t.pool, t.state, t.wait,
   t.status_reason, t.attempt, t.failures, t.ready_at, t.due_at, t.started_at, t.ended_at, t.worker_id,
   t.error, coalesce(h.amount_ucr, 0) as held_ucr, t.cost_ucr, t.usage,
   (select cast(sum(cast(leg.value ->> 2 as bigint)) as bigint)
@@ -318,7 +327,7 @@ impl dyn Store {
 
     /// The tasks of a run in the order of the workflow, at most `limit`.
     pub async fn tasks_of_run(&self, run: RunId, with_output: bool, limit: i64) -> Result<Vec<TaskView>, StoreError> {
-        let output = if with_output { "t.output" } else { "null as output" };
+        let output = if with_output { "{output:t} as output" } else { "null as output" };
         let sql = format!(
             "{TASK}, {output} {TASK_FROM}
              where t.run_id = $1
@@ -340,7 +349,7 @@ impl dyn Store {
     /// One task with its output.
     pub async fn task(&self, tenant: Option<TenantId>, id: TaskId) -> Result<Option<TaskView>, StoreError> {
         let sql = format!(
-            "{TASK}, t.output {TASK_FROM}
+            "{TASK}, {{output:t}} as output {TASK_FROM}
              where t.id = $1 and ($2 is null or t.tenant_id = $2)"
         );
         first(self.rows(&sql, &[id.into(), tenant_arg(tenant)]).await?)

@@ -17,7 +17,8 @@ where id in (select value from json_each($1))
   and exists (select 1 from runs where runs.id = tasks.run_id and runs.state in ('queued', 'running'))
 returning json_object(
   'id', id, 'tenant_id', tenant_id, 'mission_id', mission_id, 'run_id', run_id, 'workflow_id', workflow_id,
-  'node_index', node_index, 'pool', pool, 'attempt', attempt, 'failures', failures, 'fence', fence,
+  'node_index', node_index, 'node_at', node_at, 'base', base, 'layer', layer, 'item', item, 'ancestors', json(ancestors),
+  'bound', json(bound), 'pool', pool, 'attempt', attempt, 'failures', failures, 'fence', fence,
   'lease_until', lease_until, 'ready_at', ready_at,
   'price_book_id', (select r.price_book_id from runs r where r.id = run_id))";
 

@@ -8,8 +8,10 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::SqliteStore;
 use crate::store::changes::{Sent, load_row, writes};
-use crate::store::schema::{CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, TASKS, TOOL_CALLS, WALLETS};
-use crate::store::want::json_list;
+use crate::store::schema::{
+    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SIGNALS, TASKS, TOOL_CALLS, WALLETS, output_sql,
+};
+use crate::store::want::{CHUNK, json_list};
 use crate::store::{Decide, Journals, StoreError, Want};
 
 /// The loads of one transaction: what they read and the statement, parameters as bound in [`load`].
@@ -18,8 +20,12 @@ struct Loads {
     runs: String,
     tasks: String,
     nodes: String,
+    heirs: String,
+    items: String,
+    idle: String,
     latest: String,
     results: String,
+    item_results: String,
     inputs: String,
     holds: String,
     overdue: String,
@@ -27,6 +33,8 @@ struct Loads {
     wallets: String,
     calls: [String; 2],
     tools: String,
+    signals: String,
+    signal_keys: String,
     ops: String,
     keys: String,
 }
@@ -35,6 +43,7 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
     let list = |n: usize| format!("(select value from json_each(${n}))");
     let pairs = "(select value ->> 0 as a, value ->> 1 as b from json_each($1))";
     let (task, call) = (TASKS.sqlite_object(false), |open: bool| CALLS.sqlite_object(open));
+    let output = output_sql(Dialect::Sqlite, "t");
     let calls = |open: bool| {
         format!(
             "select {} from usage_calls where task_id in {} and state <> 'lost' or id in {}",
@@ -47,6 +56,17 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         tasks: format!("select {task} from tasks where id in {}", list(1)),
         // a join, because SQLite searches an `in` of pairs of different types by the first column only
         nodes: format!("select {task} from {pairs} n join tasks on run_id = n.a and node_index = n.b"),
+        heirs: format!(
+            "select {task} from tasks
+             where parent_id = (select value from json_each($1)) and layer > 0 and state = 'pending' and remaining_needs = 0
+             order by item limit (select value from json_each($2))"
+        ),
+        items: format!("select {task} from {pairs} n join tasks on parent_id = n.a and item = n.b and layer > 0"),
+        idle: format!(
+            "select {task} from tasks
+             where parent_id = (select value from json_each($1)) and layer > 0 and ended_at is null and state <> 'running'
+             order by item limit {CHUNK}"
+        ),
         latest: format!(
             "select {task} from tasks where id in (
                select t.id
@@ -55,9 +75,14 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
                join tasks t on t.run_id = m.run_id and t.state = n.b)"
         ),
         results: format!(
-            "select json_object('run_id', run_id, 'node_index', node_index, 'output', json(output))
-             from {pairs} n join tasks on run_id = n.a and node_index = n.b
-             where state in ('succeeded', 'skipped', 'failed')"
+            "select json_object('run_id', t.run_id, 'node_index', t.node_index, 'output', json({output}))
+             from {pairs} n join tasks t on t.run_id = n.a and t.node_index = n.b
+             where t.state in ('succeeded', 'skipped', 'failed')"
+        ),
+        item_results: format!(
+            "select json_object('parent_id', t.parent_id, 'item', t.item, 'output', json({output}))
+             from {pairs} n join tasks t on t.parent_id = n.a and t.item = n.b and t.layer > 0
+             where t.state = 'succeeded'"
         ),
         inputs: format!(
             "select json_object('id', m.id, 'input', json(coalesce(r.input, m.input)))
@@ -85,6 +110,15 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         tools: format!(
             "select {} from {pairs} n join tool_calls on task_id = n.a and number = n.b",
             TOOL_CALLS.sqlite_object(true)
+        ),
+        signals: format!(
+            "select {} from signals where task_id is null and mission_id in {}",
+            SIGNALS.sqlite_object(true),
+            list(1)
+        ),
+        signal_keys: format!(
+            "select {} from {pairs} n join signals on mission_id = n.a and key = n.b",
+            SIGNALS.sqlite_object(true)
         ),
         keys: format!(
             "select json_object('id', d.id, 'tenant_id', d.tenant_id, 'key', d.key, 'mission_id', d.mission_id,
@@ -146,9 +180,22 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     let sql = &*LOADS;
     fetch(connection, set, "tasks", &sql.tasks, &[&json_list(&want.tasks)]).await?;
     fetch(connection, set, "tasks", &sql.nodes, &[&json_list(&want.nodes)]).await?;
+    // one by one: a limit can't be taken from another row here
+    for (parent, most) in &want.heirs {
+        fetch(connection, set, "tasks", &sql.heirs, &[&json_list([parent]), &json_list([most])]).await?;
+    }
+    for parent in &want.idle {
+        fetch(connection, set, "tasks", &sql.idle, &[&json_list([parent])]).await?;
+    }
+    fetch(connection, set, "tasks", &sql.items, &[&json_list(&want.items)]).await?;
+    fetch(connection, set, "item_results", &sql.item_results, &[&json_list(&want.item_results)]).await?;
     fetch(connection, set, "tasks", &sql.latest, &[&json_list(want.latest_words())]).await?;
     fetch(connection, set, "results", &sql.results, &[&json_list(&want.results)]).await?;
     fetch(connection, set, "inputs", &sql.inputs, &[&json_list(&want.inputs)]).await?;
+
+    fetch(connection, set, "signals", &sql.signals, &[&json_list(&want.signals)]).await?;
+    fetch(connection, set, "signals", &sql.signal_keys, &[&json_list(&want.signal_keys)]).await?;
+    set.signals_of.extend(&want.signals);
 
     want.covers(set)?;
     fetch(connection, set, "missions", &sql.missions, &[&json_list(&want.missions)]).await?;

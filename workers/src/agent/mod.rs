@@ -85,6 +85,27 @@ impl Performance<'_> {
             messages.push(Message::System { content: self.step.instructions.clone() });
         }
         messages.push(Message::User { content: prompt });
+        messages.extend(self.review());
         Ok(messages)
     }
+
+    /// A draft that its reviewer did not accept, and why; nothing where there is none, or where the prompt tells it.
+    fn review(&self) -> Vec<Message> {
+        let seen = |field: &str| self.job.context.pointer(&format!("/review/{field}")).filter(|value| !value.is_null());
+        let Some((draft, answer)) = seen("draft").zip(seen("answer")) else { return Vec::new() };
+        if self.step.prompt.contains("review.") {
+            return Vec::new();
+        }
+        let feedback = answer.get("feedback").unwrap_or(answer);
+        let content = format!(
+            "A reviewer did not accept this:\n\n{}\n\nAnswer again, whole, with what the reviewer asks for.",
+            text_of(feedback)
+        );
+        vec![Message::Assistant { content: text_of(draft), tool_calls: Vec::new() }, Message::User { content }]
+    }
+}
+
+/// A value as a model is told it: text as it stands, everything else as JSON.
+fn text_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

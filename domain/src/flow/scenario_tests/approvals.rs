@@ -194,3 +194,23 @@ fn units_of_an_approval_are_held_while_it_waits_and_charged_with_the_answer() {
     assert_eq!((world.run(mission).state, world.spent(mission)), (RunState::Succeeded, 2_000_000));
     world.verify();
 }
+
+#[test]
+fn a_decision_is_taken_while_the_run_is_paused_and_what_follows_waits() {
+    let mut world = World::with_credits(10);
+    let mission = asked(&mut world, "");
+    world.pause(mission).unwrap();
+    assert_eq!(answer(&mut world, mission, true, None), Ok(false));
+    let next = world.task(mission, "next");
+    assert_eq!((world.state(mission, "ask"), next.wait), (TaskState::Succeeded, Some(WaitCause::Paused)));
+    world.resume(mission).unwrap();
+    world.sweep();
+    assert_eq!(world.state(mission, "next"), TaskState::Ready);
+
+    let mission = asked(&mut world, "");
+    world.pause(mission).unwrap();
+    world.pass_ms(3_600_000);
+    world.sweep();
+    assert_eq!(code(&world, mission), Some("approval_expired"), "time goes on");
+    world.verify();
+}

@@ -10,10 +10,12 @@ mod dedupe;
 mod ends;
 mod estimates;
 mod failures;
+mod families;
 mod leases;
 mod money;
 mod pauses;
 mod renewals;
+mod signals;
 mod time;
 mod waits;
 

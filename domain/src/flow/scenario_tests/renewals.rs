@@ -317,3 +317,50 @@ fn a_fork_into_another_version_keeps_nodes_by_name_whose_needs_are_kept() {
     world.verify();
     assert_eq!(open_holds(&world), 0);
 }
+
+#[test]
+fn a_map_that_failed_goes_on_with_the_items_that_did_not_succeed() {
+    let mut world = World::with_credits(100);
+    let nodes = "  list: { transform: [a, b, c] }
+  each: { needs: [list], map: { over: nodes.list.output, max_parallel: 2 }, agent: a, prompt: p }
+  then: { needs: [each], transform: 1 }";
+    let mission = world.submit(&workflow("flat_fee: 1", nodes));
+    let lease = world.claim(mission, "list");
+    let settle = lease.settle(Outcome::Succeeded { output: json!(["a", "b", "c"]), calls: Vec::new() });
+    world.settle(&lease, &settle).unwrap();
+    world.sweep();
+    let ready = |world: &World| -> Vec<_> {
+        let tasks = world.tables.tasks_of(world.run(mission).id).into_iter();
+        tasks.filter(|task| task.state == TaskState::Ready).map(|task| task.id).collect()
+    };
+    let worker = world.worker;
+    let first = world.claim_for(worker, ready(&world)[0]).unwrap();
+    let call = world.call(&first, 10, 10);
+    world.succeed(&first, vec![call]);
+    let second = world.claim_for(worker, ready(&world)[0]).unwrap();
+    world.fail(&second, ErrorClass::Permanent, vec![]);
+    for _ in 0..4 {
+        world.sweep();
+    }
+    assert_eq!(world.run(mission).state, RunState::Failed);
+    world.verify();
+    let (done, spent) = (world.task(mission, "list").id, world.spent(mission));
+    world.retry(mission).unwrap();
+    world.verify();
+    for _ in 0..12 {
+        world.sweep();
+        for task in ready(&world) {
+            let lease = world.claim_for(worker, task).unwrap();
+            let is_item = world.tables.tasks[&task].layer > 0;
+            let calls = is_item.then(|| world.call(&lease, 10, 10)).into_iter().collect();
+            world.succeed(&lease, calls);
+        }
+    }
+    assert_eq!(world.run(mission).state, RunState::Succeeded);
+    assert_eq!((world.spent(mission) - spent, world.task(mission, "list").id), (2 * 3_000 + 1_000_000, done));
+    assert_eq!(world.tables.tasks[&first.task].attempt, 1, "what succeeded is kept");
+    world.verify();
+    let plan = world.fork(mission, "then").unwrap();
+    assert_eq!((names(&plan), plan.kept), (vec!["then"], 2));
+    world.verify();
+}

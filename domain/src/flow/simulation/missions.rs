@@ -1,4 +1,4 @@
-//! Random workflows and missions: graphs of agents, transforms, waits and questions to people with retries, budgets, fees, deadlines.
+//! Random workflows and missions: graphs of agents, transforms, waits, questions to people and signals with retries, budgets, fees, deadlines.
 
 use std::fmt::Write as _;
 
@@ -25,11 +25,12 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
     let nodes = 1 + dice.below(8);
     for index in 0..nodes {
         let needs: Vec<String> = (0..index).filter(|_| dice.percent(35)).map(|need| format!("n{need}")).collect();
-        let action = match dice.below(10) {
+        let action = match dice.below(12) {
             0..=5 => format!("agent: a, prompt: p, pool: {}", if dice.percent(50) { "default" } else { "agent" }),
             6..=7 => "transform: 1".to_owned(),
-            8 if dice.percent(50) => until(dice),
-            8 => approval(dice),
+            8 => until(dice),
+            9 => approval(dice),
+            10 => signal(dice),
             _ => format!("sleep: {}s", 1 + dice.below(20)),
         };
         let units = if dice.percent(20) { ", units: { step: 1 }" } else { "" };
@@ -38,8 +39,38 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
         let when = if dice.percent(25) { format!(", when: \"{}\"", condition(dice, &needs)) } else { String::new() };
         let on_error =
             ["", "", "", ", on_error: skip", ", on_error: continue"][usize::try_from(dice.below(5)).unwrap()];
-        let _ =
-            writeln!(text, "  n{index}: {{ needs: [{}], {action}, {retry}{units}{when}{on_error} }}", needs.join(", "));
+        let is_work = action.starts_with("agent") || action.starts_with("transform");
+        let loops = if is_work { loops(dice, &action) } else { String::new() };
+        let _ = writeln!(
+            text,
+            "  n{index}: {{ needs: [{}], {action}, {retry}{units}{when}{on_error}{loops} }}",
+            needs.join(", ")
+        );
+    }
+    text
+}
+
+/// What makes many tasks of a node, sometimes.
+fn loops(dice: &mut Dice, action: &str) -> String {
+    let mut text = String::new();
+    if dice.percent(15) {
+        let over = ["[]", "[1]", "['a', 'b', 'c']", "range(7)", "inputs.at"][usize::try_from(dice.below(5)).unwrap()];
+        let word = ["fail_fast", "skip", "continue"][usize::try_from(dice.below(3)).unwrap()];
+        let after = if dice.percent(30) { ", after: '[map.index - 1] if map.index else []'" } else { "" };
+        let most = 1 + dice.below(4);
+        let _ = write!(text, ", map: {{ over: \"{over}\", max_parallel: {most}, on_item_error: {word}{after} }}");
+    }
+    if dice.percent(10) {
+        let on_max = if dice.percent(50) { "accept" } else { "fail" };
+        let until = "output is none or output|length > 12 and repeat.iteration > 1";
+        let _ = write!(text, ", repeat: {{ until: \"{until}\", max: {}, on_max: {on_max} }}", 1 + dice.below(3));
+    }
+    if action.starts_with("agent") && dice.percent(12) {
+        let _ = write!(text, ", review: {{ agent: a, accept: 'output|length > 12', max: {} }}", 1 + dice.below(3));
+    }
+    if !text.is_empty() && dice.percent(25) {
+        let policy = if dice.percent(50) { "fail" } else { "pause" };
+        let _ = write!(text, ", budget: {{ credits: '0.{:02}', on_exhausted: {policy} }}", 1 + dice.below(30));
     }
     text
 }
@@ -64,6 +95,13 @@ fn approval(dice: &mut Dice) -> String {
     let on_reject = if dice.percent(50) { "fail" } else { "continue" };
     let expires = 5 + dice.below(60);
     format!("approval: {{ show: '{show}', expires: {expires}s, on_expire: {on_expire}, on_reject: {on_reject} }}")
+}
+
+/// A wait for one of two signals.
+fn signal(dice: &mut Dice) -> String {
+    let (number, expires) = (dice.below(2), 5 + dice.below(120));
+    let on_expire = if dice.percent(50) { "fail" } else { "continue" };
+    format!("signal: {{ name: s{number}, expires: {expires}s, on_expire: {on_expire} }}")
 }
 
 /// A condition over the input and what the needs hand on, which is text or null. Some have no answer.

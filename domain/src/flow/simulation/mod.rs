@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod actors;
+mod bill;
 mod missions;
 mod operators;
 mod people;

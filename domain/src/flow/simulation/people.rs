@@ -1,8 +1,11 @@
-//! What people do while the storm blows: they decide what they are asked, too late, twice and against each other. Each
-//! refusal is foretold.
+//! What comes from outside while the storm blows: people decide what they are asked, too late, twice and against each
+//! other; signals come early, late, twice and too many. Each refusal is foretold.
 
-use crate::flow::ApprovalRefusal;
+use serde_json::json;
+
+use crate::flow::{ApprovalRefusal, SignalRefusal};
 use crate::id::TaskId;
+use crate::limits::MAX_BUFFERED_SIGNALS;
 use crate::record::Verdict;
 use crate::state::{TaskState, WaitCause};
 
@@ -18,7 +21,7 @@ impl Storm {
         let tasks: Vec<TaskId> = tasks.map(|task| task.id).collect();
         let Some(at) = self.pick(tasks.len()) else { return };
         let before = self.world.tables.tasks[&tasks[at]].clone();
-        let is_live = self.world.tables.runs[&before.run_id].state.is_live();
+        let is_open = self.world.tables.runs[&before.run_id].state.is_open();
         let is_late = before.due_at.is_some_and(|due| due <= self.world.now);
         let is_approved = self.dice.percent(60);
         let verdict = if is_approved { Verdict::Approved } else { Verdict::Rejected };
@@ -28,7 +31,7 @@ impl Storm {
                 self.saw("decided again");
             }
             Ok(decided) => {
-                assert!(is_live && !is_late && before.state == TaskState::Waiting && is_asked(before.wait));
+                assert!(is_open && !is_late && before.state == TaskState::Waiting && is_asked(before.wait));
                 assert_eq!((before.decision, decided.decision.decision), (None, verdict));
                 self.saw(verdict.as_str());
             }
@@ -38,8 +41,67 @@ impl Storm {
                 self.saw("decided too late");
             }
             Err(ApprovalRefusal::DecidedOtherwise(was)) => assert_ne!(was, verdict),
-            Err(ApprovalRefusal::NotOpen(_)) => assert!(!is_live || !is_asked(before.wait), "{before:?}"),
+            Err(ApprovalRefusal::NotOpen(_)) => assert!(!is_open || !is_asked(before.wait), "{before:?}"),
             Err(ApprovalRefusal::Refused(other)) => panic!("{other}"),
+        }
+    }
+
+    /// A signal comes to some mission, perhaps once more.
+    pub(super) fn send_something(&mut self) {
+        let any = self.dice.percent(20);
+        let tasks =
+            self.world.tables.tasks.values().filter(|task| task.kind == "signal" && (any || !task.state.is_final()));
+        let missions: Vec<_> = tasks.map(|task| task.mission_id).collect();
+        let Some(at) = self.pick(missions.len()) else { return };
+        let mission = missions[at];
+        // few keys, so that some are used again
+        let key = self.dice.percent(60).then(|| format!("key-{}", self.dice.below(4)));
+        let (name, payload) = (format!("s{}", self.dice.below(2)), json!({"n": self.dice.below(2)}));
+        let waiting = |storm: &Self| {
+            storm.world.tables.signals.values().filter(|row| row.mission_id == mission && row.task_id.is_none()).count()
+        };
+        let before = waiting(self);
+        let known = self.world.tables.signals.values().find(|row| row.mission_id == mission && row.key == key);
+        let known = known.filter(|_| key.is_some()).cloned();
+        match self.world.signal(mission, &name, key.as_deref(), payload.clone()) {
+            Ok(received) if received.repeated => {
+                assert_eq!(Some(received.signal), known);
+                self.saw("signal repeated");
+            }
+            Ok(received) => {
+                assert_eq!(known, None);
+                self.saw(if received.signal.task_id.is_some() { "signal taken" } else { "signal waits" });
+            }
+            Err(SignalRefusal::KeyReused) => {
+                assert!(known.is_some_and(|row| (row.name, row.payload) != (name, payload)));
+            }
+            Err(SignalRefusal::Over(_)) => assert!(!self.world.run(mission).state.is_open()),
+            Err(SignalRefusal::TooMany) => assert_eq!(before, MAX_BUFFERED_SIGNALS),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    /// Each signal went to one task and is what that handed on; none waits beside a task that waits for it.
+    pub(super) fn look_at_signals(&mut self) {
+        let tables = &self.world.tables;
+        let mut is_early = false;
+        for signal in tables.signals.values() {
+            if let Some(taker) = signal.task_id.map(|id| &tables.tasks[&id]) {
+                let about = format!("{signal:?} {taker:?}");
+                assert_eq!((taker.mission_id, taker.state), (signal.mission_id, TaskState::Succeeded), "{about}");
+                assert_eq!(taker.output.as_ref(), Some(&signal.payload), "{about}");
+                is_early |= signal.delivered_at > Some(signal.received_at);
+                continue;
+            }
+            let run = self.world.run(signal.mission_id);
+            for task in tables.tasks_of(run.id).into_iter().filter(|task| task.wait == Some(WaitCause::Signal)) {
+                let reason = task.status_reason.clone().unwrap();
+                let is_late = task.due_at.is_some_and(|due| due <= signal.received_at);
+                assert!(is_late || !reason.contains(&format!("`{}`", signal.name)), "{signal:?} {task:?}");
+            }
+        }
+        if is_early {
+            self.saw("early signal taken");
         }
     }
 }

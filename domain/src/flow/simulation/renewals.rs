@@ -71,7 +71,7 @@ impl Storm {
         for (id, task) in &tables.tasks {
             let by_user = tables.runs[&task.run_id].state == RunState::Cancelled;
             let unsettled = match task.state {
-                TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until" | "approval") => {
+                TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until" | "approval" | "signal") => {
                     task.units_ucr.get()
                 }
                 // no worker had it in its hands when its user cancelled: what was answered before is charged

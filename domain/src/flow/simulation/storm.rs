@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::credits::Ucr;
-use crate::flow::testbed::{Dice, INPUT_UCR, Lease, OUTPUT_UCR, World, verify};
+use crate::flow::testbed::{Dice, Lease, World, verify};
 use crate::flow::{Refusal, SettleRequest};
-use crate::id::{CallId, HoldId, TaskId, WorkerId};
+use crate::id::{HoldId, TaskId, WorkerId};
 use crate::outcome::{FinishedCall, Outcome};
-use crate::record::{Account, CallState, Hold, HoldState, Op, OpKind, Overrun, Task};
+use crate::record::{Account, Op, OpKind, Task};
 use crate::state::{RunState, TaskState, WaitCause};
 
 use super::actors::{Job, Unanswered};
@@ -16,7 +16,7 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 54] = [
+pub(super) const CORNERS: [&str; 64] = [
     "adjustment",
     "approval expired",
     "approved",
@@ -36,13 +36,17 @@ pub(super) const CORNERS: [&str; 54] = [
     "debt refunded",
     "decided again",
     "decided too late",
+    "early signal taken",
     "failure charged",
     "fee taken",
     "grant expired",
     "hold expired",
     "in line",
+    "item failed its map",
     "late charge",
     "loss not tried again",
+    "made again",
+    "map over",
     "never fits",
     "over a limit",
     "overrun absorbed",
@@ -52,6 +56,7 @@ pub(super) const CORNERS: [&str; 54] = [
     "refund",
     "rejected",
     "replay",
+    "review accepted",
     "run cancelled",
     "run expired",
     "run failed",
@@ -63,12 +68,17 @@ pub(super) const CORNERS: [&str; 54] = [
     "settle repeated",
     "settle stale",
     "show failed",
+    "signal expired",
+    "signal repeated",
+    "signal taken",
+    "signal waits",
     "skipped by a condition",
     "submit refused",
     "successor",
     "top up",
     "until failed",
     "waits for a rate limit",
+    "waits for a signal",
     "waits for credits",
     "write-off",
 ];
@@ -158,7 +168,8 @@ impl Storm {
         match self.dice.below(100) {
             0..=4 => self.submit(),
             5..=24 => self.deliver(),
-            25..=62 => self.work(),
+            25..=61 => self.work(),
+            62 => self.send_something(),
             63 => self.batch(),
             64 => self.decide_something(),
             65..=69 => self.beat(),
@@ -283,71 +294,6 @@ impl Storm {
             }
             Err(other) => panic!("{other}"),
         }
-    }
-
-    /// What the task will have been charged if this settle ends it.
-    fn bill(&self, sent: &Unanswered) -> i64 {
-        let task = &self.world.tables.tasks[&sent.lease.task];
-        let run = &self.world.tables.runs[&sent.lease.run];
-        let (calls, succeeded) = match &sent.request.outcome {
-            Outcome::Succeeded { calls, .. } => (calls.as_slice(), true),
-            Outcome::Failed { calls, .. } => (calls.as_slice(), false),
-            Outcome::HandedBack => (&[][..], false),
-        };
-        let mut distinct: BTreeMap<_, &FinishedCall> = BTreeMap::new();
-        for call in calls {
-            // what was charged before its run was retried is not charged again
-            if !self.world.tables.calls[&call.id].billable {
-                distinct.entry(call.id).or_insert(call);
-            }
-        }
-        let price = |call: &FinishedCall| {
-            let reported = call.usage.filter(|usage| usage.cache_read_tokens <= usage.input_tokens);
-            let usage = reported.unwrap_or(call.counted);
-            i64::try_from(usage.input_tokens).unwrap() * INPUT_UCR
-                + i64::try_from(usage.output_tokens).unwrap() * OUTPUT_UCR
-        };
-        let wallet = &self.world.tables.wallets[&self.world.wallet];
-        let hold = task.hold_id.map(|hold| self.world.tables.holds[&hold].amount_ucr.get());
-        let most = if wallet.overrun == Overrun::Absorb { hold.unwrap_or(0) } else { i64::MAX };
-        let full = match run.state {
-            RunState::Cancelling => {
-                let capped = |call: &FinishedCall| {
-                    let row = &self.world.tables.calls[&call.id];
-                    match row.state {
-                        CallState::Sent => price(call).min(row.reserved_ucr.get()),
-                        _ => row.cost_ucr.get(),
-                    }
-                };
-                let listed: i64 = distinct.values().map(|call| capped(call)).sum();
-                listed
-                    + self
-                        .journaled(task.id, |id| !distinct.contains_key(&id) && !self.world.tables.calls[&id].billable)
-            }
-            RunState::Queued | RunState::Running | RunState::Paused if succeeded => {
-                let node = self.world.facts.workflows[&task.workflow_id].node_by_key(&task.node).unwrap();
-                let units: u64 = node.units.values().sum();
-                let tokens: i64 = distinct.into_values().filter(|call| call.succeeded).map(price).sum();
-                tokens + i64::try_from(units).unwrap() * 1_000_000
-            }
-            _ => 0,
-        };
-        full.min(most)
-    }
-
-    /// What the answered calls of a task cost that nobody was charged for yet, as far as they are counted.
-    pub(super) fn journaled(&self, task: TaskId, counts: impl Fn(CallId) -> bool) -> i64 {
-        let calls =
-            self.world.tables.calls.values().filter(|call| call.task_id == task && call.state == CallState::Done);
-        calls.filter(|call| counts(call.id)).map(|call| call.cost_ucr.get()).sum()
-    }
-
-    /// So much, or what the task's settled hold had where the platform absorbs the rest.
-    pub(super) fn most_absorbed(&self, task: TaskId, owed: i64) -> i64 {
-        let absorbs = self.world.tables.wallets[&self.world.wallet].overrun == Overrun::Absorb;
-        let is_settled = |hold: &&Hold| hold.owner_id == task.to_string() && hold.state == HoldState::Settled;
-        let hold = self.world.tables.holds.values().find(is_settled).filter(|_| absorbs);
-        hold.map_or(owed, |hold| owed.min(hold.amount_ucr.get()))
     }
 
     /// Several settles in one transaction do exactly what they would do one after another. Tried out in two copies
@@ -488,7 +434,8 @@ impl Storm {
         let tasks = self.world.tables.tasks_of(run.id);
         let waits = |wait: Option<WaitCause>| wait == Some(WaitCause::Credits);
         let moves = tasks.iter().any(|task| {
-            let is_parked = task.state == TaskState::Waiting && waits(task.wait);
+            let for_children = task.wait == Some(WaitCause::Children) && task.due_at.is_none();
+            let is_parked = task.state == TaskState::Waiting && (waits(task.wait) || for_children);
             !task.state.is_final() && task.state != TaskState::Pending && !is_parked
         });
         let is_named = tasks.iter().filter(|task| waits(task.wait)).all(|task| {
@@ -511,6 +458,7 @@ impl Storm {
     }
 
     fn look_around(&mut self) {
+        self.look_at_signals();
         let tables = &self.world.tables;
         let mut seen: Vec<String> = Vec::new();
         seen.extend(tables.attempts.values().map(|attempt| format!("attempt {}", attempt.outcome)));
@@ -527,10 +475,11 @@ impl Storm {
         notice(waits(WaitCause::Credits), "waits for credits");
         notice(waits(WaitCause::RateLimit), "waits for a rate limit");
         notice(waits(WaitCause::Condition), "put off");
-        notice(waits(WaitCause::Paused), "parked by a pause");
         notice(tables.runs.values().any(|run| run.retries > 0), "run retried");
         notice(tables.runs.values().any(|run| run.number > 1), "run forked");
         notice(waits(WaitCause::Approval), "asked for a decision");
+        notice(waits(WaitCause::Signal), "waits for a signal");
+        notice(waits(WaitCause::Paused), "parked by a pause");
         let skipped = |task: &&Task| task.state == TaskState::Skipped && task.output.is_some();
         notice(tables.tasks.values().any(|task| skipped(&task)), "skipped by a condition");
         let has_error =
@@ -542,11 +491,20 @@ impl Storm {
         notice(has_error("until_failed"), "until failed");
         notice(has_error("show_failed"), "show failed");
         notice(has_error("approval_expired"), "approval expired");
+        notice(has_error("signal_expired"), "signal expired");
         notice(has_error("worker_lost"), "loss not tried again");
         let poison = |error: &crate::outcome::StepError| error.code == "poison_pill";
         notice(tables.tasks.values().any(|task| task.error.as_ref().is_some_and(poison)), "poison");
         let paid = tables.runs.values().any(|run| run.fee_ucr.is_positive() && run.state == RunState::Succeeded);
         notice(paid, "fee taken");
+        let is_over = |kind: &str, state: TaskState| {
+            tables.tasks.values().any(|task| task.kind == kind && task.state == state && task.fan.is_some())
+        };
+        notice(is_over("map", TaskState::Succeeded), "map over");
+        notice(is_over("map", TaskState::Failed), "item failed its map");
+        notice(is_over("review", TaskState::Succeeded), "review accepted");
+        let again = |task: &Task| task.bound.as_ref().is_some_and(|bound| !bound.outputs.is_empty());
+        notice(tables.tasks.values().any(again), "made again");
         seen.extend(self.look_at_money());
         for what in seen {
             self.saw(&what);

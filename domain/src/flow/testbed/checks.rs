@@ -88,6 +88,18 @@ pub(super) fn rows(tables: &Tables, next: &Written, broken: &mut Vec<String>) {
         let rests = tables.tool_runs.get(&row.id).is_none_or(|old| old.ended_at.is_none() || old == row);
         refuse(rests, "a tool call that is over was changed", format!("{row:?}"));
     }
+    for row in &next.signals {
+        refuse(row.task_id.is_some() == row.delivered_at.is_some(), "signals_delivered", format!("{row:?}"));
+        let twin = tables.signals.values().any(|other| {
+            other.id != row.id && row.key.is_some() && (other.mission_id, &other.key) == (row.mission_id, &row.key)
+        });
+        refuse(!twin, "signals_key", format!("{row:?}"));
+        let rests = tables.signals.get(&row.id).is_none_or(|old| old.task_id.is_none() || old == row);
+        refuse(rests, "a signal that was taken was changed", format!("{row:?}"));
+        let taken_twice = row.task_id.is_some()
+            && tables.signals.values().any(|other| other.id != row.id && other.task_id == row.task_id);
+        refuse(!taken_twice, "a task took two signals", format!("{row:?}"));
+    }
     for row in &next.holds {
         hold(tables, row, &mut refuse);
     }
@@ -128,8 +140,8 @@ fn task(tables: &Tables, row: &Task, is_retried: bool, refuse: &mut impl FnMut(b
     refuse(row.cost_ucr.get() >= 0 && row.units_ucr.get() >= 0, "tasks_money", format!("{row:?}"));
     let explained = row.state == TaskState::Succeeded || row.status_reason.is_some();
     refuse(explained, "a task gives no reason for its state", format!("{row:?}"));
-    let waits_for_people = row.wait == Some(WaitCause::Approval);
-    let timed = (row.state != TaskState::Retrying && !waits_for_people) || row.due_at.is_some();
+    let waits_for_others = matches!(row.wait, Some(WaitCause::Approval | WaitCause::Signal));
+    let timed = (row.state != TaskState::Retrying && !waits_for_others) || row.due_at.is_some();
     refuse(timed, "a task retries or expires at no time", format!("{row:?}"));
     let Some(old) = tables.tasks.get(&row.id) else { return };
     let is_renewed = is_retried && old.state.may_become(TaskState::Pending);
@@ -144,7 +156,7 @@ fn task(tables: &Tables, row: &Task, is_retried: bool, refuse: &mut impl FnMut(b
         format!("{old:?} → {row:?}"),
     );
     refuse(old.fence <= row.fence, "a fence went back", format!("{row:?}"));
-    refuse(old.remaining_needs >= row.remaining_needs, "needs came back", format!("{row:?}"));
+    refuse(old.remaining_needs >= row.remaining_needs || is_renewed, "needs came back", format!("{row:?}"));
 }
 
 fn call(tables: &Tables, row: &UsageCall, refuse: &mut impl FnMut(bool, &str, String)) {

@@ -18,6 +18,7 @@ impl World {
             latest: states.iter().map(|state| (mission, *state)).collect(),
             results: nodes.map(|node| (run.id, i32::try_from(node.index).unwrap())).collect(),
             inputs: vec![mission],
+            signals: vec![mission],
             ..Want::default()
         }
     }

@@ -1,13 +1,15 @@
 //! What the engine does besides running tasks: submits, cancels, sweeps. Each step loads what the engine loads.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::credits::Ucr;
-use crate::flow::{self, Answer, ApprovalRefusal, Decided, Refusal, Submission};
+use crate::flow::{self, Answer, ApprovalRefusal, Decided, NewSignal, Received, Refusal, SignalRefusal, Submission};
 use crate::id::{Id, MissionId, RunId, TaskId, WorkflowId};
 use crate::ledger;
+use crate::outcome::{ErrorClass, StepError};
 use crate::record::{Mission, Run, Task};
 use crate::state::{RunState, TaskState, WaitCause};
+use crate::workflow::{Layer, spread};
 
 use super::World;
 use super::tables::Want;
@@ -60,20 +62,6 @@ impl World {
         Ok(())
     }
 
-    /// Pauses a mission.
-    pub(crate) fn pause(&mut self, mission: MissionId) -> Result<(), Refusal> {
-        let latest = vec![(mission, TaskState::Ready)];
-        let want = Want { missions: vec![mission], latest, ..Want::default() };
-        self.decide_or_nothing(&want, |turn| flow::pause(turn, mission, None)).map(drop)
-    }
-
-    /// Resumes a mission; the sweep does the rest.
-    pub(crate) fn resume(&mut self, mission: MissionId) -> Result<(), Refusal> {
-        let latest = vec![(mission, TaskState::Waiting)];
-        let want = Want { missions: vec![mission], latest, ..Want::default() };
-        self.decide_or_nothing(&want, |turn| flow::resume(turn, mission)).map(drop)
-    }
-
     /// Somebody decides; a refusal leaves nothing behind.
     pub(crate) fn decide_approval(
         &mut self,
@@ -93,6 +81,41 @@ impl World {
         Ok(decided)
     }
 
+    /// A signal comes in; a refusal leaves nothing behind.
+    pub(crate) fn signal(
+        &mut self,
+        mission: MissionId,
+        name: &str,
+        key: Option<&str>,
+        payload: Value,
+    ) -> Result<Received, SignalRefusal> {
+        let run_id = self.mission(mission).run_id;
+        let (request_hash, key) = (format!("{name} {payload}"), key.map(str::to_owned));
+        let new =
+            NewSignal { id: self.id(), mission_id: mission, run_id, name: name.to_owned(), key, request_hash, payload };
+        let mut want = Want { missions: vec![mission], signals: vec![mission], ..Want::default() };
+        want.signal_keys.extend(new.key.clone().map(|key| (mission, key)));
+        for task in self.tables.tasks_of(run_id).into_iter().filter(|task| task.kind == "signal") {
+            want.tasks.push(task.id);
+            self.reach(task, true, &mut want);
+        }
+        self.decide_or_nothing(&want, |turn| flow::receive_signal(turn, &new))
+    }
+
+    /// Pauses a mission.
+    pub(crate) fn pause(&mut self, mission: MissionId) -> Result<(), Refusal> {
+        let latest = vec![(mission, TaskState::Ready), (mission, TaskState::Waiting)];
+        let want = Want { missions: vec![mission], latest, ..Want::default() };
+        self.decide_or_nothing(&want, |turn| flow::pause(turn, mission, None)).map(drop)
+    }
+
+    /// Resumes a mission; the sweep does the rest.
+    pub(crate) fn resume(&mut self, mission: MissionId) -> Result<(), Refusal> {
+        let latest = vec![(mission, TaskState::Waiting)];
+        let want = Want { missions: vec![mission], latest, ..Want::default() };
+        self.decide_or_nothing(&want, |turn| flow::resume(turn, mission)).map(drop)
+    }
+
     /// Ends what an ending run has left, as far as nobody works on it; in chunks of two, to see the seams.
     pub(crate) fn end_run(&mut self, run: RunId) {
         loop {
@@ -100,6 +123,7 @@ impl World {
             let mut tasks: Vec<&Task> = self.tables.tasks_of(run);
             tasks.reverse();
             let to_end = |task: &&&Task| match task.state {
+                TaskState::Waiting if task.fan.as_ref().is_some_and(|fan| !fan.is_over()) => false,
                 TaskState::Pending | TaskState::Ready | TaskState::Retrying | TaskState::Waiting => true,
                 TaskState::Running => task.lease_until.is_some_and(|end| end <= now),
                 _ => false,
@@ -108,7 +132,8 @@ impl World {
             if ids.is_empty() {
                 return;
             }
-            let want = Want { tasks: ids.clone(), missions: vec![mission], ..Want::default() };
+            let mut want = Want { tasks: ids.clone(), missions: vec![mission], ..Want::default() };
+            want.tasks.extend(ids.iter().flat_map(|id| self.tables.tasks[id].ancestors.iter().flatten()));
             if self.decide(&want, |turn| flow::wind_down(turn, run, &ids)).unwrap() == 0 {
                 return;
             }
@@ -124,6 +149,7 @@ impl World {
         let mut due: Vec<_> = self.tables.tasks.values().filter(|task| is_due(task)).collect();
         due.sort_by_key(|task| task.due_at);
         let due = due.into_iter().map(|task| task.id).collect();
+        self.spread();
         self.for_tasks(due, |turn, task| drop(flow::wake_task(turn, task).unwrap()));
 
         self.recover_lost();
@@ -184,6 +210,7 @@ impl World {
                 let task = &self.tables.tasks[id];
                 want.missions.push(task.mission_id);
                 self.reach(task, true, &mut want);
+                self.reach_family(task, &mut want);
             }
             self.decide(&want, |turn| {
                 for id in chunk {
@@ -193,18 +220,75 @@ impl World {
         }
     }
 
+    /// Wants what decides about a task's children, and what its own end means to its parent.
+    pub(crate) fn reach_family(&self, task: &Task, want: &mut Want) {
+        want.tasks.extend(task.ancestors.iter().flatten());
+        if let Some(parent) = task.parent_id {
+            want.heirs.push((parent, 1));
+            want.items.extend(task.bound.iter().flat_map(|bound| &bound.followers).map(|item| (parent, *item)));
+        }
+        let Some(fan) = &task.fan else { return };
+        want.heirs.push((task.id, 16));
+        want.idle.extend(fan.error.is_some().then_some(task.id));
+        want.item_results.extend([fan.made - 1, fan.made - 2].map(|item| (task.id, item)));
+        let reach = self.facts.workflows[&task.workflow_id].reach_of_children(task.place());
+        want.results.extend(reach.results.into_iter().map(|index| (task.run_id, task.neighbour(index))));
+        want.inputs.extend(reach.input.then_some(task.mission_id));
+    }
+
+    /// Makes the tasks of maps, as the engine does: a chunk at a time.
+    pub(crate) fn spread(&mut self) {
+        let unmade = |task: &&Task| {
+            task.state == TaskState::Waiting
+                && task.kind == "map"
+                && task.fan.as_ref().is_some_and(|fan| !fan.is_complete() && fan.error.is_none())
+        };
+        let maps: Vec<Task> = self.tables.tasks.values().filter(unmade).cloned().collect();
+        for task in maps {
+            let definition = self.facts.workflows[&task.workflow_id].clone();
+            let node = definition.node_for(task.place()).unwrap();
+            let Some(Layer::Map(map)) = node.layers.first() else { panic!("{task:?} is no map") };
+            let nodes: serde_json::Map<String, serde_json::Value> = node
+                .spread
+                .nodes
+                .iter()
+                .map(|index| {
+                    let above = self.tables.tasks_of(task.run_id).into_iter();
+                    let above = above.clone().find(|row| row.node_index == task.neighbour(*index)).unwrap();
+                    (above.node.clone(), json!({"output": self.tables.output_of(above)}))
+                })
+                .collect();
+            let input = self.tables.missions[&task.mission_id].input.clone();
+            let items = spread(map, &json!({"inputs": input, "nodes": nodes}));
+            let mut want = Want { tasks: vec![task.id], missions: vec![task.mission_id], ..Want::default() };
+            self.reach(&task, true, &mut want);
+            self.reach_family(&task, &mut want);
+            match items {
+                Ok(items) => drop(self.decide(&want, |turn| flow::add_items(turn, task.id, &items)).unwrap()),
+                Err(error) => {
+                    let error = StepError::new(ErrorClass::Permanent, "map_failed", error.to_string());
+                    self.decide(&want, |turn| flow::refuse_items(turn, task.id, error)).unwrap();
+                }
+            }
+        }
+    }
+
     /// Wants what the end of a task reaches; with what lets it begin, too, for tasks that wait for that.
     pub(crate) fn reach(&self, task: &Task, starts: bool, want: &mut Want) {
+        if task.layer > 0 {
+            return;
+        }
         let definition = &self.facts.workflows[&task.workflow_id];
-        let index = u32::try_from(task.node_index).unwrap();
+        let index = task.place().index;
         let reach = if starts { definition.reach_of_start(index) } else { definition.reach_of_end(index) };
-        let at = |index: u32| (task.run_id, i32::try_from(index).unwrap());
+        let at = |index: u32| (task.run_id, task.neighbour(index));
         // far-sighted or short-sighted, the same comes of it in the end
         let own = definition.node(index).unwrap().dependents.len();
         let nodes = reach.nodes.into_iter().take(own + self.sight);
         want.nodes.extend(nodes.map(at));
         want.results.extend(reach.results.into_iter().map(at));
         want.inputs.extend(reach.input.then_some(task.mission_id));
+        want.signals.extend(reach.signals.then_some(task.mission_id));
     }
 
     /// A mission.

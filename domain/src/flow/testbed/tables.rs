@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
-use crate::id::{CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, TaskId, TenantId, ToolCallId, WalletId};
+use crate::id::{
+    CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, SignalId, TaskId, TenantId, ToolCallId, WalletId,
+};
 use crate::record::{
-    Attempt, CallState, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Task, ToolRun, UsageCall, Wallet,
+    Attempt, CallState, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Signal, Task, ToolRun, UsageCall, Wallet,
 };
 use crate::state::TaskState;
 use crate::working_set::{Rows, WorkingSet};
@@ -39,6 +41,18 @@ pub(crate) struct Want {
     pub grants: Vec<GrantId>,
     /// Holds without a task or run.
     pub holds: Vec<HoldId>,
+    /// Parents whose next items are loaded, and how many.
+    pub heirs: Vec<(TaskId, i32)>,
+    /// Items by parent and number.
+    pub items: Vec<(TaskId, i32)>,
+    /// Parents whose items are loaded that nobody works on.
+    pub idle: Vec<TaskId>,
+    /// Items whose results are read.
+    pub item_results: Vec<(TaskId, i32)>,
+    /// Missions whose waiting signals are read.
+    pub signals: Vec<MissionId>,
+    /// Signals by mission and key.
+    pub signal_keys: Vec<(MissionId, String)>,
     /// Dedupe keys.
     pub dedupe_keys: Vec<(TenantId, String)>,
 }
@@ -51,6 +65,7 @@ pub(crate) struct Tables {
     pub tasks: BTreeMap<TaskId, Task>,
     pub calls: BTreeMap<CallId, UsageCall>,
     pub tool_runs: BTreeMap<ToolCallId, ToolRun>,
+    pub signals: BTreeMap<SignalId, Signal>,
     pub holds: BTreeMap<HoldId, Hold>,
     pub grants: BTreeMap<GrantId, Grant>,
     pub wallets: BTreeMap<WalletId, Wallet>,
@@ -67,7 +82,8 @@ impl Tables {
     pub(crate) fn load(&self, want: &Want) -> WorkingSet {
         let mut set = WorkingSet::default();
         let nodes: BTreeSet<_> = want.nodes.iter().copied().collect();
-        let named: BTreeSet<_> = want.tasks.iter().copied().collect();
+        let mut named: BTreeSet<_> = want.tasks.iter().copied().collect();
+        self.name_children(want, &mut named);
         for task in self.tasks.values() {
             let is_latest = want.latest.contains(&(task.mission_id, task.state))
                 && self.missions.get(&task.mission_id).is_some_and(|mission| mission.run_id == task.run_id);
@@ -88,6 +104,14 @@ impl Tables {
             set.tool_runs.load(run.id, run.clone());
         }
         self.load_money(want, &mut set);
+        set.signals_of.extend(&want.signals);
+        for signal in self.signals.values() {
+            let key = signal.key.clone().map(|key| (signal.mission_id, key));
+            let is_waiting = signal.task_id.is_none() && want.signals.contains(&signal.mission_id);
+            if is_waiting || key.is_some_and(|key| want.signal_keys.contains(&key)) {
+                set.signals.load(signal.id, signal.clone());
+            }
+        }
         for row in self.dedupe_keys.values().filter(|row| want.dedupe_keys.contains(&(row.tenant_id, row.key.clone())))
         {
             let live = self.run_of(row.mission_id).is_some_and(|run| run.ended_at.is_none());
@@ -96,8 +120,14 @@ impl Tables {
         let read: BTreeSet<_> = want.results.iter().copied().collect();
         for task in self.tasks.values().filter(|task| read.contains(&(task.run_id, task.node_index))) {
             let is_handed_on = matches!(task.state, TaskState::Succeeded | TaskState::Skipped | TaskState::Failed);
-            if let Some(output) = task.output.as_ref().filter(|_| is_handed_on) {
-                set.results.insert((task.run_id, task.node_index), output.clone());
+            if let Some(output) = self.output_of(task).filter(|_| is_handed_on) {
+                set.results.insert((task.run_id, task.node_index), output);
+            }
+        }
+        for (parent, item) in &want.item_results {
+            let child = self.tasks.values().find(|task| task.parent_id == Some(*parent) && task.item == *item);
+            if let Some(output) = child.and_then(|child| child.output.clone()) {
+                set.item_results.insert((*parent, *item), output);
             }
         }
         for id in &want.inputs {
@@ -106,6 +136,43 @@ impl Tables {
             }
         }
         set
+    }
+
+    /// The tasks of families that are wanted.
+    fn name_children(&self, want: &Want, named: &mut BTreeSet<TaskId>) {
+        let items: BTreeSet<_> = want.items.iter().copied().collect();
+        let mut children: Vec<(TaskId, &Task)> =
+            self.tasks.values().filter_map(|task| Some((task.parent_id?, task))).collect();
+        children.sort_by_key(|(parent, task)| (*parent, task.item));
+        named.extend(children.iter().filter(|(parent, task)| items.contains(&(*parent, task.item))).map(|c| c.1.id));
+        let mut heirs: BTreeMap<TaskId, i32> = BTreeMap::new();
+        for (parent, most) in &want.heirs {
+            *heirs.entry(*parent).or_default() += most;
+        }
+        for (parent, most) in &heirs {
+            let may_begin = |child: &&(TaskId, &Task)| {
+                child.0 == *parent && child.1.state == TaskState::Pending && child.1.remaining_needs == 0
+            };
+            let most = usize::try_from(*most).unwrap();
+            named.extend(children.iter().filter(may_begin).take(most).map(|child| child.1.id));
+        }
+        for parent in &want.idle {
+            let is_idle = |child: &&(TaskId, &Task)| {
+                child.0 == *parent && !child.1.state.is_final() && child.1.state != TaskState::Running
+            };
+            // few at once, to see the seams
+            named.extend(children.iter().filter(is_idle).take(3).map(|child| child.1.id));
+        }
+    }
+
+    /// What a task handed on; a map's list is made of what its items did.
+    pub(crate) fn output_of(&self, task: &Task) -> Option<serde_json::Value> {
+        if task.kind != "map" || task.state != TaskState::Succeeded {
+            return task.output.clone();
+        }
+        let mut items: Vec<&Task> = self.tasks.values().filter(|item| item.parent_id == Some(task.id)).collect();
+        items.sort_by_key(|item| item.item);
+        Some(items.into_iter().map(|item| item.output.clone().unwrap_or_default()).collect())
     }
 
     fn load_money(&self, want: &Want, set: &mut WorkingSet) {
@@ -156,6 +223,7 @@ impl Tables {
             holds: upsert(&self.holds, &set.holds, |row| row.id, |_, row| row.clone(), &mut broken),
             calls: upsert(&self.calls, &set.calls, |row| row.id, keep_call, &mut broken),
             tool_runs: upsert(&self.tool_runs, &set.tool_runs, |row| row.id, |_, row| row.clone(), &mut broken),
+            signals: upsert(&self.signals, &set.signals, |row| row.id, |_, row| row.clone(), &mut broken),
         };
         let dedupe_keys = upsert(&self.dedupe_keys, &set.dedupe_keys, |row| row.id, |_, row| row.clone(), &mut broken);
         checks::rows(self, &next, &mut broken);
@@ -171,6 +239,7 @@ impl Tables {
         self.holds.extend(next.holds.into_iter().map(|row| (row.id, row)));
         self.calls.extend(next.calls.into_iter().map(|row| (row.id, row)));
         self.tool_runs.extend(next.tool_runs.into_iter().map(|row| (row.id, row)));
+        self.signals.extend(next.signals.into_iter().map(|row| (row.id, row)));
         self.dedupe_keys.extend(dedupe_keys.into_iter().map(|row| (row.id, row)));
         for op in &set.ops {
             self.balances.add(op);
@@ -203,6 +272,7 @@ pub(super) struct Written {
     pub tasks: Vec<Task>,
     pub calls: Vec<UsageCall>,
     pub tool_runs: Vec<ToolRun>,
+    pub signals: Vec<Signal>,
     pub holds: Vec<Hold>,
     pub grants: Vec<Grant>,
     pub wallets: Vec<Wallet>,

@@ -138,7 +138,9 @@ impl World {
 
     /// Asks for a call.
     pub(crate) fn ask_for(&mut self, lease: &Lease, request: &CallRequest) -> Result<CallPermit, CallRefusal> {
-        let want = Want { tasks: vec![lease.task], missions: vec![lease.mission], journals: true, ..Want::default() };
+        let mut want =
+            Want { tasks: vec![lease.task], missions: vec![lease.mission], journals: true, ..Want::default() };
+        want.tasks.extend(self.tables.tasks[&lease.task].ancestors.iter().flatten());
         self.decide(&want, |turn| flow::reserve_call(turn, &lease.guard, request))
     }
 
@@ -191,7 +193,10 @@ impl World {
             want.nodes.extend(one.nodes);
             want.results.extend(one.results);
             want.inputs.extend(one.inputs);
+            want.signals.extend(one.signals);
             want.calls.extend(one.calls);
+            want.heirs.extend(one.heirs);
+            want.items.extend(one.items);
         }
         self.decide(&want, |turn| batch.iter().map(|(_, request)| flow::settle(turn, request)).collect())
     }
@@ -200,8 +205,8 @@ impl World {
     pub(crate) fn settle_want(&self, lease: &Lease, request: &SettleRequest) -> Want {
         let mut want = Want { tasks: vec![lease.task], missions: vec![lease.mission], ..Want::default() };
         let task = &self.tables.tasks[&lease.task];
-        let node = u32::try_from(task.node_index).unwrap();
-        let of_failure = self.facts.workflows[&task.workflow_id].reach_of_end(node).of_failure;
+        self.reach_family(task, &mut want);
+        let of_failure = self.facts.workflows[&task.workflow_id].reach_of_end(task.place().index).of_failure;
         if of_failure || matches!(request.outcome, Outcome::Succeeded { .. }) {
             self.reach(task, false, &mut want);
         }
