@@ -185,6 +185,8 @@ kinds! {
     PriceBookKind, PriceBookId, "prb", "price book";
     /// A container of missions.
     ProjectKind, ProjectId, "prj", "project";
+    /// What is submitted again and again.
+    ScheduleKind, ScheduleId, "sch", "schedule";
     /// A name for what must not be done twice.
     DedupeKeyKind, DedupeKeyId, "ddk", "dedupe key";
     /// One HTTP request.

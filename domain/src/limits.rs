@@ -84,6 +84,9 @@ pub const MAX_REPAIRS: i64 = 10;
 /// Characters of the words about a wrong answer that go back to the model and into the step's error.
 pub const MAX_VIOLATION_CHARS: usize = 1_000;
 
+/// Models that one agent may fall back through. Each is asked, and may be waited for, in turn.
+pub const MAX_MODELS: usize = 5;
+
 /// Tools of one agent. Each is described in every request.
 pub const MAX_TOOLS: usize = 64;
 
@@ -175,6 +178,31 @@ pub const MAX_RENDERED_DEPTH: usize = 100;
 /// Strings with template code in one transform. Each may use all of [`TEMPLATE_FUEL`].
 pub const MAX_TRANSFORM_TEMPLATES: usize = 256;
 
+/// Bytes of the template of a URL. What services accept is mostly less.
+pub const MAX_URL_BYTES: usize = 8 * 1024;
+
+/// Headers, and values of the query, of one request. Servers refuse more than about a hundred.
+pub const MAX_HTTP_FIELDS: usize = 64;
+
+/// Statuses that a request may expect by name.
+pub const MAX_HTTP_EXPECTED: usize = 32;
+
+/// Bytes of an answer that become a node's output: as much as a template may render.
+pub const MAX_HTTP_BODY_BYTES: i64 = 1024 * 1024;
+
+/// The program and its arguments. Each is a template.
+pub const MAX_EXEC_ARGUMENTS: usize = 128;
+
+/// Environment variables of one program.
+pub const MAX_EXEC_VARIABLES: usize = 64;
+
+/// Bytes that a program may write to its output, and as many to its errors: what is more fails it. Both become parts of
+/// the node's output.
+pub const EXEC_OUTPUT_BYTES: u64 = 64 * 1024;
+
+/// Exit codes that may be named.
+pub const MAX_EXEC_CODES: usize = 32;
+
 /// Tags (`{{ … }}` and `{% … %}`) in one template. The template engine recurses over `elif` chains; it was
 /// measured to overflow a 2 MiB stack at about 3,700 of them.
 pub const MAX_TEMPLATE_TAGS: usize = 500;
@@ -192,6 +220,22 @@ pub const MAX_DEDUPE_KEY_BYTES: usize = 255;
 
 /// The longest time for which a dedupe key stays taken by a mission that is over: 366 days. Its row is kept as long.
 pub const MAX_DEDUPE_WINDOW_MS: i64 = 366 * 24 * 60 * 60 * 1_000;
+
+/// Bytes of a cron expression. Six fields of lists fit.
+pub const MAX_CRON_BYTES: usize = 256;
+
+/// Bytes of a schedule's name, a column of a unique index.
+pub const MAX_SCHEDULE_NAME_BYTES: usize = 100;
+
+/// The longest time by which a firing may be late on purpose: an hour.
+pub const MAX_SCHEDULE_JITTER_MS: i64 = 60 * 60 * 1_000;
+
+/// Schedules of one tenant. Each may make a mission a second.
+pub const MAX_SCHEDULES: i64 = 1_000;
+
+/// A firing that comes so much later than it should was missed. A pass over the schedules happens every second; a
+/// restart takes some.
+pub const SCHEDULE_LATE_MS: i64 = 60_000;
 
 // --- Leases, losses and waits ---
 

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::id::{
-    CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, SignalId, TaskId, TenantId, ToolCallId, WalletId,
+    CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, ScheduleId, SignalId, TaskId, TenantId, ToolCallId,
+    WalletId,
 };
 use crate::record::{
-    Attempt, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Signal, Task, ToolRun, UsageCall, Wallet,
+    Attempt, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Schedule, Signal, Task, ToolRun, UsageCall, Wallet,
 };
 use crate::time::Timestamp;
 
@@ -112,6 +113,8 @@ pub struct WorkingSet {
     pub wallets: Rows<WalletId, Wallet>,
     /// The dedupe keys that were asked for.
     pub dedupe_keys: Rows<DedupeKeyId, DedupeKey>,
+    /// Schedules, without their input.
+    pub schedules: Rows<ScheduleId, Schedule>,
     /// Operations that exist already, of those keys that were asked for.
     pub known_ops: BTreeMap<(WalletId, String), Op>,
     /// Inputs of missions, where a decision reads them.
@@ -278,5 +281,6 @@ impl WorkingSet {
             && quiet(&self.grants)
             && quiet(&self.wallets)
             && quiet(&self.dedupe_keys)
+            && quiet(&self.schedules)
     }
 }

@@ -15,6 +15,7 @@ mod migrate;
 mod mission;
 mod prices;
 mod renew;
+mod schedule;
 mod server;
 mod verify;
 mod wallet;
@@ -60,6 +61,9 @@ enum Command {
     /// List, show, approve and reject what waits for a person.
     #[command(subcommand)]
     Approval(approval::Approval),
+    /// Submit missions again and again: create, list, show, pause, resume, delete and run schedules.
+    #[command(subcommand)]
+    Schedule(schedule::Schedule),
     /// Check and put workflows.
     #[command(subcommand)]
     Workflow(workflow::Workflow),
@@ -118,6 +122,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor => doctor::run(&config).await,
         Command::Mission(mission) => mission.run().await,
         Command::Approval(approval) => approval.run().await,
+        Command::Schedule(schedule) => schedule.run().await,
         Command::Workflow(workflow) => workflow.run().await,
         Command::Wallet(wallet) => wallet.run(&config).await,
         Command::Prices(prices) => prices.run(&config).await,

@@ -1,6 +1,6 @@
 //! The dashboard: what operators and tenants see of the system, served by the binary itself.
 //!
-//! Pages are drawn on the server (`shell`, `overview`, `missions`, `mission`, `wallets`, `prices`), work without a build
+//! Pages are drawn on the server (`shell`, `overview`, `missions`, `mission`, `wallets`, `prices`, `schedules`), work without a build
 //! step and, but
 //! for their liveness, without a script. One stylesheet and one script are embedded (`assets`); the policy in
 //! `guard` lets a browser run nothing else. People sign in with an API key (`login`) and carry a signed cookie
@@ -15,6 +15,7 @@ mod mission;
 mod missions;
 mod overview;
 mod prices;
+mod schedules;
 mod session;
 mod shell;
 mod show;
@@ -58,6 +59,8 @@ pub fn router(app: App) -> Router {
         .route("/dashboard/wallets", get(wallets::list))
         .route("/dashboard/wallets/{id}", get(wallets::wallet))
         .route("/dashboard/ledger", get(wallets::ledger))
+        .route("/dashboard/schedules", get(schedules::page))
+        .route("/dashboard/schedules/{id}/{act}", post(schedules::act))
         .route("/dashboard/prices", get(prices::page))
         .route("/dashboard/prices/{id}", get(prices::compare))
         .route("/dashboard/prices/{id}/activate", post(prices::activate))

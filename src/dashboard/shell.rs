@@ -17,6 +17,8 @@ pub(super) enum Place {
     Wallets,
     /// The ledger of a wallet.
     Ledger,
+    /// Schedules.
+    Schedules,
     /// Price books.
     Prices,
 }
@@ -112,6 +114,7 @@ fn bar(viewer: &Viewer, place: Place) -> Markup {
     let entries = [
         (Place::Overview, "/dashboard", "Overview"),
         (Place::Missions, "/dashboard/missions", "Missions"),
+        (Place::Schedules, "/dashboard/schedules", "Schedules"),
         (Place::Wallets, "/dashboard/wallets", "Wallets"),
         (Place::Ledger, "/dashboard/ledger", "Ledger"),
         (Place::Prices, "/dashboard/prices", "Prices"),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bursar_domain::credits::Ucr;
+use bursar_domain::flow::Fired;
 use bursar_domain::outcome::{CallPermit, CallRefusal};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -64,6 +65,7 @@ pub struct Metrics {
     estimates: Family<Model, Histogram>,
     counts: Family<Model, Histogram>,
     doubts: Family<Model, Counter>,
+    firings: Family<Kind, Counter>,
 }
 
 impl Default for Metrics {
@@ -86,6 +88,7 @@ impl Default for Metrics {
             estimates: Family::new_with_constructor(ratios),
             counts: Family::new_with_constructor(ratios),
             doubts: Family::default(),
+            firings: Family::default(),
         }
     }
 }
@@ -114,6 +117,7 @@ impl Metrics {
         registry.register("bursar_input_count_ratio", about, self.counts.clone());
         let about = "Complete answers whose usage report was missing or not believed, by model";
         registry.register("bursar_usage_doubts", about, self.doubts.clone());
+        registry.register("bursar_schedule_firings", "Firings of schedules, by outcome", self.firings.clone());
     }
 
     /// Claims, of which so many were named by the queue and so many by the store.
@@ -131,6 +135,17 @@ impl Metrics {
 
     pub(super) fn sweep_finds(&self, kind: &str, count: u64) {
         self.finds.get_or_create(&Kind { kind: kind.to_owned() }).inc_by(count);
+    }
+
+    pub(super) fn note_firing(&self, fired: &Fired) {
+        let kind = match fired {
+            Fired::Stale => return,
+            Fired::Made { .. } => "made",
+            Fired::Waits => "waits",
+            Fired::Skipped => "skipped",
+            Fired::Refused(_) => "refused",
+        };
+        self.firings.get_or_create(&Kind { kind: kind.to_owned() }).inc();
     }
 
     pub(super) fn set_depths(&self, pool: &str, ready: i64, depth: u64) {

@@ -6,10 +6,11 @@
 //! an apalis task (`pool`), which renders nothing under locks and does its step through `workers` (`run`). Before
 //! each call the step asks for a reservation (`reserve`). While it runs, its lease is renewed (`leases`). When it
 //! ends, one transaction turns the outcome into state, money and newly ready tasks (`settle`), perhaps handing the
-//! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. People decide
-//! what they are asked in `approvals`, and `signals` come in from outside. Users end runs through `cancel`, hold them up
-//! through `pause` and have them go on through `renew`, and `wallet` brings credits in. What settles teach about costs is
-//! folded in by `learn`. Every transaction goes through `Engine::decide`: load,
+//! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. The items of a
+//! map become tasks in `spread`. People decide what they are asked in `approvals`, and `signals` come in from outside.
+//! Users end runs through `cancel`, hold them up through `pause` and have them go on through `renew`, and `wallet` brings
+//! credits in. Schedules (`timetable`) submit by themselves when their time comes (`schedule`). What settles teach about
+//! costs is folded in by `learn`. Every transaction goes through `Engine::decide`: load,
 //! decide in pure code, write everything, commit; only then does anything leave the process.
 
 mod approvals;
@@ -30,12 +31,15 @@ mod prices;
 mod renew;
 mod reserve;
 mod run;
+mod schedule;
 mod settle;
 mod signals;
 mod spread;
 mod submit;
 mod sweep;
+mod timetable;
 mod wallet;
+mod wish;
 mod workflow;
 
 pub use approvals::ApprovalError;
@@ -47,14 +51,18 @@ pub use metering::MeterError;
 pub use metrics::Metrics;
 pub use pool::{Drained, WorkerPool};
 pub use prices::{ActivateError, ModelSum, Published, Simulation};
+pub use schedule::Scheduler;
 pub use settle::SettleError;
 pub use signals::{SignalError, SignalWish};
 pub use submit::{Submit, SubmitError, Submitted};
 pub use sweep::Sweeper;
+pub use timetable::ScheduleError;
 pub use wallet::{BudgetError, LedgerError};
+pub use wish::{Unfit, Wish};
 pub use workflow::{PutWorkflowError, WorkflowPut};
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bursar_domain::flow::{self, Facts, Turn};
 use bursar_domain::id::{MissionId, RunId};
@@ -92,6 +100,8 @@ struct Parts {
     settles: Batcher<settle::Settle, Result<settle::Settled, SettleError>>,
     reserves: Batcher<reserve::Reserve, reserve::Reserved>,
     meters: Batcher<metering::Meter, Result<metering::Metered, MeterError>>,
+    /// Whether definitions may run programs.
+    exec_allowed: AtomicBool,
     /// Wakes the sweep before its time: something may be due.
     attention: tokio::sync::Notify,
 }
@@ -101,10 +111,10 @@ struct Parts {
 struct Effects {
     events: Vec<Event>,
     ready: Vec<ReadyTask>,
-    /// Runs that are being ended: their running tasks must stop.
-    stops: Vec<(MissionId, RunId)>,
     /// Tasks whose wait this decision ended.
     due: Vec<Due>,
+    /// Runs that are being ended: their running tasks must stop.
+    stops: Vec<(MissionId, RunId)>,
 }
 
 impl Effects {
@@ -121,11 +131,11 @@ impl Effects {
                 ready_at: task.ready_at.unwrap_or(task.created_at),
             })
             .collect();
-        let ends = |run: &&Run| matches!(run.state, RunState::Failing | RunState::Cancelling);
-        let stops = set.runs.changed().filter(ends).map(|run| (run.mission_id, run.id)).collect();
         let is_due = |task: &&Task| task.state == TaskState::Waiting && task.due_at.is_some_and(|due| due <= now);
         let due = set.tasks.added().chain(set.tasks.changed()).filter(is_due).map(Due::from).collect();
-        Self { events: set.events.clone(), ready, stops, due }
+        let ends = |run: &&Run| matches!(run.state, RunState::Failing | RunState::Cancelling);
+        let stops = set.runs.changed().filter(ends).map(|run| (run.mission_id, run.id)).collect();
+        Self { events: set.events.clone(), ready, due, stops }
     }
 }
 
@@ -149,6 +159,7 @@ impl Engine {
                 settles,
                 reserves,
                 meters,
+                exec_allowed: AtomicBool::new(false),
                 attention: tokio::sync::Notify::new(),
             }),
         };
@@ -158,6 +169,11 @@ impl Engine {
         meter_inbox.spawn(&engine, 2, metering::MeterBatch);
         engine.keep_learning();
         engine
+    }
+
+    /// From now on definitions may run programs: nodes of the kind `exec` are put and submitted.
+    pub fn allow_exec(&self) {
+        self.parts.exec_allowed.store(true, Ordering::Relaxed);
     }
 
     /// The store, for reads.

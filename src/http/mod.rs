@@ -28,6 +28,7 @@ mod problem;
 mod request;
 mod router;
 mod runs;
+mod schedules;
 mod serve;
 mod state;
 mod statements;

@@ -103,6 +103,8 @@ codes! {
         "Wait for it: GET the mission with Prefer: wait=25, or follow its stream.";
     DuplicateMission 409 "duplicate-mission" false "Another mission has this dedupe key"
         "The mission of that wish is `mission_id`: follow it. The key is free when it is over and its window has passed.";
+    NameTaken 409 "name-taken" false "Something of this kind has the name already"
+        "Choose another name, or change the object that has it.";
     NoWallet 409 "no-wallet" false "The tenant has no wallet"
         "Ask an administrator to open one.";
     TooLarge 413 "too-large" false "The body is too large"

@@ -11,7 +11,7 @@ use super::state::{App, Site};
 use super::unread::read_on;
 use super::{
     admin, approvals, balance, corrections, description, entries, estimates, keys, missions, ops, pages, prices, runs,
-    statements, stream, transactions, usage, wallet, workflows,
+    schedules, statements, stream, transactions, usage, wallet, workflows,
 };
 
 /// The public API.
@@ -61,6 +61,12 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(workflows::list))
         .routes(routes!(workflows::put, workflows::get))
         .routes(routes!(workflows::validate))
+        // schedules
+        .routes(routes!(schedules::list::all, schedules::change::create))
+        .routes(routes!(schedules::list::one, schedules::change::patch, schedules::change::delete))
+        .routes(routes!(schedules::change::pause))
+        .routes(routes!(schedules::change::resume))
+        .routes(routes!(schedules::run::post))
         // prices
         .routes(routes!(prices::list, prices::publish))
         .routes(routes!(prices::simulate))

@@ -77,6 +77,8 @@ shown_ids! {
     ShownSignal = SignalKind;
     /// A usage call's id.
     ShownCall = CallKind;
+    /// A schedule's id.
+    ShownSchedule = ScheduleKind;
     /// A tenant's id.
     ShownTenant = TenantKind;
     /// A price book's id.

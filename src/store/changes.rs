@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::StoreError;
 use super::columns::Columns;
 use super::schema::{
-    ATTEMPTS, CALLS, DEDUPE_KEYS, Dialect, EVENTS, GRANTS, HOLDS, Kind, MISSIONS, OPS, RUNS, SIGNALS, TASKS,
+    ATTEMPTS, CALLS, DEDUPE_KEYS, Dialect, EVENTS, GRANTS, HOLDS, Kind, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS,
     TOOL_CALLS, Table, WALLETS,
 };
 
@@ -54,6 +54,7 @@ pub(super) fn writes(set: &WorkingSet, dialect: Dialect) -> Result<Vec<Write>, S
     writes.both(&TOOL_CALLS, &set.tool_runs)?;
     writes.both(&SIGNALS, &set.signals)?;
     writes.both(&DEDUPE_KEYS, &set.dedupe_keys)?;
+    writes.both(&SCHEDULES, &set.schedules)?;
     writes.push(&OPS, true, set.ops.iter())?;
     writes.push(&EVENTS, true, set.events.iter())?;
     writes.push(&ATTEMPTS, true, set.attempts.iter())?;
@@ -153,6 +154,10 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
             set.holds.load(row.id, row);
         }
         "dedupe_keys" => set.load_dedupe_key(parse(table, body)?),
+        "schedules" => {
+            let row: bursar_domain::record::Schedule = parse(table, body)?;
+            set.schedules.load(row.id, row);
+        }
         "grants" => set.load_grant(parse(table, body)?),
         "wallets" => {
             let row: bursar_domain::record::Wallet = parse(table, body)?;

@@ -152,12 +152,21 @@ table!(DEDUPE_KEYS, "dedupe_keys",
     id Text Once, tenant_id Text Once, key Text Once, mission_id Text Always, run_id Text Always,
     taken_until Int Always);
 
+table!(SCHEDULES, "schedules",
+    id Text Once, tenant_id Text Once, name Text Always, cron Text Always, zone Text Always, workflow Text Always,
+    input Json IfPresentUnread, budget_ucr Int Always, on_exhausted Text Always, priority Int Always,
+    tags Json Always, overlap Text Always, catch_up Text Always, jitter_ms Int Always, paused Bool Always,
+    next_at Int Always, due_at Int Always, waiting_for Int Always, last_fired_at Int Always,
+    last_mission_id Text Always, last_error Json Always, fired Int Always, skipped Int Always,
+    refused Int Always, version Int Always, created_at Int Once, updated_at Int Always);
+
 /// Columns, of any table or read, that hold JSON documents.
 pub const JSON_COLUMNS: &[&str] = &[
     "input",
     "metadata",
     "tags",
     "error",
+    "last_error",
     "output",
     "usage",
     "data",
@@ -179,7 +188,7 @@ pub const JSON_COLUMNS: &[&str] = &[
 ];
 /// Columns, of any table or read, that hold true or false.
 pub const BOOL_COLUMNS: &[&str] =
-    &["priced", "frozen", "expired", "billable", "estimated", "draining", "active", "simulated", "is_error"];
+    &["priced", "frozen", "expired", "billable", "estimated", "draining", "active", "simulated", "is_error", "paused"];
 
 /// The expression for what a task (`t`) handed on. A map's list is not stored twice: it is made of what its items did.
 pub fn output_sql(dialect: Dialect, t: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use bursar_domain::id::{CallId, GrantId, HoldId, MissionId, RunId, TaskId, TenantId, WalletId};
+use bursar_domain::id::{CallId, GrantId, HoldId, MissionId, RunId, ScheduleId, TaskId, TenantId, WalletId};
 use bursar_domain::record::Fan;
 use bursar_domain::state::TaskState;
 use bursar_domain::time::Timestamp;
@@ -70,6 +70,8 @@ pub struct Want {
     pub signal_keys: Vec<(MissionId, String)>,
     /// Dedupe keys by tenant, locked after everything else: whoever asks for them holds his wallets.
     pub dedupe_keys: BTreeSet<(TenantId, String)>,
+    /// Schedules, locked after everything else.
+    pub schedules: Vec<ScheduleId>,
     /// Whether answers are loaded.
     pub journals: Journals,
 }

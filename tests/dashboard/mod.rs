@@ -5,5 +5,6 @@ mod approvals;
 mod live;
 mod pages;
 mod prices;
+mod schedules;
 mod site;
 mod wallets;

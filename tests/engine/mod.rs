@@ -13,6 +13,8 @@ mod pauses;
 mod prices;
 mod renewals;
 mod runs;
+mod schedules;
+mod services;
 mod share;
 mod signals;
 mod writes;

@@ -128,6 +128,11 @@ impl Installation {
         self.ready().await;
     }
 
+    /// The database that its processes share.
+    pub(super) fn database_url(&self) -> &str {
+        &self.database.url
+    }
+
     pub(super) async fn get(&self, path: &str) -> Option<Value> {
         let answer = self.http.get(self.address(path)).bearer_auth(&self.key).send().await.ok()?;
         answer.status().is_success().then_some(())?;

@@ -14,8 +14,11 @@ async fn our_objects(server: &Server) -> Vec<(&'static str, String)> {
     let key = server.post("/v1/api-keys", &json!({"name": "spare"})).await.expect(201);
     let (_, approval) = super::approvals::asked(server, &json!({"show": "?"})).await;
     let approval = approval.rsplit_once('/').unwrap().1.to_owned();
+    let daily = json!({"name": "daily", "cron": "@daily", "mission": {"workflow": "note", "input": {"name": "x"}}});
+    let schedule = server.post("/v1/schedules", &daily).await.expect(201);
     vec![
         ("/v1/approvals/", approval),
+        ("/v1/schedules/", schedule["id"].as_str().unwrap().to_owned()),
         ("/v1/missions/", mission["id"].as_str().unwrap().to_owned()),
         ("/v1/runs/", run),
         ("/v1/tasks/", tasks["data"][0]["id"].as_str().unwrap().to_owned()),
@@ -71,7 +74,7 @@ async fn no_route_opens_another_tenants_object() {
 async fn lists_show_ones_own_alone() {
     let server = Server::start().await;
     our_objects(&server).await;
-    for path in ["/v1/approvals", "/v1/missions", "/v1/workflows", "/v1/wallet/holds"] {
+    for path in ["/v1/approvals", "/v1/missions", "/v1/workflows", "/v1/schedules", "/v1/wallet/holds"] {
         let request = server.request(Method::GET, path).bearer_auth(&server.other.key);
         assert_eq!(server.send(request).await.expect(200)["data"], json!([]), "{path}");
     }

@@ -11,6 +11,7 @@ mod missions;
 mod ops;
 mod prices;
 mod refusals;
+mod schedules;
 pub(crate) mod server;
 mod signals;
 mod statements;

@@ -7,6 +7,7 @@ mod decision;
 mod dedupe;
 mod family;
 mod money;
+mod schedule;
 mod signal;
 mod tools;
 mod work;
@@ -18,6 +19,7 @@ pub use money::{
     Account, CallState, ChargeFailed, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Overrun, Slice,
     UsageCall, Wallet,
 };
+pub use schedule::{CatchUp, Overlap, Schedule};
 pub use signal::Signal;
 pub use tools::{ToolCallState, ToolRun};
 pub use work::{Attempt, Event, Mission, Run, Task};

@@ -9,7 +9,7 @@ use bursar_domain::credits::Ucr;
 use bursar_domain::flow::{Dedupe, DedupeMode, Refusal, Submission};
 use bursar_domain::ledger::LedgerRefusal;
 use bursar_domain::limits::{MAX_DEDUPE_KEY_BYTES, MAX_DEDUPE_WINDOW_MS, MAX_PRIORITY};
-use bursar_domain::workflow::parse_duration_ms;
+use bursar_domain::workflow::{OnExhausted, parse_duration_ms};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -25,9 +25,8 @@ use super::super::state::Site;
 use super::body::{Mission, WhenExhausted};
 use super::one::{PREFERENCE_APPLIED, complete};
 use super::wait::Wait;
-use crate::clock::new_id;
 use crate::digest::sha256_hex;
-use crate::engine::{SubmitError, Submitted};
+use crate::engine::{SubmitError, Submitted, Unfit, Wish};
 
 /// A mission to submit.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -201,61 +200,91 @@ pub(super) async fn prepare(
     idempotency_key: Option<String>,
     request_hash: String,
 ) -> Result<Submission, Problem> {
-    let priority = body.priority.unwrap_or(0);
-    if !(-MAX_PRIORITY..=MAX_PRIORITY).contains(&priority) {
-        let words = format!("must be from -{MAX_PRIORITY} to {MAX_PRIORITY}");
-        return Err(Problem::invalid("/priority", "out_of_range", &words));
-    }
+    let terms = terms("", body.priority, body.tags, body.budget.as_ref())?;
     let metadata = body.metadata.map(Value::Object);
     if metadata.as_ref().is_some_and(|metadata| metadata.to_string().len() > MAX_METADATA_BYTES) {
         let words = format!("must have at most {MAX_METADATA_BYTES} bytes as JSON");
         return Err(Problem::invalid("/metadata", "too_long", &words));
     }
-    let tags = tags(body.tags.unwrap_or_default())?;
     let dedupe = body.dedupe.map(dedupe).transpose()?;
-    let budget = body.budget.as_ref();
-    let budget_ucr = budget.and_then(|budget| budget.max_credits.as_deref());
-    let budget_ucr = budget_ucr.map(|text| amount("/budget/max_credits", text)).transpose()?;
-
-    let (name, version) = workflow_ref(&body.workflow)?;
-    let workflow_id = site.store().workflow_id(caller.tenant_id, name, version).await?;
-    let workflow_id = workflow_id.ok_or_else(|| {
-        Problem::invalid("/workflow", "unknown_workflow", "there is no such workflow, or not in this version")
-    })?;
-    let definition = site.engine().definition(workflow_id).await?.ok_or_else(|| Problem::not_found("workflow"))?;
-    let input = Value::Object(body.input.unwrap_or_default());
-    definition.check_input(&input).map_err(|problems| Problem::of_workflow("/input", &problems))?;
-
-    let prices = site.engine().active_prices().await?;
-    let (price_book_id, _) = prices.ok_or_else(|| Problem::new(Code::NoPrices, "no price book is active"))?;
-    let wallet = site.store().wallet_of(caller.tenant_id, site.engine().clock().now()).await?;
-    let wallet = wallet.ok_or_else(no_wallet)?;
-    Ok(Submission {
-        mission_id: new_id(),
-        run_id: new_id(),
+    let wish = Wish {
         tenant_id: caller.tenant_id,
-        wallet_id: wallet.id,
-        workflow_id,
-        price_book_id,
-        input,
+        workflow: body.workflow,
+        input: Value::Object(body.input.unwrap_or_default()),
         metadata,
-        tags,
+        tags: terms.tags,
         idempotency_key,
         request_hash,
+        priority: terms.priority,
+        budget_ucr: terms.budget_ucr,
+        on_exhausted: terms.on_exhausted,
+        dedupe,
+    };
+    site.engine().fit(wish).await.map_err(|error| unfit("", error))
+}
+
+/// How missions are to run, checked.
+#[derive(Debug, Clone)]
+pub(in crate::http) struct Terms {
+    /// −100 to 100.
+    pub priority: i16,
+    /// The words by which usage is reported.
+    pub tags: Vec<String>,
+    /// The most to spend.
+    pub budget_ucr: Option<Ucr>,
+    /// What happens then.
+    pub on_exhausted: Option<OnExhausted>,
+}
+
+/// Checks how missions are to run; `below` is where that stands in the body.
+pub(in crate::http) fn terms(
+    below: &str,
+    priority: Option<i64>,
+    tags: Option<Vec<String>>,
+    budget: Option<&BudgetWish>,
+) -> Result<Terms, Problem> {
+    let priority = priority.unwrap_or(0);
+    if !(-MAX_PRIORITY..=MAX_PRIORITY).contains(&priority) {
+        let words = format!("must be from -{MAX_PRIORITY} to {MAX_PRIORITY}");
+        return Err(Problem::invalid(&format!("{below}/priority"), "out_of_range", &words));
+    }
+    let tags = self::tags(below, tags.unwrap_or_default())?;
+    let budget_ucr = budget.and_then(|budget| budget.max_credits.as_deref());
+    let budget_ucr = budget_ucr.map(|text| amount(&format!("{below}/budget/max_credits"), text)).transpose()?;
+    Ok(Terms {
         priority: i16::try_from(priority).unwrap_or_default(),
+        tags,
         budget_ucr,
         on_exhausted: budget.and_then(|budget| budget.on_exhausted).map(Into::into),
-        dedupe,
     })
 }
 
+/// Why a wish can't be submitted; `below` is where it stands in the body.
+pub(in crate::http) fn unfit(below: &str, error: Unfit) -> Problem {
+    let pointer = format!("{below}/workflow");
+    match error {
+        Unfit::WorkflowName => Problem::invalid(&pointer, "invalid", "must be a workflow's name, or name@version"),
+        Unfit::UnknownWorkflow => {
+            Problem::invalid(&pointer, "unknown_workflow", "there is no such workflow, or not in this version")
+        }
+        Unfit::Input(problems) => Problem::of_workflow(&format!("{below}/input"), &problems),
+        Unfit::NoPrices => Problem::new(Code::NoPrices, "no price book is active"),
+        Unfit::NoWallet => no_wallet(),
+        Unfit::Store(error) => error.into(),
+    }
+}
+
 /// Words that may name groups of a report.
-fn tags(tags: Vec<String>) -> Result<Vec<String>, Problem> {
+fn tags(below: &str, tags: Vec<String>) -> Result<Vec<String>, Problem> {
     if tags.len() > MAX_TAGS {
-        return Err(Problem::invalid("/tags", "too_long", &format!("must have at most {MAX_TAGS} tags")));
+        return Err(Problem::invalid(
+            &format!("{below}/tags"),
+            "too_long",
+            &format!("must have at most {MAX_TAGS} tags"),
+        ));
     }
     for (place, tag) in tags.iter().enumerate() {
-        let pointer = format!("/tags/{place}");
+        let pointer = format!("{below}/tags/{place}");
         if !(1..=MAX_TAG_BYTES).contains(&tag.len()) {
             return Err(Problem::invalid(&pointer, "too_long", &format!("must have 1 to {MAX_TAG_BYTES} bytes")));
         }
@@ -288,18 +317,6 @@ fn dedupe(wish: DedupeWish) -> Result<Dedupe, Problem> {
     Ok(Dedupe { key: wish.key, window_ms, mode })
 }
 
-/// `name` or `name@3`.
-fn workflow_ref(text: &str) -> Result<(&str, Option<i64>), Problem> {
-    let refused = || Problem::invalid("/workflow", "invalid", "must be a workflow's name, or name@version");
-    match text.split_once('@') {
-        None => Ok((text, None)),
-        Some((name, version)) => {
-            let version = version.parse().ok().filter(|version| *version > 0 && !name.is_empty());
-            version.map(|version| (name, Some(version))).ok_or_else(refused)
-        }
-    }
-}
-
 /// An amount of credits greater than zero that a client wrote.
 pub(in crate::http) fn amount(pointer: &str, text: &str) -> Result<Ucr, Problem> {
     let words = "must be a decimal string greater than zero with at most six places, such as \"12.5\"";
@@ -316,9 +333,10 @@ pub(in crate::http) fn key_reused() -> Problem {
 }
 
 /// What the client is told; nothing was created.
-fn refused(site: &Site, error: SubmitError) -> Problem {
+pub(in crate::http) fn refused(site: &Site, error: SubmitError) -> Problem {
     match error {
         SubmitError::KeyReused => key_reused(),
+        SubmitError::NotAllowed(problems) => Problem::of_workflow("/workflow", &problems),
         SubmitError::Raced => {
             Problem::new(Code::Overloaded, "other submits with the same dedupe key ran at the same time")
         }

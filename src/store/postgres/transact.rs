@@ -20,7 +20,7 @@ use crate::store::changes::{Sent, Write, load_row, writes};
 use crate::store::columns::Values;
 use crate::store::error::asks_to_retry;
 use crate::store::schema::{
-    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SIGNALS, TASKS, TOOL_CALLS, WALLETS, output_sql,
+    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS, output_sql,
 };
 use crate::store::want::CHUNK;
 use crate::store::{Decide, Journals, StoreError, Want};
@@ -277,6 +277,14 @@ const KEYS: &str = "
   left join missions m on m.id = d.mission_id
   left join runs r on r.id = m.run_id";
 
+static TIMETABLE: LazyLock<String> = LazyLock::new(|| {
+    let schedules = SCHEDULES.loaded(false);
+    format!(
+        "select 'schedules', row_to_json(s)::text
+         from (select {schedules} from schedules where id = any($1) order by id for update) s"
+    )
+});
+
 /// `begin`, with the locks on the missions in the same message. Ids are base32 and need no quoting.
 fn begin_sql(want: &Want) -> String {
     let missions: BTreeSet<String> = want.missions.iter().map(|id| format!("'{id}'")).collect();
@@ -470,6 +478,10 @@ async fn attempt(store: &PostgresStore, want: &Want, decide: &mut Decide<'_>) ->
     if !want.dedupe_keys.is_empty() {
         load_keys(&mut tx, want, &mut set).await?;
         trips += 2;
+    }
+    if !want.schedules.is_empty() {
+        load(&mut tx, sqlx::query(TIMETABLE.as_str()).bind(texts(&want.schedules)), &mut set).await?;
+        trips += 1;
     }
     decide(&mut set);
     let writes = writes(&set, Dialect::Postgres)?;

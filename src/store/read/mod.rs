@@ -8,6 +8,7 @@ mod ledger;
 mod lookout;
 mod money;
 mod prices;
+mod schedules;
 mod statement;
 mod usage;
 mod wallets;

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::SqliteStore;
 use crate::store::changes::{Sent, load_row, writes};
 use crate::store::schema::{
-    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SIGNALS, TASKS, TOOL_CALLS, WALLETS, output_sql,
+    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS, output_sql,
 };
 use crate::store::want::{CHUNK, json_list};
 use crate::store::{Decide, Journals, StoreError, Want};
@@ -37,6 +37,7 @@ struct Loads {
     signal_keys: String,
     ops: String,
     keys: String,
+    schedules: String,
 }
 
 static LOADS: LazyLock<Loads> = LazyLock::new(|| {
@@ -129,6 +130,7 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
              left join missions m on m.id = d.mission_id
              left join runs r on r.id = m.run_id"
         ),
+        schedules: format!("select {} from schedules where id in {}", SCHEDULES.sqlite_object(false), list(1)),
         ops: format!("select {} from ops where (wallet_id, key) in {pairs}", OPS.sqlite_object(false)),
     }
 });
@@ -224,5 +226,6 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     fetch(connection, set, "usage_calls", calls, &[&json_list(&priced), &json_list(&want.calls)]).await?;
     fetch(connection, set, "tool_calls", &sql.tools, &[&json_list(&want.tool_calls)]).await?;
     fetch(connection, set, "dedupe_keys", &sql.keys, &[&json_list(&want.dedupe_keys)]).await?;
+    fetch(connection, set, "schedules", &sql.schedules, &[&json_list(&want.schedules)]).await?;
     fetch(connection, set, "ops", &sql.ops, &[&json_list(&want.op_keys)]).await
 }

@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use crate::id::{
-    CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, SignalId, TaskId, TenantId, ToolCallId, WalletId,
+    CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, ScheduleId, SignalId, TaskId, TenantId, ToolCallId,
+    WalletId,
 };
 use crate::record::{
-    Attempt, CallState, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Signal, Task, ToolRun, UsageCall, Wallet,
+    Attempt, CallState, DedupeKey, Event, Grant, Hold, Mission, Op, Run, Schedule, Signal, Task, ToolRun, UsageCall,
+    Wallet,
 };
 use crate::state::TaskState;
 use crate::working_set::{Rows, WorkingSet};
@@ -55,6 +57,8 @@ pub(crate) struct Want {
     pub signal_keys: Vec<(MissionId, String)>,
     /// Dedupe keys.
     pub dedupe_keys: Vec<(TenantId, String)>,
+    /// Schedules.
+    pub schedules: Vec<ScheduleId>,
 }
 
 /// All rows there are.
@@ -73,6 +77,7 @@ pub(crate) struct Tables {
     pub events: BTreeMap<(MissionId, i64), Event>,
     pub attempts: BTreeMap<(TaskId, i32), Attempt>,
     pub dedupe_keys: BTreeMap<DedupeKeyId, DedupeKey>,
+    pub schedules: BTreeMap<ScheduleId, Schedule>,
     /// What the entries of all operations add up to, kept by the tests and not by the code under test.
     pub balances: Balances,
 }
@@ -116,6 +121,9 @@ impl Tables {
         {
             let live = self.run_of(row.mission_id).is_some_and(|run| run.ended_at.is_none());
             set.load_dedupe_key(DedupeKey { live, ..row.clone() });
+        }
+        for row in want.schedules.iter().filter_map(|id| self.schedules.get(id)) {
+            set.schedules.load(row.id, Schedule { input: None, ..row.clone() });
         }
         let read: BTreeSet<_> = want.results.iter().copied().collect();
         for task in self.tasks.values().filter(|task| read.contains(&(task.run_id, task.node_index))) {
@@ -226,6 +234,11 @@ impl Tables {
             signals: upsert(&self.signals, &set.signals, |row| row.id, |_, row| row.clone(), &mut broken),
         };
         let dedupe_keys = upsert(&self.dedupe_keys, &set.dedupe_keys, |row| row.id, |_, row| row.clone(), &mut broken);
+        let keep_input = |before: &Schedule, row: &Schedule| Schedule {
+            input: row.input.clone().or_else(|| before.input.clone()),
+            ..row.clone()
+        };
+        let schedules = upsert(&self.schedules, &set.schedules, |row| row.id, keep_input, &mut broken);
         checks::rows(self, &next, &mut broken);
         checks::log(self, set, &next, &mut broken);
         if !broken.is_empty() {
@@ -241,6 +254,7 @@ impl Tables {
         self.tool_runs.extend(next.tool_runs.into_iter().map(|row| (row.id, row)));
         self.signals.extend(next.signals.into_iter().map(|row| (row.id, row)));
         self.dedupe_keys.extend(dedupe_keys.into_iter().map(|row| (row.id, row)));
+        self.schedules.extend(schedules.into_iter().map(|row| (row.id, row)));
         for op in &set.ops {
             self.balances.add(op);
             self.ops.insert((op.wallet_id, op.key.clone()), op.clone());
