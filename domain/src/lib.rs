@@ -11,6 +11,7 @@ pub mod flow;
 pub mod id;
 pub mod ledger;
 pub mod limits;
+pub mod merge_patch;
 pub mod outcome;
 pub mod pricing;
 pub mod record;

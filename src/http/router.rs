@@ -45,6 +45,8 @@ fn work() -> OpenApiRouter<Site> {
         .routes(routes!(missions::cancel::post))
         .routes(routes!(missions::pause::pause))
         .routes(routes!(missions::pause::resume))
+        .routes(routes!(missions::renew::retry))
+        .routes(routes!(missions::renew::fork))
         .routes(routes!(missions::result::get))
         .routes(routes!(missions::signal::post))
         .routes(routes!(usage::of_mission))

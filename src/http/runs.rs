@@ -33,6 +33,8 @@ pub(super) struct Run {
     mission_id: ShownMission,
     /// 1 for a mission's first run.
     number: i64,
+    /// How often it was retried after it was over.
+    retries: i64,
     /// Where it stands.
     status: MissionStatus,
     /// Why it stands there, for people.
@@ -61,6 +63,7 @@ impl Run {
             id: id.into(),
             mission_id: view.id.into(),
             number: view.run_number,
+            retries: view.retries,
             status: view.state.into(),
             status_reason: view.status_reason.clone(),
             workflow_id: view.workflow_id.into(),

@@ -14,6 +14,7 @@ use crate::workflow::{Action, Definition, Node, OnError, OnExhausted, Wait};
 use super::budget::{check_budgets, leave_line, may_pass, must_queue, never_fits, note_spending, on_exhausted};
 use super::estimate::size_of;
 use super::pause::park_paused;
+use super::reserve::journaled_ucr;
 use super::settle::charge_failure;
 use super::{Refusal, Turn, approval, concurrency, deadline, family, node_of, signal, subject, timer};
 
@@ -95,8 +96,12 @@ fn begin_wait(
 pub(super) fn missing_hold(turn: &Turn<'_>, task: &Task, lacked_credits: bool) -> Result<Ucr, Refusal> {
     let size = size_of(turn, task, lacked_credits)?;
     let hold = task.hold_id.and_then(|hold| turn.set.holds.get(hold));
-    let (held, used) = hold.map(|hold| (hold.amount_ucr, hold.used_ucr)).unwrap_or_default();
-    let wanted = if lacked_credits { size.saturating_add(used) } else { size };
+    let (held, used) = match hold {
+        Some(hold) => (hold.amount_ucr, hold.used_ucr),
+        // journaled before its run was retried
+        None => (Ucr::ZERO, journaled_ucr(turn, task.id)),
+    };
+    let wanted = if lacked_credits || hold.is_none() { size.saturating_add(used) } else { size };
     Ok(wanted.minus_or_zero(held))
 }
 
@@ -168,6 +173,10 @@ pub(super) fn hold_more(turn: &mut Turn<'_>, id: TaskId, amount: Ucr) -> Result<
         expires_at: None,
     };
     let hold = ledger::hold(turn.set, &request, turn.now)?;
+    let used = journaled_ucr(turn, id);
+    if let Some(hold) = turn.set.holds.change(hold) {
+        hold.used_ucr = used;
+    }
     if let Some(task) = turn.set.tasks.change(id) {
         task.hold_id = Some(hold);
         task.holds = request.number;
@@ -182,7 +191,7 @@ pub(super) fn count_held(turn: &mut Turn<'_>, task: &Task, more: Ucr, less: Ucr)
     family::count_held(turn, task, more, less);
 }
 
-fn count_held_of_mission(turn: &mut Turn<'_>, mission: MissionId, more: Ucr, less: Ucr) {
+pub(super) fn count_held_of_mission(turn: &mut Turn<'_>, mission: MissionId, more: Ucr, less: Ucr) {
     if let Some(mission) = turn.set.missions.change(mission) {
         mission.held_ucr = mission.held_ucr.saturating_add(more).minus_or_zero(less);
     }

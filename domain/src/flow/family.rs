@@ -36,7 +36,7 @@ fn layer_of<'n>(node: &'n Node, task: &Task) -> Option<&'n Layer> {
 }
 
 /// The layer that made the task.
-fn layer_around<'n>(definition: &'n Definition, task: &Task) -> Option<&'n Layer> {
+pub(super) fn layer_around<'n>(definition: &'n Definition, task: &Task) -> Option<&'n Layer> {
     let node = definition.node(task.place().index)?;
     node.layers.get(usize::try_from(task.layer.checked_sub(1)?).ok()?)
 }
@@ -108,7 +108,7 @@ fn are_followers_known(turn: &Turn<'_>, task: &Task) -> bool {
 }
 
 /// The fan of a task's parent, where a layer of its node made it.
-fn parent_fan<'t>(turn: &'t mut Turn<'_>, task: &Task) -> Option<&'t mut Fan> {
+pub(super) fn parent_fan<'t>(turn: &'t mut Turn<'_>, task: &Task) -> Option<&'t mut Fan> {
     let parent = task.parent_id.filter(|_| task.layer > 0)?;
     turn.set.tasks.change(parent)?.fan.as_mut()
 }
@@ -168,7 +168,7 @@ pub(super) fn go_on(
 }
 
 /// Lets as many items of a map begin as may, of those that were loaded.
-fn begin_items(
+pub(super) fn begin_items(
     turn: &mut Turn<'_>,
     parent: TaskId,
     ready: &mut Vec<TaskId>,

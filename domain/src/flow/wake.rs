@@ -94,7 +94,7 @@ pub(super) fn conclude(turn: &mut Turn<'_>, id: TaskId, output: Value) -> Result
     task.ended_at = Some(now);
     task.output = Some(output);
     task.hold_id = None;
-    task.cost_ucr = cost;
+    task.cost_ucr = task.cost_ucr.saturating_add(cost);
     task.units_ucr = units;
     let (mission, slept) = (task.mission_id, task.ready_at.map(|since| now.since_ms(since)));
     turn.emit(mission, "task.succeeded", Some(id), json!({"duration_ms": slept, "credits": cost.to_string()}));
@@ -108,8 +108,8 @@ pub fn expire_run(turn: &mut Turn<'_>, id: RunId) -> Result<bool, Refusal> {
     if !passed || !run.state.is_open() {
         return Ok(false);
     }
-    let message =
-        format!("the run's deadline of {} ms passed", run.deadline_at.map_or(0, |at| at.since_ms(run.created_at)));
+    let deadline_ms = turn.definition(run.workflow_id)?.deadline_ms;
+    let message = format!("the run's deadline of {} ms passed", deadline_ms.unwrap_or_default());
     if let Some(run) = turn.set.runs.change(id) {
         run.state = RunState::Failing;
         run.status_reason = Some(message.clone());

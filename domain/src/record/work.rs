@@ -48,7 +48,7 @@ pub struct Mission {
     pub tasks_done: i64,
     /// Credits in the mission's open holds.
     pub held_ucr: Ucr,
-    /// Credits charged so far, fee included.
+    /// Credits charged so far, for all its runs, fees included.
     pub spent_ucr: Ucr,
     /// When it was submitted.
     pub created_at: Timestamp,
@@ -95,6 +95,15 @@ pub struct Run {
     pub fingerprint: Option<String>,
     /// What was pruned of it since: see [`PRUNED_DETAILS`] and the following. Only ever written beside decisions.
     pub pruned: i16,
+    /// How often it was retried after it was over.
+    pub retries: i32,
+    /// What it was given, where that is not what its mission was submitted with; written once, `None` in a working set
+    /// that did not make it.
+    pub input: Option<Value>,
+    /// The client's idempotency key of the retry or fork that was carried out last.
+    pub order_key: Option<String>,
+    /// SHA-256 of what that asked for.
+    pub order_hash: Option<String>,
 }
 
 /// A run whose events and journals are gone: it cannot go on any more.

@@ -21,6 +21,12 @@ pub enum StreamEvent {
     /// A user resumed it.
     #[serde(rename = "mission.resumed")]
     MissionResumed(Told<Resumed>),
+    /// It was over and goes on in the same run.
+    #[serde(rename = "mission.retried")]
+    MissionRetried(Told<Retried>),
+    /// It was over and goes on in a new run.
+    #[serde(rename = "mission.forked")]
+    MissionForked(Told<Forked>),
     /// Done; last.
     #[serde(rename = "mission.succeeded")]
     MissionSucceeded(Told<Ended>),
@@ -239,6 +245,28 @@ carried! {
     Resumed {
         /// How many tasks the pause had kept from beginning.
         tasks: i64,
+    }
+    /// A run goes on after it was over.
+    Retried {
+        /// The run.
+        run_id: String,
+        /// 1, 2, 3…
+        retry: i64,
+        /// How many tasks begin anew.
+        tasks: i64,
+    }
+    /// A new run begins where an old one was over.
+    Forked {
+        /// The new run.
+        run_id: String,
+        /// Its number.
+        number: i64,
+        /// The old one.
+        of_run_id: String,
+        /// How many tasks it has.
+        tasks: i64,
+        /// The nodes that keep what came out of them.
+        kept: Vec<String>,
     }
     /// A mission is over.
     Ended {

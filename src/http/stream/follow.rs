@@ -44,6 +44,8 @@ pub(super) struct Follow {
     last: i64,
     phase: Phase,
     is_caught_up: bool,
+    /// Whether the last event that was said ends a run.
+    has_ended: bool,
     /// The attempt whose text the client hears, by task.
     attempts: HashMap<TaskId, i32>,
     pending: VecDeque<Bytes>,
@@ -72,6 +74,7 @@ impl Follow {
             last: after,
             phase: Phase::Log { by_backstop: false },
             is_caught_up: false,
+            has_ended: false,
             attempts: HashMap::new(),
             pending: VecDeque::new(),
             heartbeat: every(HEARTBEAT),
@@ -147,6 +150,10 @@ impl Follow {
         if self.phase == Phase::Over || !is_end {
             return;
         }
+        if self.has_ended {
+            self.end();
+            return;
+        }
         self.phase = Phase::Live;
         for snapshot in std::mem::take(&mut self.watch.snapshots) {
             self.attempts.insert(snapshot.task_id, snapshot.attempt);
@@ -158,15 +165,17 @@ impl Follow {
         }
     }
 
-    /// Says a durable event; the last one of the mission ends the stream.
+    /// Says a durable event. Whoever says the last one of a run ends the stream, unless the log goes on: the mission was
+    /// retried or forked.
     fn say_event(&mut self, envelope: Envelope) {
         self.last = envelope.seq.unwrap_or(self.last);
-        let is_last = envelope.is_last();
+        self.has_ended = envelope.is_last();
         self.say(&envelope);
-        if is_last {
-            self.say_control("stream.end", json!({"seq": self.last}));
-            self.phase = Phase::Over;
-        }
+    }
+
+    fn end(&mut self) {
+        self.say_control("stream.end", json!({"seq": self.last}));
+        self.phase = Phase::Over;
     }
 
     /// Waits for whatever comes first.
@@ -197,6 +206,9 @@ impl Follow {
             FrameBody::Event { seq, .. } if seq <= self.last => {}
             FrameBody::Event { seq, event: Some(event) } if seq == self.last + 1 => {
                 self.say_event(Envelope::of_event(*event));
+                if self.has_ended {
+                    self.end();
+                }
             }
             // too large to travel, or not the next one: the log has it
             FrameBody::Event { .. } => self.phase = Phase::Log { by_backstop: false },

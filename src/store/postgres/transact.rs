@@ -104,8 +104,10 @@ fn read_sql(parameter: &mut dyn FnMut() -> String) -> String {
          join tasks t on t.run_id = n.run_id and t.node_index = n.node_index
          where t.state in ('succeeded', 'skipped', 'failed')
          union all
-         select 'inputs', json_build_object('id', id, 'input', input)::text
-         from missions where id = any({inputs}::text[])
+         select 'inputs', json_build_object('id', m.id, 'input', coalesce(r.input, m.input))::text
+         from missions m
+         join runs r on r.id = m.run_id
+         where m.id = any({inputs}::text[])
          union all
          select 'item_results', json_build_object('parent_id', t.parent_id, 'item', t.item, 'output', {output})::text
          from unnest({parents}::text[], {items}::int[]) as n (parent_id, item)

@@ -35,6 +35,8 @@ pub struct MissionView {
     pub price_book_id: PriceBookId,
     /// The run's number.
     pub run_number: i64,
+    /// How often it was retried.
+    pub retries: i64,
     /// The run's state, which is the mission's.
     pub state: RunState,
     /// Why it is in that state.
@@ -87,10 +89,19 @@ pub struct MissionView {
 
 pub(super) const MISSION: &str = "
 select m.id, m.tenant_id, m.wallet_id, m.workflow_id, w.name as workflow_name, w.version as workflow_version,
-  m.run_id, r.price_book_id, r.number as run_number, r.state, r.status_reason, r.error, m.metadata, m.tags,
+  m.run_id, r.price_book_id, r.number as run_number, r.retries, r.state, r.status_reason, r.error, m.metadata, m.tags,
   m.idempotency_key, m.request_hash, m.priority, m.budget_ucr, m.on_exhausted, r.fee_ucr, m.last_seq,
   m.tasks_total, m.tasks_done, m.held_ucr, m.spent_ucr, m.created_at, m.updated_at, r.started_at, r.ended_at,
   r.deadline_at, r.pruned, m.pruned_seq";
+/// As [`MISSION`] for any of its runs: the counters of the latest one stand on the mission, those of others are counted.
+const RUN: &str = "
+select m.id, m.tenant_id, m.wallet_id, r.workflow_id, w.name as workflow_name, w.version as workflow_version,
+  r.id as run_id, r.price_book_id, r.number as run_number, r.retries, r.state, r.status_reason, r.error, m.metadata,
+  m.tags, m.idempotency_key, m.request_hash, m.priority, m.budget_ucr, m.on_exhausted, r.fee_ucr, m.last_seq,
+  case when r.id = m.run_id then m.tasks_total else (select count(*) from tasks t where t.run_id = r.id) end as tasks_total,
+  case when r.id = m.run_id then m.tasks_done
+    else (select count(*) from tasks t where t.run_id = r.id and t.ended_at is not null) end as tasks_done,
+  m.held_ucr, m.spent_ucr, m.created_at, m.updated_at, r.started_at, r.ended_at, r.deadline_at, r.pruned, m.pruned_seq";
 pub(super) const MISSION_FROM: &str = "
 from missions m
 join runs r on r.id = m.run_id
@@ -277,7 +288,9 @@ fn tenant_arg(tenant: Option<TenantId>) -> Arg {
 impl dyn Store {
     /// One mission with its input.
     pub async fn mission(&self, tenant: Option<TenantId>, id: MissionId) -> Result<Option<MissionView>, StoreError> {
-        let sql = format!("{MISSION}, m.input {MISSION_FROM} where m.id = $1 and ($2 is null or m.tenant_id = $2)");
+        let sql = format!(
+            "{MISSION}, coalesce(r.input, m.input) as input {MISSION_FROM} where m.id = $1 and ($2 is null or m.tenant_id = $2)"
+        );
         first(self.rows(&sql, &[id.into(), tenant_arg(tenant)]).await?)
     }
 
@@ -287,14 +300,17 @@ impl dyn Store {
         first(self.rows(&sql, &[tenant.into(), key.into()]).await?)
     }
 
-    /// The mission of a run.
+    /// The mission of a run, with that run in the place of its latest one.
     pub async fn mission_of_run(
         &self,
         tenant: Option<TenantId>,
         run: RunId,
     ) -> Result<Option<MissionView>, StoreError> {
         let sql = format!(
-            "{MISSION}, m.input from runs r join missions m on m.id = r.mission_id join workflows w on w.id = m.workflow_id
+            "{RUN}, coalesce(r.input, m.input) as input
+             from runs r
+             join missions m on m.id = r.mission_id
+             join workflows w on w.id = r.workflow_id
              where r.id = $1 and ($2 is null or r.tenant_id = $2)"
         );
         first(self.rows(&sql, &[run.into(), tenant_arg(tenant)]).await?)

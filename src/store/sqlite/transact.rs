@@ -91,7 +91,12 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
              from {pairs} n join tasks t on t.parent_id = n.a and t.item = n.b and t.layer > 0
              where t.state = 'succeeded'"
         ),
-        inputs: format!("select json_object('id', id, 'input', json(input)) from missions where id in {}", list(1)),
+        inputs: format!(
+            "select json_object('id', m.id, 'input', json(coalesce(r.input, m.input)))
+             from missions m join runs r on r.id = m.run_id
+             where m.id in {}",
+            list(1)
+        ),
         missions: format!("select {} from missions where id in {}", MISSIONS.sqlite_object(false), list(1)),
         runs: format!("select {} from runs where id in {}", RUNS.sqlite_object(false), list(1)),
         holds: format!("select {} from holds where id in {}", HOLDS.sqlite_object(false), list(1)),

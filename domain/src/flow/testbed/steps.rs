@@ -104,7 +104,7 @@ impl World {
 
     /// Pauses a mission.
     pub(crate) fn pause(&mut self, mission: MissionId) -> Result<(), Refusal> {
-        let latest = vec![(mission, TaskState::Ready)];
+        let latest = vec![(mission, TaskState::Ready), (mission, TaskState::Waiting)];
         let want = Want { missions: vec![mission], latest, ..Want::default() };
         self.decide_or_nothing(&want, |turn| flow::pause(turn, mission, None)).map(drop)
     }

@@ -333,7 +333,7 @@ fn keep_mission(before: &Mission, row: &Mission) -> Mission {
 }
 
 fn keep_run(before: &Run, row: &Run) -> Run {
-    Run { started_at: row.started_at.or(before.started_at), ..row.clone() }
+    Run { started_at: row.started_at.or(before.started_at), input: before.input.clone(), ..row.clone() }
 }
 
 fn keep_task(before: &Task, row: &Task) -> Task {
