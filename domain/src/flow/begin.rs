@@ -188,16 +188,17 @@ fn judge(condition: &str, view: &Value) -> Gate {
     match condition::holds(condition, view) {
         Ok(true) => Gate::Open,
         Ok(false) => Gate::Shut,
-        Err(error) => Gate::Broken(broken(&error)),
+        Err(error) => Gate::Broken(broken("when", &error)),
     }
 }
 
-fn broken(error: &TemplateError) -> StepError {
+/// What a task fails with whose condition has no answer.
+pub(super) fn broken(of: &str, error: &TemplateError) -> StepError {
     let advice = match error {
         TemplateError::Undefined { name, .. } => format!("; where it may be missing, write `{name}|default(false)`"),
         _ => String::new(),
     };
-    let message = format!("the condition in `when` has no answer: {error}{advice}");
+    let message = format!("the condition in `{of}` has no answer: {error}{advice}");
     StepError::new(ErrorClass::Permanent, "condition_failed", message)
 }
 

@@ -15,11 +15,10 @@ use crate::limits::{ITEM_CHUNK, MAX_GATHERED_BYTES};
 use crate::outcome::{ErrorClass, StepError};
 use crate::record::{Bound, BoundOutput, Fan, Task};
 use crate::state::{TaskState, WaitCause};
-use crate::workflow::template::TemplateError;
 use crate::workflow::{Definition, Item, Layer, Map, Node, OnError, OnItemError, OnMax, Place, condition, item_values};
 
 use super::advance::{self, fail, fail_run, make_ready, park, skip};
-use super::begin::{Ended, context, ended, go_on as go_on_without, put_off, release_dependents};
+use super::begin::{Ended, broken, context, ended, go_on as go_on_without, put_off, release_dependents};
 use super::cancel::end_idle;
 use super::estimate::{is_priced, template_bytes};
 use super::{Refusal, Turn, node_of};
@@ -475,15 +474,6 @@ fn view(turn: &Turn<'_>, definition: &Definition, node: &Node, task: &Task, last
     seen.values.insert("inputs".to_owned(), input.clone());
     seen.values.insert("nodes".to_owned(), context(definition, &node.verdict, output_of)?);
     Some(Value::Object(seen.values))
-}
-
-fn broken(of: &str, error: &TemplateError) -> StepError {
-    let advice = match error {
-        TemplateError::Undefined { name, .. } => format!("; where it may be missing, write `{name}|default(false)`"),
-        _ => String::new(),
-    };
-    let message = format!("the condition in `{of}` has no answer: {error}{advice}");
-    StepError::new(ErrorClass::Permanent, "condition_failed", message)
 }
 
 /// All items are over: the map hands on the list of what they handed on, which is read where it is needed.
