@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use bursar_domain::id::{KeyId, TenantId, WalletId};
 use bursar_domain::pricing::PriceBook;
 use bursar_workers::Providers;
+use bursar_workers::exec::{ExecConfig, ExecLimits, ExecService};
+use bursar_workers::http::{HttpConfig, HttpSecret, HttpService};
 use bursar_workers::providers::{CallJournal, Models, OpenAiConfig, SimulatedConfig};
 use bursar_workers::tools::{HttpGet, HttpGetConfig, ToolLimits, Tools};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +33,9 @@ pub enum BootError {
     /// A setting.
     #[error("{0}")]
     Config(#[from] crate::config::ConfigError),
+    /// What http nodes may call.
+    #[error("{0}")]
+    Http(#[from] bursar_workers::http::HttpConfigError),
     /// A tool.
     #[error("tools: {0}")]
     Tools(String),
@@ -65,7 +70,11 @@ pub async fn engine(config: &Config, database_url: &str, stop: &CancellationToke
         }
         None => (Arc::new(MemoryQueue::default()), Relay::local(hub)),
     };
-    Ok(Engine::new(store, queue, relay, clock))
+    let engine = Engine::new(store, queue, relay, clock);
+    if config.exec.enabled {
+        engine.allow_exec();
+    }
+    Ok(engine)
 }
 
 /// The providers that the configuration names.
@@ -88,7 +97,41 @@ pub fn providers(config: &Config) -> Result<Providers, BootError> {
         openai.json_schema = provider.json_schema;
         builder = builder.openai(openai);
     }
+    builder = builder.http(http(config)?);
+    if config.exec.enabled {
+        builder = builder.exec(exec(config));
+    }
     builder.tools(tools(config)?).build().map_err(|error| BootError::Providers(error.to_string()))
+}
+
+/// What http nodes may call.
+fn http(config: &Config) -> Result<HttpService, BootError> {
+    let http = &config.http;
+    let secret = |secret: &crate::config::HttpSecretConfig| HttpSecret {
+        value: secret.value.as_ref().map_or("", crate::config::Secret::expose).to_owned().into(),
+        hosts: secret.hosts.clone(),
+    };
+    let secrets = http.secrets.iter().map(|(name, value)| (name.clone(), secret(value))).collect();
+    let (allow, allow_private) = (http.allow.clone(), http.allow_private);
+    Ok(HttpService::new(HttpConfig { allow, allow_private, timeout_ms: http.timeout_ms()?, secrets })?)
+}
+
+/// How far exec nodes may go.
+fn exec(config: &Config) -> ExecService {
+    const MIB: u64 = 1024 * 1024;
+    let (exec, usual) = (&config.exec, ExecLimits::default());
+    let mut env = exec.env.clone();
+    env.entry("PATH".to_owned()).or_insert_with(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
+    ExecService::new(ExecConfig {
+        folder: exec.folder.clone().unwrap_or_else(|| "/tmp".into()),
+        env,
+        limits: ExecLimits {
+            cpu_seconds: exec.cpu_seconds.unwrap_or(usual.cpu_seconds),
+            memory_bytes: exec.memory_mib.map_or(usual.memory_bytes, |mib| mib.saturating_mul(MIB)),
+            file_bytes: exec.file_mib.map_or(usual.file_bytes, |mib| mib.saturating_mul(MIB)),
+            processes: exec.processes.unwrap_or(usual.processes),
+        },
+    })
 }
 
 /// The tools that the configuration names.

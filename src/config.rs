@@ -49,6 +49,10 @@ pub struct Config {
     pub tools: ToolsConfig,
     /// How long what is over is kept.
     pub retention: RetentionConfig,
+    /// What `http` nodes may call.
+    pub http: HttpNodesConfig,
+    /// Whether and how far `exec` nodes may run programs.
+    pub exec: ExecNodesConfig,
 }
 
 /// How long things are kept after their mission is over. The ledger, and what it refers to, is kept for ever.
@@ -115,6 +119,59 @@ impl HttpGetToolConfig {
     /// How long one request may take.
     pub fn timeout_ms(&self) -> Result<u64, ConfigError> {
         duration_ms("tools.http_get.timeout", self.timeout.as_deref(), 30_000)
+    }
+}
+
+/// What `http` nodes may call. Nothing by default.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpNodesConfig {
+    /// Hosts: `example.com`, `*.example.com`, `example.com:8443`.
+    pub allow: Vec<String>,
+    /// Whether these hosts may have private addresses; off by default.
+    pub allow_private: bool,
+    /// How long one request may take, 30s by default.
+    pub timeout: Option<String>,
+    /// Values of headers that definitions name and never see.
+    pub secrets: BTreeMap<String, HttpSecretConfig>,
+}
+
+/// The value of a header that definitions name and never see.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpSecretConfig {
+    /// The whole value, e.g. `Bearer …`.
+    pub value: Option<Secret>,
+    /// A file with the value.
+    pub value_file: Option<PathBuf>,
+    /// The hosts that may be told it, at least one.
+    pub hosts: Vec<String>,
+}
+
+/// Whether and how far `exec` nodes may run programs.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExecNodesConfig {
+    /// Whether they run at all; off by default.
+    pub enabled: bool,
+    /// Where their working folders are made, `/tmp` by default.
+    pub folder: Option<PathBuf>,
+    /// Environment variables that every program sees; `PATH` is `/usr/local/bin:/usr/bin:/bin` where it is left out.
+    pub env: BTreeMap<String, String>,
+    /// Seconds of processor time, 60 by default.
+    pub cpu_seconds: Option<u64>,
+    /// MiB of address space, 1024 by default.
+    pub memory_mib: Option<u64>,
+    /// MiB of the largest file, 256 by default.
+    pub file_mib: Option<u64>,
+    /// Processes and threads of the worker's user, 512 by default. Does not bind root.
+    pub processes: Option<u64>,
+}
+
+impl HttpNodesConfig {
+    /// How long one request may take.
+    pub fn timeout_ms(&self) -> Result<u64, ConfigError> {
+        duration_ms("http.timeout", self.timeout.as_deref(), 30_000)
     }
 }
 
@@ -281,6 +338,14 @@ impl Config {
         self.lease_ms()?;
         self.grace_ms()?;
         self.retention.ages_ms()?;
+        self.http.timeout_ms()?;
+        for (name, secret) in &mut self.http.secrets {
+            match (&secret.value, &secret.value_file) {
+                (None, Some(path)) => secret.value = Some(read_secret(path)?),
+                (Some(_), None) => {}
+                _ => return Err(wrong(&format!("http.secrets.{name}"), "must have either `value` or `value_file`")),
+            }
+        }
         for (name, provider) in &mut self.providers {
             if !provider.base_url.starts_with("http://") && !provider.base_url.starts_with("https://") {
                 return Err(wrong(&format!("providers.{name}.base_url"), "must begin with http:// or https://"));

@@ -84,6 +84,9 @@ pub const MAX_REPAIRS: i64 = 10;
 /// Characters of the words about a wrong answer that go back to the model and into the step's error.
 pub const MAX_VIOLATION_CHARS: usize = 1_000;
 
+/// Models that one agent may fall back through. Each is asked, and may be waited for, in turn.
+pub const MAX_MODELS: usize = 5;
+
 /// Tools of one agent. Each is described in every request.
 pub const MAX_TOOLS: usize = 64;
 
@@ -174,6 +177,31 @@ pub const MAX_RENDERED_DEPTH: usize = 100;
 
 /// Strings with template code in one transform. Each may use all of [`TEMPLATE_FUEL`].
 pub const MAX_TRANSFORM_TEMPLATES: usize = 256;
+
+/// Bytes of the template of a URL. What services accept is mostly less.
+pub const MAX_URL_BYTES: usize = 8 * 1024;
+
+/// Headers, and values of the query, of one request. Servers refuse more than about a hundred.
+pub const MAX_HTTP_FIELDS: usize = 64;
+
+/// Statuses that a request may expect by name.
+pub const MAX_HTTP_EXPECTED: usize = 32;
+
+/// Bytes of an answer that become a node's output: as much as a template may render.
+pub const MAX_HTTP_BODY_BYTES: i64 = 1024 * 1024;
+
+/// The program and its arguments. Each is a template.
+pub const MAX_EXEC_ARGUMENTS: usize = 128;
+
+/// Environment variables of one program.
+pub const MAX_EXEC_VARIABLES: usize = 64;
+
+/// Bytes that a program may write to its output, and as many to its errors: what is more fails it. Both become parts of
+/// the node's output.
+pub const EXEC_OUTPUT_BYTES: u64 = 64 * 1024;
+
+/// Exit codes that may be named.
+pub const MAX_EXEC_CODES: usize = 32;
 
 /// Tags (`{{ … }}` and `{% … %}`) in one template. The template engine recurses over `elif` chains; it was
 /// measured to overflow a 2 MiB stack at about 3,700 of them.

@@ -62,6 +62,13 @@ pub struct CallRequest {
     pub input_tokens: u64,
     /// The output cap that is sent with the call.
     pub max_output_tokens: u64,
+    /// The same call to other models that may answer in this one's place, as request hashes: a journaled answer of any
+    /// of them is this call's answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<String>,
+    /// The model that did not answer and in whose place this one is asked, with the code of its error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_place_of: Option<(String, String)>,
     /// Calls of this attempt that ended since the last request: they are journaled in the same transaction, so that
     /// a crash from here on does not buy them again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

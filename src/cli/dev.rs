@@ -69,7 +69,7 @@ impl Dev {
 
         let listener = server::listen(&embedded, self.port, "127.0.0.1").await?;
         let app = server::app(&engine, &embedded, &listener)?;
-        let workers = worker::start(&engine, &embedded, &worker::default_pools(16), &stop)?;
+        let workers = worker::start(&engine, &embedded, &worker::default_pools(&embedded, 16), &stop)?;
         let closing = CancellationToken::new();
         let served = tokio::spawn(http::serve(listener, server::router(&app), closing.clone(), Duration::from_secs(3)));
         self.welcome(&app, &keys, simulated);

@@ -57,12 +57,12 @@ enum Command {
     /// Submit, watch, list, get, signal and cancel missions.
     #[command(subcommand)]
     Mission(mission::Mission),
-    /// Submit missions again and again: create, list, show, pause, resume, delete and run schedules.
-    #[command(subcommand)]
-    Schedule(schedule::Schedule),
     /// List, show, approve and reject what waits for a person.
     #[command(subcommand)]
     Approval(approval::Approval),
+    /// Submit missions again and again: create, list, show, pause, resume, delete and run schedules.
+    #[command(subcommand)]
+    Schedule(schedule::Schedule),
     /// Check and put workflows.
     #[command(subcommand)]
     Workflow(workflow::Workflow),
@@ -120,8 +120,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Verify(verify) => verify.run(&config).await,
         Command::Doctor => doctor::run(&config).await,
         Command::Mission(mission) => mission.run().await,
-        Command::Schedule(schedule) => schedule.run().await,
         Command::Approval(approval) => approval.run().await,
+        Command::Schedule(schedule) => schedule.run().await,
         Command::Workflow(workflow) => workflow.run().await,
         Command::Wallet(wallet) => wallet.run(&config).await,
         Command::Prices(prices) => prices.run(&config).await,

@@ -42,7 +42,7 @@ impl Server {
         let listener = listen(&config, self.port, "0.0.0.0").await?;
         let app = app(&engine, &config, &listener)?;
         let workers = if self.with_workers {
-            Some(worker::start(&engine, &config, &worker::default_pools(64), &stop)?)
+            Some(worker::start(&engine, &config, &worker::default_pools(&config, 64), &stop)?)
         } else {
             boot::start_keepers(&engine, &config, &stop)?;
             None

@@ -15,7 +15,7 @@ use crate::engine::{Engine, PoolConfig, WorkerPool};
 /// Options of `bursar worker`.
 #[derive(Debug, Args)]
 pub struct Worker {
-    /// A pool and its slots, e.g. `agent=64`; may be given several times [default: agent=64 default=64].
+    /// A pool and its slots, e.g. `agent=64`; may be given several times [default: agent=64 default=64 http=64, and exec=64 where programs run].
     #[arg(long = "pool", value_name = "NAME=SLOTS", value_parser = parse_pool)]
     pools: Vec<PoolConfig>,
 }
@@ -34,9 +34,10 @@ pub(super) fn parse_pool(text: &str) -> Result<PoolConfig, String> {
     Ok(PoolConfig { name: name.to_owned(), slots })
 }
 
-/// The pools that are served when none is named: those that the format uses by default.
-pub(super) fn default_pools(slots: usize) -> Vec<PoolConfig> {
-    ["agent", "default"].map(|name| PoolConfig { name: name.to_owned(), slots }).to_vec()
+/// The pools that are served when none is named: those that the format uses by default. Programs only where they run.
+pub(super) fn default_pools(config: &Config, slots: usize) -> Vec<PoolConfig> {
+    let pools = ["agent", "default", "http"].into_iter().chain(config.exec.enabled.then_some("exec"));
+    pools.map(|name| PoolConfig { name: name.to_owned(), slots }).collect()
 }
 
 impl Worker {
@@ -52,7 +53,7 @@ impl Worker {
         let stop = CancellationToken::new();
         let engine = boot::engine(&config, &url, &stop).await?;
         engine.store().check_schema().await?;
-        let pools = if self.pools.is_empty() { default_pools(64) } else { self.pools };
+        let pools = if self.pools.is_empty() { default_pools(&config, 64) } else { self.pools };
         let workers = start(&engine, &config, &pools, &stop)?;
         tracing::info!(worker = %workers.worker_id(), ?pools, "working");
         boot::stop_signal().await;

@@ -6,11 +6,11 @@
 //! an apalis task (`pool`), which renders nothing under locks and does its step through `workers` (`run`). Before
 //! each call the step asks for a reservation (`reserve`). While it runs, its lease is renewed (`leases`). When it
 //! ends, one transaction turns the outcome into state, money and newly ready tasks (`settle`), perhaps handing the
-//! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. People decide
-//! what they are asked in `approvals`, and `signals` come in from outside. Users end runs through `cancel` and hold them
-//! up through `pause`, and `wallet` brings credits in. Schedules (`timetable`) submit by themselves when their time comes
-//! (`schedule`). What settles teach about costs is folded in by `learn`. What is over and old is pruned (`retention`).
-//! Every transaction goes through `Engine::decide`: load,
+//! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. The items of a
+//! map become tasks in `spread`. People decide what they are asked in `approvals`, and `signals` come in from outside.
+//! Users end runs through `cancel` and hold them up through `pause`, and `wallet` brings credits in. Schedules
+//! (`timetable`) submit by themselves when their time comes (`schedule`). What settles teach about costs is folded in by
+//! `learn`. What is over and old is pruned (`retention`). Every transaction goes through `Engine::decide`: load,
 //! decide in pure code, write everything, commit; only then does anything leave the process.
 
 mod approvals;
@@ -61,6 +61,7 @@ pub use wish::{Unfit, Wish};
 pub use workflow::{PutWorkflowError, WorkflowPut};
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bursar_domain::flow::{self, Facts, Turn};
 use bursar_domain::record::{Event, Task};
@@ -97,6 +98,8 @@ struct Parts {
     settles: Batcher<settle::Settle, Result<settle::Settled, SettleError>>,
     reserves: Batcher<reserve::Reserve, reserve::Reserved>,
     meters: Batcher<metering::Meter, Result<metering::Metered, MeterError>>,
+    /// Whether definitions may run programs.
+    exec_allowed: AtomicBool,
     /// Wakes the sweep before its time: something may be due.
     attention: tokio::sync::Notify,
 }
@@ -150,6 +153,7 @@ impl Engine {
                 settles,
                 reserves,
                 meters,
+                exec_allowed: AtomicBool::new(false),
                 attention: tokio::sync::Notify::new(),
             }),
         };
@@ -159,6 +163,11 @@ impl Engine {
         meter_inbox.spawn(&engine, 2, metering::MeterBatch);
         engine.keep_learning();
         engine
+    }
+
+    /// From now on definitions may run programs: nodes of the kind `exec` are put and submitted.
+    pub fn allow_exec(&self) {
+        self.parts.exec_allowed.store(true, Ordering::Relaxed);
     }
 
     /// The store, for reads.

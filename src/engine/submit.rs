@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bursar_domain::flow::{self, DedupeMode, Refusal, Submission};
 use bursar_domain::id::{MissionId, RunId};
 use bursar_domain::ledger::LedgerRefusal;
+use bursar_domain::workflow::Problem;
 
 use super::Engine;
 use super::batcher::Process;
@@ -38,6 +39,9 @@ pub enum SubmitError {
     /// Credits, budget, prices.
     #[error(transparent)]
     Refused(Refusal),
+    /// Nodes that this installation does not run; the workflow was put when it did.
+    #[error("{}", .0.first().map_or("nodes are not allowed here", |problem| problem.message.as_str()))]
+    NotAllowed(Vec<Problem>),
     /// The idempotency key was used with another body.
     #[error("the Idempotency-Key was used before with another body")]
     KeyReused,
@@ -58,6 +62,7 @@ impl Engine {
         if let Some(known) = self.replay(&submission).await? {
             return Ok(known);
         }
+        self.check_allowed(&submission).await?;
         let mut answer = Err(SubmitError::Raced);
         for _ in 0..MOST_RACES {
             let tried = self.parts.submits.call(Submit(submission.clone())).await;
@@ -81,6 +86,13 @@ impl Engine {
             }
             other => other,
         }
+    }
+
+    async fn check_allowed(&self, submission: &Submission) -> Result<(), SubmitError> {
+        let definition = self.definition(submission.workflow_id).await;
+        let definition = definition.map_err(|error| SubmitError::Store(error.to_string(), error.is_transient()))?;
+        let problems = definition.map(|definition| self.not_allowed(&definition)).unwrap_or_default();
+        if problems.is_empty() { Ok(()) } else { Err(SubmitError::NotAllowed(problems)) }
     }
 
     async fn replay(&self, submission: &Submission) -> Result<Option<Submitted>, SubmitError> {

@@ -1,6 +1,7 @@
 //! Workflow versions come in, and facts that others ask the engine for.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bursar_domain::id::{PriceBookId, TenantId, WorkflowId};
 use bursar_domain::pricing::PriceBook;
@@ -18,6 +19,9 @@ pub enum PutWorkflowError {
     /// Every price that its nodes need and that the active price book lacks.
     #[error("{} prices are missing", .0.len())]
     NotPriced(Vec<Problem>),
+    /// Nodes that this installation does not run.
+    #[error("{} nodes are not allowed here", .0.len())]
+    NotAllowed(Vec<Problem>),
     /// No price book is active.
     #[error("no price book is active: run `bursar migrate`")]
     NoPrices,
@@ -42,6 +46,10 @@ impl Engine {
         tenant: TenantId,
         definition: &Definition,
     ) -> Result<WorkflowPut, PutWorkflowError> {
+        let problems = self.not_allowed(definition);
+        if !problems.is_empty() {
+            return Err(PutWorkflowError::NotAllowed(problems));
+        }
         let (_, prices) = self.active_prices().await?.ok_or(PutWorkflowError::NoPrices)?;
         let problems = unpriced(definition, &prices);
         if !problems.is_empty() {
@@ -69,6 +77,21 @@ impl Engine {
                 Ok(()) => return Ok(WorkflowPut { workflow, created: true }),
             }
         }
+    }
+
+    /// Nodes of the definition that this installation does not run, each as a problem.
+    pub fn not_allowed(&self, definition: &Definition) -> Vec<Problem> {
+        if self.parts.exec_allowed.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let programs = definition.nodes.iter().filter(|node| matches!(node.action, workflow::Action::Exec(_)));
+        let problem = |node: &workflow::Node| Problem {
+            pointer: format!("/nodes/{}/exec", node.key),
+            code: "exec_off",
+            message: "this server runs no programs: `exec` nodes are off".to_owned(),
+            hint: Some("its operator enables them with `exec.enabled = true` in the configuration".to_owned()),
+        };
+        programs.map(problem).collect()
     }
 
     /// A workflow version that a run refers to.
@@ -102,13 +125,15 @@ impl Engine {
 fn unpriced(definition: &Definition, prices: &PriceBook) -> Vec<Problem> {
     let mut problems = Vec::new();
     for node in &definition.nodes {
-        if let workflow::Action::Agent(step) = &node.action
-            && prices.price_of(&step.model).is_none()
-        {
+        let models = match &node.action {
+            workflow::Action::Agent(step) => step.models().collect(),
+            _ => Vec::new(),
+        };
+        for model in models.into_iter().filter(|model| prices.price_of(model).is_none()) {
             problems.push(Problem {
                 pointer: format!("/nodes/{}", node.key),
                 code: "model_not_priced",
-                message: format!("model `{}` has no price in the price book `{}`", step.model, prices.name()),
+                message: format!("model `{model}` has no price in the price book `{}`", prices.name()),
                 hint: Some("use a model of the price book, or add its price".to_owned()),
             });
         }

@@ -13,6 +13,7 @@ mod prices;
 mod retention;
 mod runs;
 mod schedules;
+mod services;
 mod share;
 mod signals;
 mod writes;

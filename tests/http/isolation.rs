@@ -77,7 +77,9 @@ async fn no_route_opens_another_tenants_object() {
 async fn lists_show_ones_own_alone() {
     let server = Server::start().await;
     our_objects(&server).await;
-    for path in ["/v1/approvals", "/v1/dead-letters", "/v1/missions", "/v1/workflows", "/v1/schedules", "/v1/wallet/holds"] {
+    for path in
+        ["/v1/approvals", "/v1/dead-letters", "/v1/missions", "/v1/workflows", "/v1/schedules", "/v1/wallet/holds"]
+    {
         let request = server.request(Method::GET, path).bearer_auth(&server.other.key);
         assert_eq!(server.send(request).await.expect(200)["data"], json!([]), "{path}");
     }

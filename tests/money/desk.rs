@@ -272,6 +272,8 @@ impl Desk {
             model: model.to_owned(),
             input_tokens,
             max_output_tokens,
+            alternatives: Vec::new(),
+            in_place_of: None,
             finished: Vec::new(),
         };
         let want = Want { journals: Journals::Open, ..Want::tasks(job.claimed.mission_id, [job.claimed.id]) };

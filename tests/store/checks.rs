@@ -33,6 +33,8 @@ async fn one_row_of_each(storage: Storage) -> Hand {
         model: "simulated-small".to_owned(),
         input_tokens: 20,
         max_output_tokens: 50,
+        alternatives: Vec::new(),
+        in_place_of: None,
         finished: Vec::new(),
     };
     let want = Want::tasks(claimed[0].mission_id, [claimed[0].id]);

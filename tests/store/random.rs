@@ -166,6 +166,8 @@ impl Player {
             model: "simulated-large".to_owned(),
             input_tokens: self.dice.below(20_000) as u64,
             max_output_tokens: 4_000,
+            alternatives: Vec::new(),
+            in_place_of: None,
             finished: Vec::new(),
         };
         let want = Want { journals: Journals::Open, ..Want::tasks(task.mission_id, [task.id]) };

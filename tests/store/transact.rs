@@ -115,6 +115,8 @@ async fn answers_are_loaded_only_for_those_who_ask(mut hand: Hand) {
         model: "simulated-small".to_owned(),
         input_tokens: 20,
         max_output_tokens: 50,
+        alternatives: Vec::new(),
+        in_place_of: None,
         finished: Vec::new(),
     };
     let guard = claimed[0].guard(&token);

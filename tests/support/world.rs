@@ -91,7 +91,7 @@ impl Process {
         Self { engine, workers: None, sweep, stop }
     }
 
-    /// Starts workers: `slots` of the pools `default` and `agent`.
+    /// Starts workers: `slots` of each pool that the format uses by default.
     pub(crate) fn work(&mut self, slots: usize) {
         self.work_with_lease(slots, LEASE);
     }
@@ -104,7 +104,7 @@ impl Process {
 
     /// Starts workers with providers and tools of their own.
     pub(crate) fn work_with(&mut self, providers: Providers, slots: usize, lease: Duration) {
-        let pools = ["default", "agent"].map(|name| PoolConfig { name: name.to_owned(), slots });
+        let pools = ["default", "agent", "http", "exec"].map(|name| PoolConfig { name: name.to_owned(), slots });
         let workers = WorkerPool::start(&self.engine, Arc::new(providers), &pools, "test".to_owned(), lease);
         self.workers = Some(workers);
     }

@@ -56,6 +56,8 @@ async fn a_call_that_a_cancelled_attempt_reports_twice_is_charged_once() {
             model: "simulated-large".to_owned(),
             input_tokens: 1_000,
             max_output_tokens: 200,
+            alternatives: Vec::new(),
+            in_place_of: None,
             finished: Vec::new(),
         };
         let permit = decide(&site, &want, &facts, |turn| flow::reserve_call(turn, &guard, &request)).await.unwrap();

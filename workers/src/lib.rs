@@ -14,8 +14,11 @@
 
 mod agent;
 pub mod context;
+pub mod exec;
+pub mod http;
 pub mod job;
 mod limits;
+mod outbound;
 pub mod providers;
 mod run;
 mod stop;

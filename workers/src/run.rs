@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::job::Job;
 use crate::providers::Providers;
 use crate::stop::Stop;
-use crate::{agent, transform};
+use crate::{agent, exec, http, transform};
 
 /// Performs one attempt and says how it ended. Ends within the job's timeout, soon after a cancellation, and
 /// never with less than what is known about money: a call that was stopped or failed is in the outcome too.
@@ -22,6 +22,8 @@ pub async fn run(job: &Job, context: &dyn Context, providers: &Providers) -> Out
     }
     match &job.action {
         Action::Agent(step) => agent::run(job, step, context, providers, &stop).await,
+        Action::Http(step) => http::run(job, step, providers.http(), &stop).await,
+        Action::Exec(step) => exec::run(job, step, providers.exec(), &stop).await,
         Action::Transform(step) => transform::run(step, &job.context),
         // no slot is held while waiting: the engine parks such a task and never hands it out
         Action::Wait(_) => {

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod agent;
+mod exec;
+mod fallback;
+mod http;
 mod openai_faults;
 mod openai_streams;
 mod registry;

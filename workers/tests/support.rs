@@ -15,7 +15,7 @@ use bursar_domain::outcome::{
     CallPermit, CallRefusal, CallRequest, FinishedCall, Outcome, StepError, ToolEffects, ToolEnd, ToolIntent,
     ToolPermit, ToolRequest,
 };
-use bursar_domain::workflow::{Action, AgentStep};
+use bursar_domain::workflow::{self, Action, AgentStep};
 use bursar_workers::providers::{Models, OpenAiConfig, SimulatedConfig};
 use bursar_workers::tools::{Tool, ToolError, ToolLimits};
 use bursar_workers::{Context, Job, Providers};
@@ -102,6 +102,16 @@ impl Context for Recorder {
     }
 }
 
+/// A job of the one node of a workflow, from the node's YAML, with `inputs` as the mission's.
+pub fn node_job(node: &str, inputs: &Value) -> Job {
+    let text = format!("workflow: w\nnodes:\n  n: {{ {node} }}\n");
+    let definition = workflow::parse(&text, workflow::Syntax::Yaml).unwrap();
+    let mut job = agent_job("m", "");
+    job.action = definition.nodes[0].action.clone();
+    job.context["inputs"] = inputs.clone();
+    job
+}
+
 /// The id of the first call that a [`Recorder`] grants.
 pub fn call_id() -> CallId {
     nth_call_id(1)
@@ -174,6 +184,7 @@ pub fn agent_job(model: &str, prompt: &str) -> Job {
             agent: "engineer".into(),
             instructions: "You are an engineer.".into(),
             model: model.into(),
+            fallbacks: Vec::new(),
             prompt: prompt.into(),
             max_output_tokens: 200,
             temperature: None,

@@ -42,7 +42,7 @@ pub(super) fn template_bytes(node: &Node) -> i64 {
             let texts = step.instructions.len().saturating_add(step.prompt.len()).saturating_add(schema);
             i64::try_from(texts).unwrap_or(i64::MAX)
         }
-        Action::Transform(_) | Action::Wait(_) => 0,
+        Action::Transform(_) | Action::Http(_) | Action::Exec(_) | Action::Wait(_) => 0,
     }
 }
 
@@ -66,7 +66,7 @@ impl Basis<'_> {
         let bytes = u64::try_from(input_bytes).unwrap_or(0);
         let cap = match &node.action {
             Action::Agent(step) => step.max_output_tokens,
-            Action::Transform(_) | Action::Wait(_) => 0,
+            Action::Transform(_) | Action::Http(_) | Action::Exec(_) | Action::Wait(_) => 0,
         };
         self.sized(node, bytes.div_ceil(BYTES_PER_TOKEN), cap)
     }
@@ -77,10 +77,15 @@ impl Basis<'_> {
         let tokens = match &node.action {
             Action::Agent(step) => {
                 let input_tokens = input_tokens.saturating_add(MESSAGE_OVERHEAD_TOKENS);
-                let input_tokens = scaled(input_tokens, self.learned.largest_factor_ppm(&step.model));
-                self.prices.call_ceiling(&step.model, input_tokens, output_tokens)?
+                let ceiling = |model: &str| {
+                    let scaled = scaled(input_tokens, self.learned.largest_factor_ppm(model));
+                    self.prices.call_ceiling(model, scaled, output_tokens)
+                };
+                // whichever of its models answers: the dearest
+                let ceilings = step.models().map(ceiling);
+                ceilings.reduce(|most, next| Ok(most?.max(next?))).unwrap_or(Ok(Ucr::ZERO))?
             }
-            Action::Transform(_) | Action::Wait(_) => Ucr::ZERO,
+            Action::Transform(_) | Action::Http(_) | Action::Exec(_) | Action::Wait(_) => Ucr::ZERO,
         };
         Ok(at_least_one(node, units.saturating_add(tokens)))
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::credits::Ucr;
 use crate::estimate::Learned;
 use crate::id::{PriceBookId, TenantId};
+use crate::limits::EXEC_OUTPUT_BYTES;
 use crate::pricing::{PriceBook, PricingError};
 use crate::workflow::{Action, Definition, Node};
 
@@ -124,6 +125,8 @@ fn longest_answer(node: &Node, told: Told) -> u64 {
     match &node.action {
         Action::Agent(step) => step.max_output_tokens,
         Action::Transform(_) => told.upstream.saturating_add(told.known_tokens()),
+        Action::Http(step) => step.max_bytes.div_ceil(BYTES_PER_TOKEN),
+        Action::Exec(_) => EXEC_OUTPUT_BYTES.saturating_mul(2).div_ceil(BYTES_PER_TOKEN),
         Action::Wait(_) => 0,
     }
 }
@@ -143,7 +146,9 @@ fn foretell(basis: &Basis<'_>, node: &Node, told: Told) -> Result<NodeForecast, 
             };
             (sized(|_| 0)?, sized(|most| most.div_ceil(2))?, sized(|most| most)?, Source::Limits)
         }
-        (Action::Transform(_) | Action::Wait(_), _) => (units, units, units, Source::Fixed),
+        (Action::Transform(_) | Action::Http(_) | Action::Exec(_) | Action::Wait(_), _) => {
+            (units, units, units, Source::Fixed)
+        }
     };
     let kind = node.action.kind();
     Ok(NodeForecast { node: node.key.clone(), kind, low, expected, high, hold, source, is_first: false })

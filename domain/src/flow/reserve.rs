@@ -1,5 +1,7 @@
 //! Calls: recorded and reserved before they are sent, priced when they end.
 
+use serde_json::json;
+
 use crate::credits::Ucr;
 use crate::estimate::scaled;
 use crate::id::TaskId;
@@ -66,6 +68,10 @@ pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallReques
         estimated_input_tokens: i64::try_from(request.input_tokens).unwrap_or(i64::MAX),
     };
     turn.set.add_call(call);
+    if let Some((model, code)) = &request.in_place_of {
+        let data = json!({"from": model, "to": request.model, "code": code, "number": request.number});
+        turn.emit(task.mission_id, "task.model_changed", Some(task.id), data);
+    }
     Ok(CallPermit::Send(id))
 }
 
@@ -128,7 +134,9 @@ fn may_consume(task: &Task, call: &UsageCall) -> bool {
 /// The finished call of an earlier attempt that is this very call.
 fn journaled(turn: &Turn<'_>, task: &Task, request: &CallRequest) -> Option<FinishedCall> {
     let call = turn.set.calls_of(task.id).find(|call| {
-        call.state == CallState::Done && call.number == request.number && call.request_hash == request.request_hash
+        call.state == CallState::Done
+            && call.number == request.number
+            && (call.request_hash == request.request_hash || request.alternatives.contains(&call.request_hash))
     })?;
     Some(FinishedCall {
         id: call.id,

@@ -206,11 +206,23 @@ fn succeed(turn: &mut Turn<'_>, task: &Task, output: &Value, calls: &[FinishedCa
         "worker_id": task.worker_id,
         "usage": usage,
         "credits": cost.to_string(),
+        "models": answered_by(turn, calls),
     });
     turn.emit(task.mission_id, "task.succeeded", Some(task.id), data);
     count_done(turn, task.id)?;
     let ready = release_dependents(turn, task.id, output_bytes)?;
     Ok(ready)
+}
+
+/// The models whose answers made the output, each once, in the order of their first answers.
+fn answered_by(turn: &Turn<'_>, calls: &[FinishedCall]) -> Vec<String> {
+    let mut models: Vec<String> = Vec::new();
+    for row in calls.iter().filter(|call| call.succeeded).filter_map(|call| turn.set.calls.get(call.id)) {
+        if !models.contains(&row.model) {
+            models.push(row.model.clone());
+        }
+    }
+    models
 }
 
 /// Records the calls that the attempt consumed, each once; the sum of their costs and of their usage.

@@ -126,7 +126,8 @@ defaults: { timeout: 25h } ¦ /defaults/timeout ¦ out_of_range ¦ `timeout` mus
 defaults: { max_output_tokens: 1000001 } ¦ /defaults/max_output_tokens ¦ out_of_range ¦ `max_output_tokens` must be a whole number from 1 to 1000000
 defaults: { temperature: 2.5 } ¦ /defaults/temperature ¦ out_of_range ¦ `temperature` must be a number from 0 to 2 with at most six decimals
 defaults: { max_tool_calls: 257 } ¦ /defaults/max_tool_calls ¦ out_of_range ¦ `max_tool_calls` must be a whole number from 0 to 256
-defaults: { models: [a] } ¦ /defaults/models ¦ unsupported ¦ `models` is not supported by this version
+defaults: { models: [a, a] } ¦ /defaults/models/1 ¦ duplicate_model ¦ the model `a` is named twice
+defaults: { cache: {} } ¦ /defaults/cache ¦ unsupported ¦ `cache` is not supported by this version
 outputs: { x: inputs.idea } ¦ /outputs/x ¦ invalid_path ¦ an output is a path such as nodes.summary.output or nodes.summary.output.title
 outputs: { x: nodes.aa.output } ¦ /outputs/x ¦ unknown_node ¦ there is no node `aa` ¦ did you mean `a`?
 "#;
@@ -152,6 +153,12 @@ b: { instructions: x, tools: http_get } ¦ /agents/b/tools ¦ wrong_type ¦ expe
 b: { instructions: x, tools: [http_get, 'http get'] } ¦ /agents/b/tools/1 ¦ invalid_name ¦ a tool's name must be 1 to 64 letters, digits, _ and -, a letter first
 b: { instructions: x, tools: [a, b, a] } ¦ /agents/b/tools/2 ¦ duplicate_tool ¦ the tool `a` is named twice
 b: { instructions: x, modell: y } ¦ /agents/b/modell ¦ unknown_key ¦ unknown key `modell` ¦ did you mean `model`?
+b: { instructions: x, model: m, models: [n] } ¦ /agents/b/models ¦ several_models ¦ `model` names one model and `models` a list: give one of them
+b: { instructions: x, models: m } ¦ /agents/b/models ¦ wrong_type ¦ expected a list of models, found text
+b: { instructions: x, models: [] } ¦ /agents/b/models ¦ out_of_range ¦ `models` names 1 to 5 models, this names 0
+b: { instructions: x, models: [a, b, c, d, e, f] } ¦ /agents/b/models ¦ out_of_range ¦ `models` names 1 to 5 models, this names 6
+b: { instructions: x, models: [m, 5] } ¦ /agents/b/models/1 ¦ wrong_type ¦ expected the name of a model, found a number
+b: { instructions: x, models: [m, gpt 4] } ¦ /agents/b/models/1 ¦ invalid_name ¦ a model's name must be 1 to 128 visible ASCII characters without spaces
 b: { instructions: x, model: gpt 4 } ¦ /agents/b/model ¦ invalid_name ¦ `model` must be 1 to 128 visible ASCII characters without spaces
 "#;
     check(rows, Syntax::Yaml, |says| format!("workflow: w\nnodes: {{ a: {{ sleep: 1s }} }}\nagents:\n  {says}\n"));
@@ -198,7 +205,7 @@ agent: writer, prompt: x, review: { agent: writer, max: 2 } ¦ /nodes/a/review/a
 agent: writer, prompt: x, review: { agent: write, accept: verdict, max: 2 } ¦ /nodes/a/review/agent ¦ unknown_agent ¦ there is no agent `write` ¦ did you mean `writer`?
 agent: writer, prompt: x, review: { agent: writer, accept: verdit, max: 2 } ¦ /nodes/a/review/accept ¦ unknown_variable ¦ the condition uses `verdit`, which does not exist ¦ did you mean `verdict`?
 agent: writer, prompt: x, review: { agent: writer, accept: verdict, max: 2, prompt: '{{ draft }}' } ¦ /nodes/a/review/prompt ¦ unknown_variable ¦ the template uses `draft`, which does not exist ¦ known here: inputs, nodes, run, task, review
-agent: writer, prompt: x, review: { agent: blank, accept: verdict, max: 2 } ¦ /nodes/a/review/model ¦ missing_model ¦ no model: set `model` on this node, on the agent `blank` or in `defaults`
+agent: writer, prompt: x, review: { agent: blank, accept: verdict, max: 2 } ¦ /nodes/a/review/model ¦ missing_model ¦ no model: set `model` or `models` on this node, on the agent `blank` or in `defaults`
 sleep: 1s, on_error: ignore ¦ /nodes/a/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue
 sleep: 1s, on_error: contine ¦ /nodes/a/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue ¦ did you mean `continue`?
 sleep: 1s, on_error: true ¦ /nodes/a/on_error ¦ wrong_type ¦ expected fail, skip or continue, found true or false
@@ -217,9 +224,9 @@ until: '{{ nodes.first.output }}' ¦ /nodes/a/until ¦ not_upstream ¦ line 1: `
 until: '{{ task.attempt }}' ¦ /nodes/a/until ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
 until: '{{ inputs.idea' ¦ /nodes/a/until ¦ template_syntax ¦ line 1: unexpected end of input, expected end of variable block
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, until, approval, signal, model, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, pool, priority, retry, timeout, on_error, units, budget
-needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval, signal
-prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval, signal ¦ `prompt` goes with `agent: <name>`
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, http, exec, until, approval, signal, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, pool, priority, retry, timeout, on_error, units, budget
+needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal
+prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
 agent: writer, prompt: x, output: Plan ¦ /nodes/a/output ¦ wrong_type ¦ expected a mapping, found text
 agent: writer, prompt: x, output: { repair: 1 } ¦ /nodes/a/output/schema ¦ missing ¦ `schema` is missing: it is the name of one of the `schemas`, or a JSON Schema in place
@@ -233,10 +240,11 @@ agent: writer, prompt: x, tools: [5] ¦ /nodes/a/tools/0 ¦ wrong_type ¦ expect
 sleep: 1s, tools: [] ¦ /nodes/a/tools ¦ misplaced_key ¦ `tools` belongs to nodes with an `agent`
 agent: writer, prompt: x, max_turns: 0 ¦ /nodes/a/max_turns ¦ out_of_range ¦ `max_turns` must be a whole number from 1 to 100
 sleep: 1s, max_tool_calls: 3 ¦ /nodes/a/max_tool_calls ¦ misplaced_key ¦ `max_tool_calls` belongs to nodes with an `agent`
+sleep: 1s, models: [m] ¦ /nodes/a/models ¦ misplaced_key ¦ `models` belongs to nodes with an `agent`
 sleep: 1s, prompt: x ¦ /nodes/a/prompt ¦ misplaced_key ¦ `prompt` belongs to nodes with an `agent`
 agent: writer ¦ /nodes/a/prompt ¦ missing ¦ `prompt` is missing: it says what to ask the agent
 agent: write, prompt: x ¦ /nodes/a/agent ¦ unknown_agent ¦ there is no agent `write` ¦ did you mean `writer`?
-agent: blank, prompt: x ¦ /nodes/a/model ¦ missing_model ¦ no model: set `model` on this node, on the agent `blank` or in `defaults`
+agent: blank, prompt: x ¦ /nodes/a/model ¦ missing_model ¦ no model: set `model` or `models` on this node, on the agent `blank` or in `defaults`
 agent: writer, prompt: [x] ¦ /nodes/a/prompt ¦ wrong_type ¦ expected text, found a list
 agent: writer, prompt: x, max_output_tokens: 0 ¦ /nodes/a/max_output_tokens ¦ out_of_range ¦ `max_output_tokens` must be a whole number from 1 to 1000000
 agent: writer, prompt: x, max_output_tokens: 1.5 ¦ /nodes/a/max_output_tokens ¦ out_of_range ¦ `max_output_tokens` must be a whole number from 1 to 1000000
@@ -254,7 +262,7 @@ sleep: 1s, retry: { backoff: { initial: 2m } } ¦ /nodes/a/retry/backoff ¦ out_
 sleep: 1s, units: { page: 0 } ¦ /nodes/a/units/page ¦ out_of_range ¦ the quantity of `page` must be a whole number from 1 to 1000000000
 sleep: 1s, units: { 'a b': 1 } ¦ /nodes/a/units/a b ¦ invalid_name ¦ names in `units` must be 1 to 64 of the characters a-z, 0-9, _, - and ., a letter or digit first
 sleep: 1s, units: { page: many } ¦ /nodes/a/units/page ¦ wrong_type ¦ expected a whole number, found text
- ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, sleep, until, approval, signal
+ ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal
 "#;
     check(rows, Syntax::Yaml, around_node);
 }
@@ -285,6 +293,42 @@ signal: { name: paid, expires: 0s } ¦ /nodes/a/signal/expires ¦ out_of_range �
 signal: { name: paid, on_expire: skip } ¦ /nodes/a/signal/on_expire ¦ unknown_choice ¦ `on_expire` must be one of: fail, continue
 signal: { name: paid, expire: 1h } ¦ /nodes/a/signal/expire ¦ unknown_key ¦ unknown key `expire` ¦ did you mean `expires`?
 signal: { name: paid }, until: '2026-08-01T09:30:00Z' ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: until, signal
+"#;
+    check(rows, Syntax::Yaml, around_node);
+}
+
+#[test]
+fn fields_of_nodes_that_call_services_or_run_programs() {
+    let rows = r#"
+http: { method: GET } ¦ /nodes/a/http/url ¦ missing ¦ `url` is missing: it says what to call
+http: 'https://example.com' ¦ /nodes/a/http ¦ wrong_type ¦ expected a mapping, found text
+http: { url: example.com } ¦ /nodes/a/http/url ¦ invalid_url ¦ `url` must begin with http:// or https://
+http: { url: 'https://x/{{ inputs.ides }}' } ¦ /nodes/a/http/url ¦ unknown_input ¦ line 1: `inputs` has no property `ides` in its schema ¦ did you mean `idea`?
+http: { url: 'https://x/', method: get } ¦ /nodes/a/http/method ¦ unknown_choice ¦ `method` must be one of: GET, HEAD, POST, PUT, PATCH, DELETE
+http: { url: 'https://x/', headers: { Host: y } } ¦ /nodes/a/http/headers/Host ¦ reserved_header ¦ the header `host` is set by the client itself
+http: { url: 'https://x/', headers: { X-A: y, x-a: z } } ¦ /nodes/a/http/headers/x-a ¦ duplicate_header ¦ the header `x-a` is given twice
+http: { url: 'https://x/', headers: { 'x a': y } } ¦ /nodes/a/http/headers/x a ¦ invalid_name ¦ names in `headers` must be 1 to 64 letters, digits, - and _
+http: { url: 'https://x/', headers: { x-a: 5 } } ¦ /nodes/a/http/headers/x-a ¦ wrong_type ¦ expected text or { secret: NAME }, found a number
+http: { url: 'https://x/', headers: { x-a: {} } } ¦ /nodes/a/http/headers/x-a/secret ¦ missing ¦ `secret` is missing: it names a secret that the operator configured
+http: { url: 'https://x/', headers: { x-a: { secret: 'b c' } } } ¦ /nodes/a/http/headers/x-a/secret ¦ invalid_name ¦ `secret` must be 1 to 64 letters, digits, _ and -, a letter first
+http: { url: 'https://x/', headers: { x-a: '{{ nodes.first.output }}' } } ¦ /nodes/a/http/headers/x-a ¦ not_upstream ¦ line 1: `first` does not come before this node ¦ add `first` to `needs`
+http: { url: 'https://x/', query: { a: [1] } } ¦ /nodes/a/http/query/a ¦ wrong_type ¦ expected text, a number, true or false, found a list
+http: { url: 'https://x/', body: x } ¦ /nodes/a/http/body ¦ unexpected_body ¦ a GET request carries no `body`
+http: { url: 'https://x/', method: POST, body: { a: ['{{ inputs.ides }}'] } } ¦ /nodes/a/http/body/a/0 ¦ unknown_input ¦ line 1: `inputs` has no property `ides` in its schema ¦ did you mean `idea`?
+http: { url: 'https://x/', expect: 200 } ¦ /nodes/a/http/expect ¦ wrong_type ¦ expected a list of statuses such as 2xx and 404, found a number
+http: { url: 'https://x/', expect: [2xx, 1xx] } ¦ /nodes/a/http/expect/1 ¦ invalid_status ¦ a status is a number from 200 to 599, or a class such as 2xx
+http: { url: 'https://x/', max_bytes: 1048577 } ¦ /nodes/a/http/max_bytes ¦ out_of_range ¦ `max_bytes` must be a whole number from 1 to 1048576
+http: { url: 'https://x/', retries: 3 } ¦ /nodes/a/http/retries ¦ unknown_key ¦ unknown key `retries` ¦ known here: method, url, query, headers, body, expect, max_bytes
+http: { url: 'https://x/' }, prompt: x ¦ /nodes/a/prompt ¦ misplaced_key ¦ `prompt` belongs to nodes with an `agent`
+exec: { stdin: x } ¦ /nodes/a/exec/command ¦ missing ¦ `command` is missing: it is the program and its arguments, as a list
+exec: { command: 'ls -l' } ¦ /nodes/a/exec/command ¦ wrong_type ¦ expected a list: the program and its arguments, found text
+exec: { command: [] } ¦ /nodes/a/exec/command ¦ out_of_range ¦ `command` has 1 to 128 parts, this has 0
+exec: { command: [ls, 5] } ¦ /nodes/a/exec/command/1 ¦ wrong_type ¦ expected text, found a number
+exec: { command: [ls, '{{ inputs.ides }}'] } ¦ /nodes/a/exec/command/1 ¦ unknown_input ¦ line 1: `inputs` has no property `ides` in its schema ¦ did you mean `idea`?
+exec: { command: [ls], env: { '1A': x } } ¦ /nodes/a/exec/env/1A ¦ invalid_name ¦ names in `env` must be 1 to 64 letters, digits and _, no digit first
+exec: { command: [ls], ok_codes: [0, 256] } ¦ /nodes/a/exec/ok_codes/1 ¦ out_of_range ¦ an exit code is a number from 0 to 255
+exec: { command: [ls], timeout: 5 } ¦ /nodes/a/exec/timeout ¦ invalid_duration ¦ `timeout` must be a duration such as 500ms, 30s, 10m, 2h or 1d ¦ write `5s` for seconds
+exec: { command: [ls], shell: true } ¦ /nodes/a/exec/shell ¦ unknown_key ¦ unknown key `shell` ¦ known here: command, stdin, env, timeout, ok_codes
 "#;
     check(rows, Syntax::Yaml, around_node);
 }

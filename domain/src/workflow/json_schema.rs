@@ -11,9 +11,11 @@ use super::on_error::WORDS;
 use super::retry_on::CLASSES;
 use super::signal::SILENCE_WORDS;
 use crate::limits::{
-    MAX_AGENTS, MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_MODEL_NAME_BYTES, MAX_NAME_BYTES, MAX_NEEDS_PER_NODE, MAX_NODES,
-    MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_PARALLEL_ITEMS, MAX_POOL_NAME_BYTES, MAX_PRIORITY, MAX_REPAIRS, MAX_ROUNDS,
-    MAX_SCHEMAS, MAX_TOOL_CALLS, MAX_TOOLS, MAX_TURNS, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
+    MAX_AGENTS, MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_EXEC_ARGUMENTS, MAX_EXEC_CODES, MAX_EXEC_VARIABLES,
+    MAX_HTTP_BODY_BYTES, MAX_HTTP_EXPECTED, MAX_HTTP_FIELDS, MAX_MODEL_NAME_BYTES, MAX_MODELS, MAX_NAME_BYTES,
+    MAX_NEEDS_PER_NODE, MAX_NODES, MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_PARALLEL_ITEMS, MAX_POOL_NAME_BYTES,
+    MAX_PRIORITY, MAX_REPAIRS, MAX_ROUNDS, MAX_SCHEMAS, MAX_TOOL_CALLS, MAX_TOOLS, MAX_TURNS, MAX_UNIT_QUANTITY,
+    MAX_UNITS_PER_NODE,
 };
 
 /// The JSON Schema (draft 2020-12) of a workflow definition.
@@ -258,6 +260,82 @@ fn tools() -> Value {
     })
 }
 
+fn http() -> Value {
+    let texts = |pattern: &str, value: Value| {
+        json!({
+            "type": "object",
+            "maxProperties": MAX_HTTP_FIELDS,
+            "propertyNames": {"pattern": pattern},
+            "additionalProperties": value,
+        })
+    };
+    let secret = json!({
+        "type": "object",
+        "required": ["secret"],
+        "additionalProperties": false,
+        "properties": {"secret": described(
+            json!({"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,63}$"}),
+            "The name of a secret of the operator."
+        )},
+    });
+    json!({
+        "type": "object",
+        "required": ["url"],
+        "additionalProperties": false,
+        "properties": {
+            "method": {"description": "GET where it is left out.", "enum": super::http::methods()},
+            "url": described(text(), "A template: what to call."),
+            "query": described(
+                texts("^[!-~]{1,64}$", json!({"type": ["string", "number", "boolean"]})),
+                "Values that are added to the URL, templates."
+            ),
+            "headers": described(
+                texts("^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", json!({"anyOf": [text(), secret]})),
+                "What is sent along: templates, or secrets of the operator by their names."
+            ),
+            "body": {"description": "What is sent: a text that is a template, or a JSON value whose texts are."},
+            "expect": {
+                "description": "The statuses that are a success; 2xx where it is left out.",
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_HTTP_EXPECTED,
+                "items": {"anyOf": [{"enum": ["2xx", "3xx", "4xx", "5xx"]}, whole(200, 599)]},
+            },
+            "max_bytes": described(whole(1, MAX_HTTP_BODY_BYTES), "The most bytes that an answer may have."),
+        },
+    })
+}
+
+fn exec() -> Value {
+    json!({
+        "type": "object",
+        "required": ["command"],
+        "additionalProperties": false,
+        "properties": {
+            "command": {
+                "description": "The program and its arguments, templates; no shell reads them.",
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_EXEC_ARGUMENTS,
+                "items": text(),
+            },
+            "stdin": described(text(), "A template: what the program reads."),
+            "env": described(
+                named("^[A-Za-z_][A-Za-z0-9_]{0,63}$", MAX_EXEC_VARIABLES, &text()),
+                "Environment variables, templates; the program sees no others."
+            ),
+            "timeout": described(of("duration"), "How long it may run."),
+            "ok_codes": {
+                "description": "The exit codes that are a success; 0 where it is left out.",
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_EXEC_CODES,
+                "items": whole(0, 255),
+            },
+        },
+    })
+}
+
 /// A node: one kind, and what any node may say. Keys of agents stand beside an `agent` only.
 fn node() -> Value {
     let call = with_call(json!({
@@ -270,6 +348,8 @@ fn node() -> Value {
     let common = json!({
         "agent": described(text(), "The name of an agent."),
         "transform": {"description": "The output: any value, its texts are templates."},
+        "http": described(http(), "Calls a service."),
+        "exec": described(exec(), "Runs a program, where the operator allows it."),
         "sleep": described(of("duration"), "Waits so long."),
         "until": described(text(), "Waits until then: a time such as 2026-08-01T09:30:00Z, or a template that becomes one."),
         "approval": of("approval"),
@@ -307,8 +387,9 @@ fn node() -> Value {
         "type": "object",
         "additionalProperties": false,
         "oneOf": [
-            {"required": ["agent", "prompt"]}, {"required": ["transform"]}, {"required": ["sleep"]},
-            {"required": ["until"]}, {"required": ["approval"]}, {"required": ["signal"]},
+            {"required": ["agent", "prompt"]}, {"required": ["transform"]}, {"required": ["http"]},
+            {"required": ["exec"]}, {"required": ["sleep"]}, {"required": ["until"]}, {"required": ["approval"]},
+            {"required": ["signal"]},
         ],
         "dependentRequired": beside_agent,
         "dependentSchemas": {"map": works(), "repeat": works(), "review": works()},
@@ -324,6 +405,14 @@ fn with_call(properties: Value) -> Value {
             "type": "string",
             "maxLength": MAX_MODEL_NAME_BYTES,
             "pattern": "^[!-~]+$",
+        },
+        "models": {
+            "description": "Instead of `model`: models that are asked in turn until one answers.",
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_MODELS,
+            "uniqueItems": true,
+            "items": {"type": "string", "maxLength": MAX_MODEL_NAME_BYTES, "pattern": "^[!-~]+$"},
         },
         "max_output_tokens": described(whole(1, MAX_OUTPUT_TOKENS), "The most that one call may produce."),
         "temperature": {

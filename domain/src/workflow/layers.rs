@@ -10,7 +10,7 @@ use super::name::IDENTIFIER;
 use super::output::OutputSchema;
 use super::reader::Fields;
 use super::scan::{Mention, ROOTS};
-use super::step::{self, Surroundings};
+use super::step::{self, Seen, Surroundings};
 use super::template;
 use super::{Action, AgentStep, Node};
 use crate::limits::{MAX_CONDITION_BYTES, MAX_PARALLEL_ITEMS, MAX_PROMPT_BYTES, MAX_ROUNDS};
@@ -128,28 +128,22 @@ pub(super) enum Draft {
 pub(super) struct Loops<'v> {
     /// From the outside in.
     pub(super) layers: Vec<Draft>,
-    /// The names at the top of what the node's templates see.
-    pub(super) roots: Vec<&'v str>,
     /// What must be known to tell the items of the map.
     pub(super) spread: Vec<(Mention<'v>, String)>,
     /// What must be known to tell whether a loop is over.
     pub(super) verdict: Vec<(Mention<'v>, String)>,
 }
 
-/// Reads `map`, `repeat` and `review`. What the reviewer is told goes to `mentions`.
-pub(super) fn read<'v>(
-    fields: &mut Fields<'v, '_>,
-    around: &Surroundings<'v>,
-    mentions: &mut Vec<(Mention<'v>, String)>,
-) -> Loops<'v> {
-    let mut loops = Loops { roots: ROOTS.to_vec(), ..Loops::default() };
-    read_map(fields, &mut loops);
-    read_repeat(fields, &mut loops);
-    read_review(fields, around, &mut loops, mentions);
+/// Reads `map`, `repeat` and `review`. The names that they bind, and what the reviewer is told, go to `seen`.
+pub(super) fn read<'v>(fields: &mut Fields<'v, '_>, around: &Surroundings<'v>, seen: &mut Seen<'v>) -> Loops<'v> {
+    let mut loops = Loops::default();
+    read_map(fields, &mut loops, seen);
+    read_repeat(fields, &mut loops, seen);
+    read_review(fields, around, &mut loops, seen);
     loops
 }
 
-fn read_map<'v>(fields: &mut Fields<'v, '_>, loops: &mut Loops<'v>) {
+fn read_map<'v>(fields: &mut Fields<'v, '_>, loops: &mut Loops<'v>, seen: &mut Seen<'v>) {
     let Some(mut section) = fields.section("map") else { return };
     let item = section.name("as", &IDENTIFIER).unwrap_or("item");
     let is_taken = ROOTS.contains(&item) || ["map", "repeat", "review", "output", "loop"].contains(&item);
@@ -157,7 +151,7 @@ fn read_map<'v>(fields: &mut Fields<'v, '_>, loops: &mut Loops<'v>) {
         let at = section.at("as");
         section.problems.add(at, "reserved_name", format!("`{item}` means something else in templates"));
     }
-    loops.roots.extend([item, "map"]);
+    seen.roots.extend([item, "map"]);
     let over = if section.has_any(&["over"]) {
         expression(&mut section, "over", &[], &mut loops.spread)
     } else {
@@ -187,10 +181,10 @@ fn read_map<'v>(fields: &mut Fields<'v, '_>, loops: &mut Loops<'v>) {
     }
 }
 
-fn read_repeat<'v>(fields: &mut Fields<'v, '_>, loops: &mut Loops<'v>) {
-    let outer: Vec<&str> = loops.roots.iter().copied().filter(|root| !ROOTS.contains(root)).collect();
+fn read_repeat<'v>(fields: &mut Fields<'v, '_>, loops: &mut Loops<'v>, seen: &mut Seen<'v>) {
+    let outer: Vec<&str> = seen.roots.iter().copied().filter(|root| !ROOTS.contains(root)).collect();
     let Some(mut section) = fields.section("repeat") else { return };
-    loops.roots.push("repeat");
+    seen.roots.push("repeat");
     let known = [outer.as_slice(), &["repeat", "output"]].concat();
     let until = if section.has_any(&["until"]) {
         expression(&mut section, "until", &known, &mut loops.verdict)
@@ -206,20 +200,15 @@ fn read_repeat<'v>(fields: &mut Fields<'v, '_>, loops: &mut Loops<'v>) {
     }
 }
 
-fn read_review<'v>(
-    fields: &mut Fields<'v, '_>,
-    around: &Surroundings<'v>,
-    loops: &mut Loops<'v>,
-    mentions: &mut Vec<(Mention<'v>, String)>,
-) {
+fn read_review<'v>(fields: &mut Fields<'v, '_>, around: &Surroundings<'v>, loops: &mut Loops<'v>, seen: &mut Seen<'v>) {
     let asked = fields.value("prompt").and_then(Value::as_str);
-    let outer: Vec<&str> = loops.roots.iter().copied().filter(|root| !ROOTS.contains(root)).collect();
+    let outer: Vec<&str> = seen.roots.iter().copied().filter(|root| !ROOTS.contains(root)).collect();
     let Some(mut section) = fields.section("review") else { return };
-    loops.roots.push("review");
+    seen.roots.push("review");
     let own = section.text("prompt", MAX_PROMPT_BYTES);
     if let Some(own) = own {
         let at = section.at("prompt");
-        step::read_template(own, &at, &loops.roots, mentions, section.problems);
+        step::read_template(own, &at, seen, section.problems);
     }
     let prompt = own.map_or_else(|| usual_prompt(asked), str::to_owned);
     let judge = step::read_reviewer(&mut section, around, prompt);

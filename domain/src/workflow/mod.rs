@@ -24,9 +24,12 @@ mod approval;
 pub mod condition;
 mod definition;
 mod duration;
+mod exec;
 mod graph;
+mod http;
 mod json_schema;
 mod layers;
+mod models;
 mod name;
 mod on_error;
 mod output;
@@ -53,6 +56,8 @@ mod sample_tests;
 
 pub use approval::{Approval, OnExpire, OnReject};
 pub use duration::{parse_ms as parse_duration_ms, show as show_duration_ms};
+pub use exec::ExecStep;
+pub use http::{HttpBody, HttpHeader, HttpMethod, HttpStep};
 pub use json_schema::json_schema;
 pub use layers::{Layer, Map, OnItemError, OnMax, Repeat, Review};
 pub use on_error::OnError;
@@ -181,6 +186,10 @@ pub enum Action {
     Agent(AgentStep),
     /// Compute a JSON value from templates.
     Transform(TransformStep),
+    /// Call a service.
+    Http(HttpStep),
+    /// Run a program.
+    Exec(ExecStep),
     /// Wait. Takes no worker.
     Wait(Wait),
 }
@@ -191,7 +200,19 @@ impl Action {
         match self {
             Self::Agent(_) => "agent",
             Self::Transform(_) => "transform",
+            Self::Http(_) => "http",
+            Self::Exec(_) => "exec",
             Self::Wait(wait) => wait.kind(),
+        }
+    }
+
+    /// The pool of workers that does it, unless the node names another.
+    pub fn default_pool(&self) -> &'static str {
+        match self {
+            Self::Agent(_) => "agent",
+            Self::Http(_) => "http",
+            Self::Exec(_) => "exec",
+            Self::Transform(_) | Self::Wait(_) => "default",
         }
     }
 }
@@ -205,6 +226,8 @@ pub struct AgentStep {
     pub instructions: String,
     /// The model's name as in the price book.
     pub model: String,
+    /// Models that are asked in turn where that one does not answer, by their names in the price book.
+    pub fallbacks: Vec<String>,
     /// The template of the prompt.
     pub prompt: String,
     /// The most output tokens one call may produce.
@@ -219,6 +242,13 @@ pub struct AgentStep {
     pub max_turns: u32,
     /// How many tool calls the step may make altogether.
     pub max_tool_calls: u32,
+}
+
+impl AgentStep {
+    /// All models that it may ask, in the order in which they are.
+    pub fn models(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.model.as_str()).chain(self.fallbacks.iter().map(String::as_str))
+    }
 }
 
 /// A JSON value to compute.

@@ -65,6 +65,33 @@ pub(super) const SIGNAL: NameRule = NameRule {
     rest: |byte| is_dashed(byte) || byte == b'_',
 };
 
+/// Secrets: a key of the operator's configuration.
+pub(super) const SECRET: NameRule = NameRule { says: TOOL.says, ..TOOL };
+
+/// HTTP headers, of RFC 9110's tokens those that are in use.
+pub(super) const HEADER: NameRule = NameRule {
+    says: "1 to 64 letters, digits, - and _",
+    max_bytes: MAX_NAME_BYTES,
+    first: |byte| byte.is_ascii_alphanumeric(),
+    rest: |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'),
+};
+
+/// Names of values in a URL's query.
+pub(super) const QUERY: NameRule = NameRule {
+    says: "1 to 64 visible ASCII characters without spaces",
+    max_bytes: MAX_NAME_BYTES,
+    first: |byte| byte.is_ascii_graphic(),
+    rest: |byte| byte.is_ascii_graphic(),
+};
+
+/// Environment variables.
+pub(super) const VARIABLE: NameRule = NameRule {
+    says: "1 to 64 letters, digits and _, no digit first",
+    max_bytes: MAX_NAME_BYTES,
+    first: |byte| byte.is_ascii_alphabetic() || byte == b'_',
+    rest: |byte| byte.is_ascii_alphanumeric() || byte == b'_',
+};
+
 /// Nodes, agents and outputs: parts of template paths, where `-` would be a minus.
 pub(super) const IDENTIFIER: NameRule = NameRule {
     says: "1 to 64 of the characters a-z, 0-9 and _, a letter first",

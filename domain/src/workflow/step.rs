@@ -10,17 +10,19 @@ use serde_json::{Number, Value};
 use super::approval;
 use super::condition;
 use super::layers::{self, Loops};
-use super::name::{MODEL, POOL, TOOL, UNIT};
+use super::models;
+use super::name::{POOL, TOOL, UNIT};
 use super::on_error::{self, OnError};
 use super::output::{OutputSchema, Schemas, read_output};
 use super::problem::{Problem, Problems, below, did_you_mean};
 use super::reader::{Entry, Fields, whole_number, wrong_type};
 use super::retry_on;
-use super::scan::Mention;
+use super::scan::{Mention, ROOTS};
 use super::signal;
 use super::template::{self, TemplateError};
 use super::wait::{self, Wait};
 use super::{Action, AgentStep, Budget, OnExhausted, TransformStep};
+use super::{exec, http};
 use crate::credits::Ucr;
 use crate::limits::{
     MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_NEEDS_PER_NODE, MAX_OUTPUT_TOKENS, MAX_PRIORITY, MAX_PROMPT_BYTES,
@@ -45,22 +47,22 @@ const DEFAULT_MAX_TOOL_CALLS: u32 = 64;
 pub(super) const AGENT_POOL: &str = "agent";
 
 /// The kinds of nodes, as their keys.
-const KINDS: [&str; 6] = ["agent", "transform", "sleep", "until", "approval", "signal"];
+const KINDS: [&str; 8] = ["agent", "transform", "http", "exec", "sleep", "until", "approval", "signal"];
 
 /// Kinds of nodes that a later version will know.
-const LATER_KINDS: [&str; 6] = ["exec", "external", "http", "plan", "retrieve", "workflow"];
+const LATER_KINDS: [&str; 4] = ["external", "plan", "retrieve", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
-const LATER_KEYS: [&str; 6] = ["cache", "concurrency", "deadline", "memory", "models", "parent_close"];
+const LATER_KEYS: [&str; 5] = ["cache", "concurrency", "deadline", "memory", "parent_close"];
 
 /// Keys that only nodes with an agent have.
-const AGENT_KEYS: [&str; 8] =
-    ["prompt", "model", "max_output_tokens", "temperature", "max_turns", "max_tool_calls", "output", "tools"];
+const AGENT_KEYS: [&str; 9] =
+    ["prompt", "model", "models", "max_output_tokens", "temperature", "max_turns", "max_tool_calls", "output", "tools"];
 
 /// What may be set for a call on the node, on its agent and in the defaults.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CallSettings {
-    model: Option<String>,
+    models: Option<Vec<String>>,
     max_output_tokens: Option<u64>,
     temperature: Option<Number>,
     max_turns: Option<u32>,
@@ -70,7 +72,7 @@ pub(super) struct CallSettings {
 impl CallSettings {
     pub(super) fn read(fields: &mut Fields<'_, '_>) -> Self {
         Self {
-            model: fields.name("model", &MODEL).map(str::to_owned),
+            models: models::read(fields),
             max_output_tokens: fields.whole("max_output_tokens", 1..=MAX_OUTPUT_TOKENS).map(i64::unsigned_abs),
             temperature: fields.temperature("temperature"),
             max_turns: fields.whole("max_turns", 1..=MAX_TURNS).and_then(|turns| u32::try_from(turns).ok()),
@@ -83,7 +85,7 @@ impl CallSettings {
     /// These settings; what is left out is taken from `further`.
     fn or(self, further: &Self) -> Self {
         Self {
-            model: self.model.or_else(|| further.model.clone()),
+            models: self.models.or_else(|| further.models.clone()),
             max_output_tokens: self.max_output_tokens.or(further.max_output_tokens),
             temperature: self.temperature.or_else(|| further.temperature.clone()),
             max_turns: self.max_turns.or(further.max_turns),
@@ -116,6 +118,15 @@ pub(super) struct Surroundings<'v> {
     pub(super) schemas: Schemas<'v>,
 }
 
+/// What the templates of a node see, and what they mention of it.
+#[derive(Debug, Default)]
+pub(super) struct Seen<'v> {
+    /// The names at the top of what they see.
+    pub(super) roots: Vec<&'v str>,
+    /// What is mentioned, with the pointers to the templates.
+    pub(super) mentions: Vec<(Mention<'v>, String)>,
+}
+
 /// A node before its references are resolved.
 #[derive(Debug)]
 pub(super) struct Draft<'v> {
@@ -145,15 +156,16 @@ pub(super) struct Draft<'v> {
 pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &mut Problems) -> Option<Draft<'v>> {
     let mut fields = Fields::open(entry.value, entry.at, problems)?;
     let needs = read_needs(&mut fields);
-    let (mut mentions, mut opening) = (Vec::new(), Vec::new());
+    let mut seen = Seen { roots: ROOTS.to_vec(), mentions: Vec::new() };
+    let mut opening = Vec::new();
     let when = condition::read(&mut fields, &mut opening);
-    let loops = layers::read(&mut fields, around, &mut mentions);
-    let action = read_action(&mut fields, around, &loops.roots, &mut mentions, &mut opening);
-    let default_pool = if matches!(action, Some(Action::Agent(_))) { AGENT_POOL } else { "default" };
+    let loops = layers::read(&mut fields, around, &mut seen);
+    let action = read_action(&mut fields, around, &mut seen, &mut opening);
+    let default_pool = action.as_ref().map_or("default", Action::default_pool);
     let draft = Draft {
         key: entry.name,
         needs,
-        mentions,
+        mentions: seen.mentions,
         when,
         opening,
         action,
@@ -222,15 +234,16 @@ fn read_needs<'v>(fields: &mut Fields<'v, '_>) -> Vec<(&'v str, String)> {
 fn read_action<'v>(
     fields: &mut Fields<'v, '_>,
     around: &Surroundings<'v>,
-    roots: &[&str],
-    mentions: &mut Vec<(Mention<'v>, String)>,
+    seen: &mut Seen<'v>,
     opening: &mut Vec<(Mention<'v>, String)>,
 ) -> Option<Action> {
     let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| fields.has_any(&[kind])).collect();
     let unsupported = fields.has_any(&LATER_KINDS);
     let action = match kinds.as_slice() {
-        ["agent"] => return read_agent(fields, around, roots, mentions).map(Action::Agent),
-        ["transform"] => read_transform(fields, roots, mentions).map(Action::Transform),
+        ["agent"] => return read_agent(fields, around, seen).map(Action::Agent),
+        ["transform"] => read_transform(fields, seen).map(Action::Transform),
+        ["http"] => http::read(fields, seen).map(Action::Http),
+        ["exec"] => exec::read(fields, seen).map(Action::Exec),
         ["sleep"] => wait::read_sleep(fields).map(Action::Wait),
         ["until"] => wait::read_until(fields, opening).map(Action::Wait),
         ["approval"] => approval::read(fields, opening).map(Wait::Approval).map(Action::Wait),
@@ -261,12 +274,7 @@ fn read_action<'v>(
     action
 }
 
-fn read_agent<'v>(
-    fields: &mut Fields<'v, '_>,
-    around: &Surroundings<'v>,
-    roots: &[&str],
-    mentions: &mut Vec<(Mention<'v>, String)>,
-) -> Option<AgentStep> {
+fn read_agent<'v>(fields: &mut Fields<'v, '_>, around: &Surroundings<'v>, seen: &mut Seen<'v>) -> Option<AgentStep> {
     let agent = read_agent_name(fields, around);
     let prompt = fields.text("prompt", MAX_PROMPT_BYTES);
     if !fields.has_any(&["prompt"]) {
@@ -274,7 +282,7 @@ fn read_agent<'v>(
     }
     if let Some(prompt) = prompt {
         let at = fields.at("prompt");
-        read_template(prompt, &at, roots, mentions, fields.problems);
+        read_template(prompt, &at, seen, fields.problems);
     }
     let own = CallSettings::read(fields);
     let output = read_output(fields, &around.schemas);
@@ -327,15 +335,18 @@ fn put_together(
     prompt: Option<String>,
 ) -> Option<AgentStep> {
     let call = own.or(&agent.call).or(&around.defaults.call);
-    if call.model.is_none() && !fields.has_any(&["model"]) {
+    if call.models.is_none() && !fields.has_any(&["model", "models"]) {
         let pointer = fields.at("model");
-        let message = format!("no model: set `model` on this node, on the agent `{name}` or in `defaults`");
+        let message = format!("no model: set `model` or `models` on this node, on the agent `{name}` or in `defaults`");
         fields.problems.add(pointer, "missing_model", message);
     }
+    let mut models = call.models?.into_iter();
+    let model = models.next()?;
     Some(AgentStep {
         agent: name.to_owned(),
         instructions: agent.instructions.clone(),
-        model: call.model?,
+        model,
+        fallbacks: models.collect(),
         prompt: prompt?,
         max_output_tokens: call.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS),
         temperature: call.temperature,
@@ -376,11 +387,7 @@ fn read_tools(fields: &mut Fields<'_, '_>) -> Option<Vec<String>> {
     Some(tools)
 }
 
-fn read_transform<'v>(
-    fields: &mut Fields<'v, '_>,
-    roots: &[&str],
-    mentions: &mut Vec<(Mention<'v>, String)>,
-) -> Option<TransformStep> {
+fn read_transform<'v>(fields: &mut Fields<'v, '_>, seen: &mut Seen<'v>) -> Option<TransformStep> {
     let value = fields.value("transform")?;
     let at = fields.at("transform");
     let mut templates = Vec::new();
@@ -395,7 +402,7 @@ fn read_transform<'v>(
         if text.len() > MAX_PROMPT_BYTES {
             fields.problems.add(at, "too_long", format!("a template has at most {MAX_PROMPT_BYTES} bytes"));
         } else {
-            read_template(text, &at, roots, mentions, fields.problems);
+            read_template(text, &at, seen, fields.problems);
         }
     }
     let mut output = value.clone();
@@ -403,7 +410,7 @@ fn read_transform<'v>(
     Some(TransformStep { output })
 }
 
-fn collect_templates<'v>(value: &'v Value, at: &str, templates: &mut Vec<(&'v str, String)>) {
+pub(super) fn collect_templates<'v>(value: &'v Value, at: &str, templates: &mut Vec<(&'v str, String)>) {
     match value {
         Value::String(text) if text.contains('{') => templates.push((text, at.to_owned())),
         Value::Array(items) => {
@@ -415,13 +422,7 @@ fn collect_templates<'v>(value: &'v Value, at: &str, templates: &mut Vec<(&'v st
 }
 
 /// Checks a template as far as that goes without knowing the other nodes.
-pub(super) fn read_template<'v>(
-    text: &'v str,
-    at: &str,
-    roots: &[&str],
-    mentions: &mut Vec<(Mention<'v>, String)>,
-    problems: &mut Problems,
-) {
+pub(super) fn read_template<'v>(text: &'v str, at: &str, seen: &mut Seen<'v>, problems: &mut Problems) {
     let found = match template::inspect(text) {
         Ok(found) => found,
         Err(error) => {
@@ -431,8 +432,8 @@ pub(super) fn read_template<'v>(
             return;
         }
     };
-    found.report(at, "template", roots, problems);
-    mentions.extend(found.scan.mentions.into_iter().map(|mention| (mention, at.to_owned())));
+    found.report(at, "template", &seen.roots, problems);
+    seen.mentions.extend(found.scan.mentions.into_iter().map(|mention| (mention, at.to_owned())));
 }
 
 /// Reads `retry`; what it leaves out is taken from `base`.
@@ -506,7 +507,7 @@ pub(super) fn read_agent_entry(entry: &Entry<'_>, schemas: &Schemas<'_>, problem
         output: read_output(&mut fields, schemas),
         tools: read_tools(&mut fields),
     };
-    fields.close(&["budget", "knowledge", "memory", "models"]);
+    fields.close(&["budget", "knowledge", "memory"]);
     agent
 }
 
@@ -520,6 +521,6 @@ pub(super) fn read_defaults(fields: &mut Fields<'_, '_>) -> Defaults {
         timeout_ms: section.duration_ms("timeout", 1, MAX_TIMEOUT_MS),
         retry: read_retry(&mut section, RetryPolicy::default()),
     };
-    section.close(&["cache", "concurrency", "deadline", "memory", "models", "on_error"]);
+    section.close(&["cache", "concurrency", "deadline", "memory", "on_error"]);
     defaults
 }

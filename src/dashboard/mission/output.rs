@@ -22,7 +22,7 @@ pub(super) fn model<'s>(shown: &'s Shown, task: &TaskView) -> Option<&'s str> {
     let node = u32::try_from(task.node_index).ok().and_then(|index| shown.definition.node(index))?;
     match &node.action {
         Action::Agent(step) => Some(&step.model),
-        Action::Transform(_) | Action::Wait(_) => None,
+        Action::Transform(_) | Action::Http(_) | Action::Exec(_) | Action::Wait(_) => None,
     }
 }
 

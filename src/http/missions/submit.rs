@@ -336,6 +336,7 @@ pub(in crate::http) fn key_reused() -> Problem {
 pub(in crate::http) fn refused(site: &Site, error: SubmitError) -> Problem {
     match error {
         SubmitError::KeyReused => key_reused(),
+        SubmitError::NotAllowed(problems) => Problem::of_workflow("/workflow", &problems),
         SubmitError::Raced => {
             Problem::new(Code::Overloaded, "other submits with the same dedupe key ran at the same time")
         }

@@ -63,6 +63,9 @@ pub enum StreamEvent {
     /// A signal came in.
     #[serde(rename = "signal.received")]
     SignalReceived(Told<SignalTold>),
+    /// A model did not answer; another is asked in its place.
+    #[serde(rename = "task.model_changed")]
+    TaskModelChanged(Told<ModelChanged>),
     /// An agent has a tool run.
     #[serde(rename = "task.tool_call")]
     TaskToolCall(Told<ToolCalled>),
@@ -136,6 +139,17 @@ macro_rules! carried {
 }
 
 carried! {
+    /// Another model is asked.
+    ModelChanged {
+        /// The model that did not answer.
+        from: String,
+        /// The model that is asked now.
+        to: String,
+        /// The code of the first one's error.
+        code: String,
+        /// The call's number within the step.
+        number: i64,
+    }
     /// A tool was called.
     ToolCalled {
         /// Its name.
@@ -316,6 +330,9 @@ carried! {
         usage: Option<UsageTold>,
         /// What was charged.
         credits: String,
+        /// The models whose answers made the output; empty where none was asked.
+        #[serde(default)]
+        models: Vec<String>,
     }
     /// A task gave up.
     TaskLost {

@@ -17,10 +17,17 @@ use crate::providers::{AnswerFormat, ChatRequest, Provider, ProviderError, ToolD
 use crate::tokens::{self, Counter};
 
 impl Performance<'_> {
-    /// Makes the call with this number, or replays it; the call is among the calls of the step afterwards.
-    pub(super) async fn call_model(&mut self, number: i32, messages: &[Message]) -> Result<Answer, StepError> {
-        let provider = self.providers.resolve(&self.step.model)?;
-        let request = self.request(&*provider, messages)?;
+    /// Makes the call with this number to one of the step's models, or replays it; whatever was sent is among the calls
+    /// of the step afterwards. `after` is the model that did not answer it, with the code of its error.
+    pub(super) async fn ask(
+        &mut self,
+        number: i32,
+        messages: &[Message],
+        model: &str,
+        after: Option<(String, String)>,
+    ) -> Result<Answer, StepError> {
+        let provider = self.providers.resolve(model)?;
+        let request = self.request(&*provider, model, messages)?;
         let counter = Counter::for_model(&request.model, self.context.tokenizer(&request.model));
         let schema = request.format.as_ref().map(|format| format.schema.to_string());
         let texts = request.contents().into_iter().chain(schema.as_deref());
@@ -39,6 +46,8 @@ impl Performance<'_> {
             model: request.model.clone(),
             input_tokens,
             max_output_tokens: request.max_output_tokens,
+            alternatives: self.alternatives(model, messages),
+            in_place_of: after,
             finished: self.calls.get(self.journaled..).unwrap_or_default().to_vec(),
         };
         let known = self.calls.len();
@@ -62,8 +71,18 @@ impl Performance<'_> {
         }
     }
 
+    /// The hashes of the same call to the step's other models.
+    fn alternatives(&self, model: &str, messages: &[Message]) -> Vec<String> {
+        let hash = |other: &str| {
+            let provider = self.providers.resolve(other).ok()?;
+            let request = self.request(&*provider, other, messages).ok()?;
+            Some(request_hash(provider.name(), other, &provider.body(&request)))
+        };
+        self.step.models().filter(|other| *other != model).filter_map(hash).collect()
+    }
+
     /// The request as this provider takes it.
-    fn request(&self, provider: &dyn Provider, messages: &[Message]) -> Result<ChatRequest, StepError> {
+    fn request(&self, provider: &dyn Provider, model: &str, messages: &[Message]) -> Result<ChatRequest, StepError> {
         let mut messages = messages.to_vec();
         let mut format = None;
         if let Some(output) = &self.step.output {
@@ -84,7 +103,7 @@ impl Performance<'_> {
         Ok(ChatRequest {
             agent: self.step.agent.clone(),
             attempt: self.job.attempt,
-            model: self.step.model.clone(),
+            model: model.to_owned(),
             messages,
             max_output_tokens: self.step.max_output_tokens,
             temperature: self.step.temperature.clone(),

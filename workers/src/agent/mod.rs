@@ -19,6 +19,7 @@ use crate::transform::template_failed;
 
 mod answer;
 mod call;
+mod fallback;
 mod tools;
 
 /// Performs the step. `stop` is watched while a call is in flight.
@@ -29,7 +30,8 @@ pub(crate) async fn run(
     providers: &Providers,
     stop: &Stop<'_>,
 ) -> Outcome {
-    let mut performance = Performance { job, step, context, providers, stop, calls: Vec::new(), journaled: 0 };
+    let calls = Vec::new();
+    let mut performance = Performance { job, step, context, providers, stop, calls, journaled: 0, model: 0 };
     let result = performance.perform().await;
     let calls = performance.calls;
     match result {
@@ -49,6 +51,8 @@ struct Performance<'a> {
     calls: Vec<FinishedCall>,
     /// How many of them the engine knows.
     journaled: usize,
+    /// Which of the step's models is asked: the one that answered last.
+    model: usize,
 }
 
 impl Performance<'_> {

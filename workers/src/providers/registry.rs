@@ -11,6 +11,8 @@ use bursar_domain::outcome::{ErrorClass, StepError};
 use super::Provider;
 use super::openai::{Models, OpenAi, OpenAiConfig};
 use super::simulated::{self, CallJournal, Simulated, SimulatedConfig};
+use crate::exec::ExecService;
+use crate::http::HttpService;
 use crate::tools::Tools;
 
 /// Why a set of providers cannot be used, in the order of the checks.
@@ -53,13 +55,15 @@ pub enum ProvidersError {
     },
 }
 
-/// All providers of a process, and the tools that its agents may call. Cheap to clone.
+/// All providers of a process, the tools that its agents may call, and what its http and exec steps may do. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Providers {
     listed: BTreeMap<String, Arc<dyn Provider>>,
     simulated: Option<Arc<dyn Provider>>,
     catch_all: Option<Arc<dyn Provider>>,
     tools: Tools,
+    http: Option<Arc<HttpService>>,
+    exec: Option<Arc<ExecService>>,
 }
 
 impl Providers {
@@ -71,6 +75,16 @@ impl Providers {
     /// The tools.
     pub fn tools(&self) -> &Tools {
         &self.tools
+    }
+
+    /// What http steps may call, if they may.
+    pub(crate) fn http(&self) -> Option<&HttpService> {
+        self.http.as_deref()
+    }
+
+    /// What runs programs, if they may run.
+    pub(crate) fn exec(&self) -> Option<&ExecService> {
+        self.exec.as_deref()
     }
 
     /// The provider that serves `model`, or `no_provider_for_model` (permanent) with what to configure.
@@ -107,6 +121,8 @@ pub struct Builder {
     journal: Option<CallJournal>,
     openai: Vec<OpenAiConfig>,
     tools: Tools,
+    http: Option<HttpService>,
+    exec: Option<ExecService>,
 }
 
 impl Builder {
@@ -137,6 +153,20 @@ impl Builder {
         self
     }
 
+    /// Lets http steps call services.
+    #[must_use]
+    pub fn http(mut self, http: HttpService) -> Self {
+        self.http = Some(http);
+        self
+    }
+
+    /// Lets exec steps run programs.
+    #[must_use]
+    pub fn exec(mut self, exec: ExecService) -> Self {
+        self.exec = Some(exec);
+        self
+    }
+
     /// Adds an OpenAI-compatible endpoint.
     #[must_use]
     pub fn openai(mut self, config: OpenAiConfig) -> Self {
@@ -147,7 +177,12 @@ impl Builder {
     /// Checks the set and prepares the HTTP clients. The process must have installed a rustls crypto provider
     /// before (`rustls::crypto::ring::default_provider().install_default()`).
     pub fn build(self) -> Result<Providers, ProvidersError> {
-        let mut providers = Providers { tools: self.tools, ..Providers::default() };
+        let mut providers = Providers {
+            tools: self.tools,
+            http: self.http.map(Arc::new),
+            exec: self.exec.map(Arc::new),
+            ..Providers::default()
+        };
         // Taken even where the simulated provider is off: the name is what labels a call as simulated.
         let mut names = vec![simulated::NAME.to_owned()];
         if let Some(config) = self.simulated {

@@ -12,7 +12,6 @@ use bursar_domain::outcome::ToolEffects;
 use bursar_domain::workflow::Schema;
 use serde_json::Value;
 
-mod address;
 pub mod http_get;
 
 pub use http_get::{HttpGet, HttpGetConfig};

@@ -10,6 +10,7 @@ mod dedupe;
 mod ends;
 mod estimates;
 mod failures;
+mod fallbacks;
 mod families;
 mod leases;
 mod money;

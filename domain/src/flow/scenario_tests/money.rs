@@ -302,6 +302,8 @@ fn a_call_of_a_model_without_a_price_is_refused() {
         model: "unheard-of".to_owned(),
         input_tokens: 1,
         max_output_tokens: 1,
+        alternatives: Vec::new(),
+        in_place_of: None,
         finished: Vec::new(),
     };
     assert_eq!(world.ask_for(&lease, &request), Err(CallRefusal::NotPriced("unheard-of".to_owned())));

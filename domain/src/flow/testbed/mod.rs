@@ -105,6 +105,9 @@ fn prices() -> PriceBook {
         "model": [{
             "provider": "test", "name": "m", "tokenizer": "o200k_base", "context_tokens": "1000000",
             "max_output_tokens": "100000", "source": "made up", "rates": {"input": "1", "output": "2"},
+        }, {
+            "provider": "test", "name": "dear", "tokenizer": "o200k_base", "context_tokens": "1000000",
+            "max_output_tokens": "100000", "source": "made up", "rates": {"input": "3", "output": "6"},
         }],
         "unit": [{"name": "step", "price": "0.01", "source": "made up"}],
     });

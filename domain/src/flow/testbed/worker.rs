@@ -50,6 +50,8 @@ pub(crate) fn request(number: i32, body: &str, tokens: (u64, u64)) -> CallReques
         model: "m".to_owned(),
         input_tokens: tokens.0,
         max_output_tokens: tokens.1,
+        alternatives: Vec::new(),
+        in_place_of: None,
         finished: Vec::new(),
     }
 }

@@ -1,4 +1,4 @@
-//! Which addresses a tool may connect to: those of the public internet, decided after the name was resolved.
+//! Which addresses may be connected to: those of the public internet, decided after the name was resolved.
 //!
 //! The check sits in the resolver of the HTTP client, so that the address which is checked is the one that is connected
 //! to: a name cannot be checked with one answer and used with another.
@@ -11,13 +11,18 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PublicResolver;
 
+/// A name that leads to an address that is not public.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` leads to an address that is not public")]
+pub(super) struct NotPublic(String);
+
 impl Resolve for PublicResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             // one private address among public ones is no accident
             if found.iter().any(|address| !is_public(address.ip())) {
-                return Err(format!("`{}` leads to an address that is not public", name.as_str()).into());
+                return Err(NotPublic(name.as_str().to_owned()).into());
             }
             Ok(Box::new(found.into_iter()) as Addrs)
         })
