@@ -253,6 +253,11 @@ pub const MAX_REHEARSED: i64 = 500;
 pub const LEASE_MS: i64 = 15_000;
 /// How often leases are renewed: three chances per lease.
 pub const HEARTBEAT_MS: i64 = 5_000;
+/// How long a step may go on after it was told to stop. Long enough to read what a provider says at last and to count
+/// what it did not say; short enough that a cancelled mission ends within five seconds, whatever its steps do.
+pub const STOP_GRACE_MS: i64 = 2_000;
+/// How often a worker looks whether runs that its tasks belong to are being ended, in case the hint got lost.
+pub const STOP_LOOK_MS: i64 = 1_000;
 /// How many workers in a row may vanish with a task before it is taken for what kills them.
 pub const POISON_LOSSES: i32 = 3;
 /// How long a rate-limited task waits when the provider does not say.

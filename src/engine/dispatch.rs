@@ -1,4 +1,4 @@
-//! After a commit: ready tasks go to the queue, events to watchers. Hints only; a crash right here costs latency:
+//! After a commit: workers hear of runs that are being ended, ready tasks go to the queue, events to watchers. Hints only; a crash right here costs latency:
 //! the sweep finds ready tasks that the queue does not know, watchers read the log.
 
 use bursar_domain::record::Event;
@@ -11,6 +11,9 @@ const INLINE_BYTES: usize = 4_096;
 
 impl Engine {
     pub(super) async fn dispatch(&self, effects: Effects) {
+        for (mission_id, run_id) in effects.stops {
+            self.parts.relay.publish(Frame { mission_id, body: FrameBody::Stop { run_id } });
+        }
         if !effects.ready.is_empty()
             && let Err(error) = self.parts.queue.push(&effects.ready).await
         {
@@ -22,12 +25,6 @@ impl Engine {
         }
         for event in effects.events {
             self.parts.metrics.note_event(&event.kind);
-            // a run that goes on without the task that failed keeps its other steps
-            let ends_its_run = event.kind == "task.failed" && event.data["run_goes_on"] != true;
-            if event.kind == "mission.cancelling" || ends_its_run {
-                let body = FrameBody::Stop { run_id: event.run_id };
-                self.parts.relay.publish(Frame { mission_id: event.mission_id, body });
-            }
             if matches!(event.kind.as_str(), "task.waiting" | "task.retrying" | "mission.resumed") {
                 self.parts.attention.notify_one();
             }

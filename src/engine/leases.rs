@@ -3,21 +3,25 @@
 //! A lease that could not be renewed ends here before it ends in the store, by this process's own monotonic clock,
 //! so that two workers never believe to hold the same task.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bursar_domain::flow::Guard;
 use bursar_domain::id::{RunId, TaskId, WorkerId};
+use bursar_domain::limits;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use crate::store::{Beat, LeaseFate, WorkerRow};
-use crate::stream::FrameBody;
 
 /// How long before its end a lease that was not renewed is given up.
 const SAFETY: Duration = Duration::from_millis(500);
+/// How often the store is asked which runs are being ended.
+const LOOK: Duration = Duration::from_millis(limits::STOP_LOOK_MS.unsigned_abs());
+/// Runs that one such look names; whoever is behind them hears of it by its heartbeat.
+const MOST_ENDING: i64 = 1_000;
 
 /// Why a running step must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,8 +139,8 @@ impl Leases {
 
 /// Renews the leases of a process and its entry among the workers until `stop`.
 pub(super) async fn keep(engine: Engine, leases: Arc<Leases>, mut row: WorkerRow, stop: CancellationToken) {
-    let mut frames = engine.relay().hub().watch_everything();
-    let mut next_beat = Instant::now();
+    let mut stops = engine.relay().hub().watch_stops();
+    let (mut next_beat, mut next_look) = (Instant::now(), Instant::now() + LOOK);
     let mut ticks = tokio::time::interval(leases.heartbeat.min(Duration::from_millis(500)) / 2);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -146,18 +150,33 @@ pub(super) async fn keep(engine: Engine, leases: Arc<Leases>, mut row: WorkerRow
                     row.running = leases.len() as i64;
                     next_beat = Instant::now() + beat(&engine, &leases, &mut row).await;
                 }
+                if Instant::now() >= next_look {
+                    look(&engine, &leases).await;
+                    next_look = Instant::now() + LOOK;
+                }
                 let now = Instant::now();
                 leases.stop_where(StopCause::LeaseLost, |_, _, until| until <= now + SAFETY);
             }
             () = stop.cancelled() => return,
-            frame = frames.recv() => {
-                if let Ok(frame) = frame
-                    && let FrameBody::Stop { run_id } = frame.body
-                {
-                    leases.stop_where(StopCause::RunEnds, |_, run, _| run == run_id);
-                }
-            }
+            run_id = stops.recv() => match run_id {
+                Ok(run_id) => leases.stop_where(StopCause::RunEnds, |_, run, _| run == run_id),
+                Err(_) => next_look = Instant::now(),
+            },
         }
+    }
+}
+
+/// Stops what belongs to runs that are being ended: what the hint did not reach, or reached before the task was here.
+async fn look(engine: &Engine, leases: &Leases) {
+    if leases.len() == 0 {
+        return;
+    }
+    match engine.store().ending_runs(MOST_ENDING).await {
+        Ok(ending) => {
+            let ending: HashSet<RunId> = ending.into_iter().map(|(run, _)| run).collect();
+            leases.stop_where(StopCause::RunEnds, |_, run, _| ending.contains(&run));
+        }
+        Err(error) => tracing::debug!(%error, "runs that are being ended are left to the heartbeat"),
     }
 }
 

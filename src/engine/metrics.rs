@@ -55,6 +55,8 @@ pub struct Metrics {
     pub(super) settles: Counter,
     /// Late settles that the fence refused.
     pub(super) stale_settles: Counter,
+    /// Steps that did not hear their stop and were given up.
+    pub(super) steps_given_up: Counter,
     events: Family<Kind, Counter>,
     finds: Family<Kind, Counter>,
     reservations: Family<Kind, Counter>,
@@ -78,6 +80,7 @@ impl Default for Metrics {
             queue_up: Gauge::default(),
             settles: Counter::default(),
             stale_settles: Counter::default(),
+            steps_given_up: Counter::default(),
             events: Family::default(),
             finds: Family::default(),
             reservations: Family::default(),
@@ -103,6 +106,8 @@ impl Metrics {
         registry.register("bursar_queue_up", "Whether the queue answered last", self.queue_up.clone());
         registry.register("bursar_settles", "Attempts that were settled", self.settles.clone());
         registry.register("bursar_stale_settles", "Late settles that the fence refused", self.stale_settles.clone());
+        let about = "Steps that did not hear their stop and were given up";
+        registry.register("bursar_steps_given_up", about, self.steps_given_up.clone());
         registry.register("bursar_events", "Events by type", self.events.clone());
         registry.register("bursar_sweep_finds", "What only the sweep found, by kind", self.finds.clone());
         registry.register("bursar_call_reservations", "Calls asked for, by answer", self.reservations.clone());

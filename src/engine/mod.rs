@@ -64,8 +64,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bursar_domain::flow::{self, Facts, Turn};
-use bursar_domain::record::{Event, Task};
-use bursar_domain::state::TaskState;
+use bursar_domain::id::{MissionId, RunId};
+use bursar_domain::record::{Event, Run, Task};
+use bursar_domain::state::{RunState, TaskState};
 use bursar_domain::time::Timestamp;
 use bursar_domain::working_set::WorkingSet;
 
@@ -111,6 +112,8 @@ struct Effects {
     ready: Vec<ReadyTask>,
     /// Tasks whose wait this decision ended.
     due: Vec<Due>,
+    /// Runs that are being ended: their running tasks must stop.
+    stops: Vec<(MissionId, RunId)>,
 }
 
 impl Effects {
@@ -129,7 +132,9 @@ impl Effects {
             .collect();
         let is_due = |task: &&Task| task.state == TaskState::Waiting && task.due_at.is_some_and(|due| due <= now);
         let due = set.tasks.added().chain(set.tasks.changed()).filter(is_due).map(Due::from).collect();
-        Self { events: set.events.clone(), ready, due }
+        let ends = |run: &&Run| matches!(run.state, RunState::Failing | RunState::Cancelling);
+        let stops = set.runs.changed().filter(ends).map(|run| (run.mission_id, run.id)).collect();
+        Self { events: set.events.clone(), ready, due, stops }
     }
 }
 

@@ -1,18 +1,18 @@
 //! Run: a claimed job does its step and settles; perhaps it goes straight on with the successor.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bursar_domain::flow::{Guard, Handoff, SettleRequest};
 use bursar_domain::id::WorkerId;
+use bursar_domain::limits;
 use bursar_domain::outcome::{
     CallPermit, CallRefusal, CallRequest, ErrorClass, Outcome, StepError, ToolEnd, ToolPermit, ToolRequest,
 };
 use bursar_workers::{Context, Job, Providers};
-use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Engine;
 use super::claim::ClaimedJob;
@@ -25,6 +25,8 @@ use crate::stream::{Frame, FrameBody};
 const MOST_HANDOFFS: usize = 8;
 /// How often produced text is passed on at most: 20 times a second.
 const DELTA_PAUSE: Duration = Duration::from_millis(50);
+/// How long a step may go on after it was told to stop.
+const STOP_GRACE: Duration = Duration::from_millis(limits::STOP_GRACE_MS.unsigned_abs());
 
 /// What running jobs of a process share.
 #[derive(Debug)]
@@ -70,7 +72,7 @@ async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bo
     runtime.engine.prepare(&runtime.leases, vec![successor], &next_token?, asked, known).await.pop()
 }
 
-/// Does the step. Whatever happens inside, panics included, becomes an outcome.
+/// Does the step. Whatever happens inside, panics and deafness included, becomes an outcome.
 async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> Outcome {
     let Some(node) = job.definition.node_for(job.claimed.place()) else {
         let message = format!("the workflow has no node {}", job.claimed.node_at);
@@ -92,12 +94,9 @@ async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> Outcom
         timeout_ms: node.timeout_ms,
     };
     let context = StepContext::new(runtime.clone(), job, node.key.clone(), guard.clone());
-    let result = AssertUnwindSafe(bursar_workers::run(&work, &context, &runtime.providers)).catch_unwind().await;
-    context.say.flush();
-    let outcome = result.unwrap_or_else(|_| {
-        tracing::error!(task = %guard.task_id, node = node.key, "a step panicked");
-        failed(StepError::new(ErrorClass::Retryable, "step_panicked", "the step ended by a defect of its own"))
-    });
+    let say = context.say.clone();
+    let outcome = perform(runtime, work, context).await;
+    say.flush();
     match (&outcome, job.lease.handle.cause()) {
         // what was under way when the process had to drain runs again elsewhere, without a penalty
         (Outcome::Failed { error, .. }, Some(StopCause::Drain)) if error.class == ErrorClass::Cancelled => {
@@ -105,6 +104,33 @@ async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> Outcom
         }
         _ => outcome,
     }
+}
+
+/// Has the step done in a task of its own, so that one which does not hear its stop, or does not even yield, is given up
+/// when its grace is over: its future is dropped, and its connections with it.
+async fn perform(runtime: &Arc<Runtime>, work: Job, context: StepContext) -> Outcome {
+    let (task, node, stop) = (context.guard.task_id, work.node.clone(), context.lease.stop.clone());
+    let providers = runtime.providers.clone();
+    let step = tokio::spawn(async move { bursar_workers::run(&work, &context, &providers).await });
+    let mut step = AbortOnDropHandle::new(step);
+    let given_up = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_GRACE).await;
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = &mut step => ended,
+        () = given_up => {
+            tracing::error!(%task, node, "a step did not hear its stop and is given up");
+            runtime.engine.metrics().steps_given_up.inc();
+            let message = format!("the step went on for {} ms after it was told to stop", limits::STOP_GRACE_MS);
+            return failed(StepError::new(ErrorClass::Cancelled, "stop_ignored", message));
+        }
+    };
+    ended.unwrap_or_else(|_| {
+        tracing::error!(%task, node, "a step panicked");
+        failed(StepError::new(ErrorClass::Retryable, "step_panicked", "the step ended by a defect of its own"))
+    })
 }
 
 fn failed(error: StepError) -> Outcome {

@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use bursar_domain::id::{MissionId, TaskId};
+use bursar_domain::id::{MissionId, RunId, TaskId};
 use tokio::sync::broadcast;
 
 use super::{Frame, FrameBody};
 
 /// Frames that a watcher may lag behind before it is told to read the log.
 const WATCH_CAPACITY: usize = 256;
+/// Runs to stop that a process may lag behind before it looks at the store.
+const STOP_CAPACITY: usize = 4_096;
 /// Bytes of produced text kept per running task, for watchers that join late.
 const SNAPSHOT_BYTES: usize = 64 * 1024;
 
@@ -43,16 +45,16 @@ struct Topic {
     snapshots: HashMap<TaskId, Snapshot>,
 }
 
-/// All watched missions of this process, and one feed of everything for the process's own use.
+/// All watched missions of this process, and one feed of runs whose tasks must stop.
 #[derive(Debug)]
 pub struct Hub {
     topics: Mutex<HashMap<MissionId, Topic>>,
-    everything: broadcast::Sender<Frame>,
+    stops: broadcast::Sender<RunId>,
 }
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { topics: Mutex::default(), everything: broadcast::channel(1_024).0 }
+        Self { topics: Mutex::default(), stops: broadcast::channel(STOP_CAPACITY).0 }
     }
 }
 
@@ -68,9 +70,9 @@ impl Hub {
         Watch { frames: topic.sender.subscribe(), snapshots: topic.snapshots.values().cloned().collect() }
     }
 
-    /// Watches everything, e.g. to stop tasks of runs that end.
-    pub fn watch_everything(&self) -> broadcast::Receiver<Frame> {
-        self.everything.subscribe()
+    /// Watches for runs whose tasks must stop. `Lagged` means: look at the store.
+    pub fn watch_stops(&self) -> broadcast::Receiver<RunId> {
+        self.stops.subscribe()
     }
 
     /// How many watchers there are.
@@ -81,7 +83,9 @@ impl Hub {
 
     /// Hands a frame to the watchers of its mission in this process.
     pub fn deliver(&self, frame: &Frame) {
-        let _ = self.everything.send(frame.clone());
+        if let FrameBody::Stop { run_id } = frame.body {
+            let _ = self.stops.send(run_id);
+        }
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(topic) = topics.get_mut(&frame.mission_id) else { return };
         remember(&mut topic.snapshots, &frame.body);

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Frame, Hub};
+use super::{Frame, FrameBody, Hub};
 use crate::link::RedisLink;
 
 const CHANNEL: &str = "bursar:frames";
@@ -20,7 +20,14 @@ const BACKLOG: usize = 4_096;
 #[derive(Debug, Clone)]
 pub struct Relay {
     hub: Arc<Hub>,
-    outgoing: Option<mpsc::Sender<Frame>>,
+    outgoing: Option<Outgoing>,
+}
+
+/// Frames on their way to Redis. Stops pass everything else: produced text that piles up must not delay them.
+#[derive(Debug, Clone)]
+struct Outgoing {
+    stops: mpsc::Sender<Frame>,
+    frames: mpsc::Sender<Frame>,
 }
 
 impl Relay {
@@ -31,11 +38,12 @@ impl Relay {
 
     /// Frames go through Redis and reach every process, this one included at once.
     pub fn through_redis(hub: Arc<Hub>, link: RedisLink, stop: CancellationToken) -> Self {
-        let (outgoing, frames) = mpsc::channel(BACKLOG);
+        let (to_stop, stops) = mpsc::channel(BACKLOG);
+        let (to_tell, frames) = mpsc::channel(BACKLOG);
         let origin = crate::clock::new_token();
-        tokio::spawn(publish(link.clone(), frames, origin.clone()));
+        tokio::spawn(publish(link.clone(), stops, frames, origin.clone()));
         tokio::spawn(listen(link, hub.clone(), origin, stop));
-        Self { hub, outgoing: Some(outgoing) }
+        Self { hub, outgoing: Some(Outgoing { stops: to_stop, frames: to_tell }) }
     }
 
     /// Where watchers of this process are.
@@ -47,17 +55,26 @@ impl Relay {
     pub fn publish(&self, frame: Frame) {
         self.hub.deliver(&frame);
         if let Some(outgoing) = &self.outgoing {
-            let _ = outgoing.try_send(frame);
+            let lane = if matches!(frame.body, FrameBody::Stop { .. }) { &outgoing.stops } else { &outgoing.frames };
+            let _ = lane.try_send(frame);
         }
     }
 }
 
 /// Sends frames in batches: whatever queued while the previous batch was on its way.
-async fn publish(link: RedisLink, mut frames: mpsc::Receiver<Frame>, origin: String) {
-    let mut batch = Vec::new();
-    while frames.recv_many(&mut batch, 256).await > 0 {
+async fn publish(link: RedisLink, mut stops: mpsc::Receiver<Frame>, mut frames: mpsc::Receiver<Frame>, origin: String) {
+    let (mut urgent, mut batch) = (Vec::new(), Vec::new());
+    loop {
+        let taken = tokio::select! {
+            biased;
+            taken = stops.recv_many(&mut urgent, 256) => taken,
+            taken = frames.recv_many(&mut batch, 256) => taken,
+        };
+        if taken == 0 {
+            return;
+        }
         let mut pipe = redis::pipe();
-        for frame in batch.drain(..) {
+        for frame in urgent.drain(..).chain(batch.drain(..)) {
             if let Ok(body) = serde_json::to_string(&frame) {
                 pipe.publish(CHANNEL, format!("{origin} {body}")).ignore();
             }

@@ -3,6 +3,7 @@
 mod agents;
 mod approvals;
 mod branches;
+mod cancels;
 mod dedupe;
 mod estimates;
 mod families;

@@ -6,6 +6,7 @@ pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod docs;
 pub(crate) mod embedded;
+pub(crate) mod endless;
 pub(crate) mod hand;
 pub(crate) mod proxy;
 pub(crate) mod redis;
