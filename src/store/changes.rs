@@ -127,9 +127,6 @@ fn has_nul(json: &str) -> bool {
 
 /// Puts one loaded row, a JSON text, into the working set.
 pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<(), StoreError> {
-    fn parse<T: serde::de::DeserializeOwned>(table: &str, body: &str) -> Result<T, StoreError> {
-        serde_json::from_str(body).map_err(|error| StoreError::Corrupt(format!("{table}: {error}")))
-    }
     match table {
         "missions" => {
             let row: bursar_domain::record::Mission = parse(table, body)?;
@@ -167,6 +164,18 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
             let row: bursar_domain::record::Op = parse(table, body)?;
             set.known_ops.insert((row.wallet_id, row.key.clone()), row);
         }
+        _ => return load_read(set, table, body),
+    }
+    Ok(())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(table: &str, body: &str) -> Result<T, StoreError> {
+    serde_json::from_str(body).map_err(|error| StoreError::Corrupt(format!("{table}: {error}")))
+}
+
+/// As [`load_row`], for what a decision reads and does not change.
+fn load_read(set: &mut WorkingSet, table: &str, body: &str) -> Result<(), StoreError> {
+    match table {
         "results" => {
             #[derive(serde::Deserialize)]
             struct Read {
