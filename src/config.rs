@@ -47,12 +47,12 @@ pub struct Config {
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Tools that agents may call.
     pub tools: ToolsConfig,
-    /// How long what is over is kept.
-    pub retention: RetentionConfig,
     /// What `http` nodes may call.
     pub http: HttpNodesConfig,
     /// Whether and how far `exec` nodes may run programs.
     pub exec: ExecNodesConfig,
+    /// How long what is over is kept.
+    pub retention: RetentionConfig,
 }
 
 /// How long things are kept after their mission is over. The ledger, and what it refers to, is kept for ever.
@@ -337,7 +337,6 @@ impl Config {
         }
         self.lease_ms()?;
         self.grace_ms()?;
-        self.retention.ages_ms()?;
         self.http.timeout_ms()?;
         for (name, secret) in &mut self.http.secrets {
             match (&secret.value, &secret.value_file) {
@@ -346,6 +345,7 @@ impl Config {
                 _ => return Err(wrong(&format!("http.secrets.{name}"), "must have either `value` or `value_file`")),
             }
         }
+        self.retention.ages_ms()?;
         for (name, provider) in &mut self.providers {
             if !provider.base_url.starts_with("http://") && !provider.base_url.starts_with("https://") {
                 return Err(wrong(&format!("providers.{name}.base_url"), "must begin with http:// or https://"));

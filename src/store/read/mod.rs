@@ -3,8 +3,8 @@
 //! Every query that answers a client takes the tenant (`None` only for admins) and is bounded.
 
 mod admin;
-mod dead_letters;
 mod approvals;
+mod dead_letters;
 mod ledger;
 mod lookout;
 mod money;
@@ -16,8 +16,8 @@ mod wallets;
 mod work;
 
 pub use admin::{Overview, PoolView};
-pub use dead_letters::DeadLetterGroup;
 pub use approvals::{ApprovalFilter, ApprovalView};
+pub use dead_letters::DeadLetterGroup;
 pub use ledger::{Change, GrantedView, OpFilter, TransactionView};
 pub use lookout::{Due, ItemOutput, NodeOutput, ReadyRow};
 pub use money::{EntryView, GrantView, HoldView, WalletView};

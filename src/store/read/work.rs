@@ -172,6 +172,13 @@ pub struct TaskView {
     pub output: Option<Value>,
 }
 
+impl TaskView {
+    /// The key of its item, where it stands for one.
+    pub fn item_key(&self) -> Option<&str> {
+        self.bound.as_ref()?.values.get("map")?.get("key")?.as_str()
+    }
+}
+
 /// A row of the event log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventView {
@@ -325,14 +332,22 @@ impl dyn Store {
         all(self.rows(&sql, &[run.into(), limit.into()]).await?)
     }
 
-    /// The tasks of a run behind the node of index `after`, in the order of the workflow, without their outputs.
-    pub async fn tasks_after(&self, run: RunId, after: i64, limit: i64) -> Result<Vec<TaskView>, StoreError> {
+    /// The tasks of a run behind the one of number `after`, in the order of their numbers, without their outputs; of all,
+    /// or of those that were made of one.
+    pub async fn tasks_after(
+        &self,
+        run: RunId,
+        parent: Option<TaskId>,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<TaskView>, StoreError> {
         let sql = format!(
             "{TASK}, null as output {TASK_FROM}
-             where t.run_id = $1 and t.node_index > $2
+             where t.run_id = $1 and t.node_index > $2 and ($4 is null or t.parent_id = $4)
              order by t.node_index limit $3"
         );
-        all(self.rows(&sql, &[run.into(), after.into(), limit.into()]).await?)
+        let parent = Arg::Text(parent.map(|id| id.to_string()));
+        all(self.rows(&sql, &[run.into(), after.into(), limit.into(), parent]).await?)
     }
 
     /// One task with its output.
