@@ -70,6 +70,10 @@ fn begin_run(turn: &mut Turn<'_>, request: &ForkRequest, order: Option<&Order>) 
     if !old.state.is_final() {
         return Err(Refusal::IllegalMove { what: "mission", state: old.state.as_str(), wish: "forked" });
     }
+    if old.pruned > 0 {
+        // what it journaled would be bought again
+        return Err(Refusal::IllegalMove { what: "mission", state: "pruned", wish: "forked" });
+    }
     if old.id != request.of_run {
         return Err(Refusal::Unloaded(format!("run {}", old.id)));
     }

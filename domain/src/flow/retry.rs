@@ -53,6 +53,10 @@ fn renew(turn: &mut Turn<'_>, mission: MissionId, order: Option<&Order>) -> Resu
     if !matches!(run.state, RunState::Failed | RunState::Cancelled | RunState::Expired) {
         return Err(Refusal::IllegalMove { what: "mission", state: run.state.as_str(), wish: "retried" });
     }
+    if run.pruned > 0 {
+        // what it journaled would be bought again
+        return Err(Refusal::IllegalMove { what: "mission", state: "pruned", wish: "retried" });
+    }
     let definition = turn.definition(run.workflow_id)?;
     let mut again: Vec<TaskId> = Vec::new();
     for task in turn.set.tasks.iter().filter(|task| task.run_id == run.id && task.state.is_final()) {

@@ -95,21 +95,4 @@ impl dyn Store {
         let before = Arg::Text(before.map(|id| id.to_string()));
         all(self.rows(&sql, &[tenant_arg(tenant), fingerprint.into(), before, limit.into()]).await?)
     }
-
-    /// The ids of a group's missions, oldest first.
-    pub async fn dead_mission_ids(
-        &self,
-        tenant: Option<TenantId>,
-        fingerprint: &str,
-        limit: i64,
-    ) -> Result<Vec<MissionId>, StoreError> {
-        let sql = "
-            select m.id
-            from runs r
-            join missions m on m.id = r.mission_id and m.run_id = r.id
-            where r.state = 'failed' and r.fingerprint = $2 and ($1 is null or m.tenant_id = $1)
-            order by m.id limit $3";
-        let rows = self.rows(sql, &[tenant_arg(tenant), fingerprint.into(), limit.into()]).await?;
-        all(rows.into_iter().map(|mut row| row["id"].take()).collect())
-    }
 }
