@@ -12,6 +12,7 @@ mod money;
 mod outages;
 mod pauses;
 mod prices;
+mod retention;
 mod runs;
 mod schedules;
 mod services;

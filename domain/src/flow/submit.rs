@@ -181,6 +181,8 @@ fn add_mission_and_run(turn: &mut Turn<'_>, submission: &Submission, definition:
             created_at: turn.now,
             started_at: None,
             ended_at: None,
+            fingerprint: None,
+            pruned: 0,
         },
     );
 }
