@@ -125,11 +125,12 @@ fn has_nul(json: &str) -> bool {
     false
 }
 
+fn parse<T: serde::de::DeserializeOwned>(table: &str, body: &str) -> Result<T, StoreError> {
+    serde_json::from_str(body).map_err(|error| StoreError::Corrupt(format!("{table}: {error}")))
+}
+
 /// Puts one loaded row, a JSON text, into the working set.
 pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<(), StoreError> {
-    fn parse<T: serde::de::DeserializeOwned>(table: &str, body: &str) -> Result<T, StoreError> {
-        serde_json::from_str(body).map_err(|error| StoreError::Corrupt(format!("{table}: {error}")))
-    }
     match table {
         "missions" => {
             let row: bursar_domain::record::Mission = parse(table, body)?;
@@ -167,6 +168,14 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
             let row: bursar_domain::record::Op = parse(table, body)?;
             set.known_ops.insert((row.wallet_id, row.key.clone()), row);
         }
+        _ => return load_read(set, table, body),
+    }
+    Ok(())
+}
+
+/// Puts one row that is only read into the working set.
+fn load_read(set: &mut WorkingSet, table: &str, body: &str) -> Result<(), StoreError> {
+    match table {
         "results" => {
             #[derive(serde::Deserialize)]
             struct Read {

@@ -13,6 +13,7 @@ mod deadline;
 mod dedupe;
 mod estimate;
 mod family;
+mod family_budget;
 mod forecast;
 mod lesson;
 mod metering;
