@@ -14,6 +14,7 @@ mod deadline;
 mod dedupe;
 mod estimate;
 mod family;
+mod family_budget;
 mod forecast;
 mod fork;
 mod lesson;
