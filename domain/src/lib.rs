@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod credits;
 pub mod estimate;
+pub mod fingerprint;
 pub mod flow;
 pub mod id;
 pub mod ledger;

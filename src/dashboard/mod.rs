@@ -8,6 +8,7 @@
 //! page of one tenant shows anything of another.
 
 mod assets;
+mod dead_letters;
 mod failure;
 mod guard;
 mod login;
@@ -59,6 +60,8 @@ pub fn router(app: App) -> Router {
         .route("/dashboard/wallets", get(wallets::list))
         .route("/dashboard/wallets/{id}", get(wallets::wallet))
         .route("/dashboard/ledger", get(wallets::ledger))
+        .route("/dashboard/dead-letters", get(dead_letters::page))
+        .route("/dashboard/dead-letters/{fingerprint}", get(dead_letters::group))
         .route("/dashboard/schedules", get(schedules::page))
         .route("/dashboard/schedules/{id}/{act}", post(schedules::act))
         .route("/dashboard/prices", get(prices::page))

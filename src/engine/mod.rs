@@ -10,7 +10,8 @@
 //! map become tasks in `spread`. People decide what they are asked in `approvals`, and `signals` come in from outside.
 //! Users end runs through `cancel`, hold them up through `pause` and have them go on through `renew`, and `wallet` brings
 //! credits in. Schedules (`timetable`) submit by themselves when their time comes (`schedule`). What settles teach about
-//! costs is folded in by `learn`. Every transaction goes through `Engine::decide`: load,
+//! costs is folded in by `learn`. What is over and old is pruned (`retention`). Every transaction goes through
+//! `Engine::decide`: load,
 //! decide in pure code, write everything, commit; only then does anything leave the process.
 
 mod approvals;
@@ -30,6 +31,7 @@ mod pool;
 mod prices;
 mod renew;
 mod reserve;
+mod retention;
 mod run;
 mod schedule;
 mod settle;
@@ -51,6 +53,7 @@ pub use metering::MeterError;
 pub use metrics::Metrics;
 pub use pool::{Drained, WorkerPool};
 pub use prices::{ActivateError, ModelSum, Published, Simulation};
+pub use retention::{Pruner, Retention};
 pub use schedule::Scheduler;
 pub use settle::SettleError;
 pub use signals::{SignalError, SignalWish};

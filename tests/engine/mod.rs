@@ -12,6 +12,7 @@ mod outages;
 mod pauses;
 mod prices;
 mod renewals;
+mod retention;
 mod runs;
 mod schedules;
 mod services;

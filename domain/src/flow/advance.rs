@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::credits::Ucr;
+use crate::fingerprint::fingerprint;
 use crate::id::{MissionId, RunId, TaskId};
 use crate::ledger::{self, Charge, HoldRequest, Subject};
 use crate::outcome::{ErrorClass, StepError};
@@ -310,8 +311,10 @@ pub(super) fn fail_run(turn: &mut Turn<'_>, id: RunId, node: &str, error: &StepE
     if !turn.run(id)?.state.is_open() {
         return Ok(());
     }
+    let workflow = turn.definition(turn.run(id)?.workflow_id)?;
     let about = json!({"node": node, "class": error.class, "code": error.code, "message": error.message});
     if let Some(run) = turn.set.runs.change(id) {
+        run.fingerprint = Some(fingerprint(&workflow.name, node, &error.code, &error.message));
         run.state = RunState::Failing;
         run.status_reason = Some(format!("node `{node}` failed: {}", error.message));
         run.error = Some(about);

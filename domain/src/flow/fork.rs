@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::credits::Ucr;
 use crate::id::{MissionId, PriceBookId, RunId, TaskId, WorkflowId};
-use crate::record::{Mission, Run, Task};
+use crate::record::{Mission, PRUNED_OUTPUTS, Run, Task};
 use crate::state::RunState;
 use crate::workflow::{Definition, Node};
 
@@ -69,6 +69,9 @@ fn begin_run(turn: &mut Turn<'_>, request: &ForkRequest, order: Option<&Order>) 
     let old = turn.run(mission.run_id)?.clone();
     if !old.state.is_final() {
         return Err(Refusal::IllegalMove { what: "mission", state: old.state.as_str(), wish: "forked" });
+    }
+    if old.pruned >= PRUNED_OUTPUTS {
+        return Err(Refusal::IllegalMove { what: "mission", state: "pruned", wish: "forked" });
     }
     if old.id != request.of_run {
         return Err(Refusal::Unloaded(format!("run {}", old.id)));
@@ -168,6 +171,8 @@ fn add_run(
         input: request.input.clone(),
         order_key: order.map(|order| order.key.clone()),
         order_hash: order.map(|order| order.hash.clone()),
+        fingerprint: None,
+        pruned: 0,
         ..old.clone()
     };
     turn.set.runs.add(run.id, run.clone());

@@ -194,6 +194,8 @@ fn add_mission_and_run(turn: &mut Turn<'_>, submission: &Submission, definition:
             input: None,
             order_key: None,
             order_hash: None,
+            fingerprint: None,
+            pruned: 0,
         },
     );
 }

@@ -87,7 +87,6 @@ pub(super) fn conclude(turn: &mut Turn<'_>, id: TaskId, output: Value) -> Result
     };
     task.state = TaskState::Succeeded;
     task.wait = None;
-    task.due_at = None;
     task.status_reason = None;
     task.ended_at = Some(now);
     task.output = Some(output);

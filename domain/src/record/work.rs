@@ -100,7 +100,18 @@ pub struct Run {
     pub order_key: Option<String>,
     /// SHA-256 of what that asked for.
     pub order_hash: Option<String>,
+    /// What its failure has in common with others, once it fails.
+    pub fingerprint: Option<String>,
+    /// What was pruned of it since: see [`PRUNED_DETAILS`] and the following. Only ever written beside decisions.
+    pub pruned: i16,
 }
+
+/// A run whose events and journals are gone: it cannot go on any more.
+pub const PRUNED_DETAILS: i16 = 1;
+/// A run whose outputs are gone as well.
+pub const PRUNED_OUTPUTS: i16 = 2;
+/// A run of which only what the ledger refers to is left.
+pub const PRUNED_MISSION: i16 = 3;
 
 /// One node in one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

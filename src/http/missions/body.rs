@@ -182,13 +182,13 @@ pub(in crate::http) struct MissionLinks {
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct MissionError {
     /// The node that failed, where one did.
-    node: Option<String>,
+    pub node: Option<String>,
     /// A stable code.
-    code: String,
+    pub code: String,
     /// How it was treated, e.g. `permanent`.
     class: Option<String>,
     /// What happened.
-    message: String,
+    pub message: String,
 }
 
 impl MissionError {

@@ -93,6 +93,9 @@ pub enum StreamEvent {
     /// The log is read; what follows happens now. Not in the log.
     #[serde(rename = "stream.caught_up")]
     StreamCaughtUp(Told<Reached>),
+    /// Old events were pruned; what follows comes after them. Not in the log.
+    #[serde(rename = "stream.gap")]
+    StreamGap(Told<Gap>),
     /// The server closes the stream; come again. Not in the log.
     #[serde(rename = "stream.closing")]
     StreamClosing(Told<Closing>),
@@ -197,6 +200,13 @@ carried! {
     NotDecided {
         /// What it counts as: `approved`, `rejected` or `failed`.
         counts_as: String,
+    }
+    /// Events that are gone.
+    Gap {
+        /// The first that is missing.
+        from: i64,
+        /// The last that is missing.
+        to: i64,
     }
     /// A signal from outside. What it says is the output of the task that takes it.
     SignalTold {

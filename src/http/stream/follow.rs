@@ -20,6 +20,7 @@ use super::super::request::Drain;
 use super::super::state::Site;
 use super::envelope::Envelope;
 use crate::clock::jitter;
+use crate::store::read::MissionView;
 use crate::stream::{Frame, FrameBody, Watch};
 
 /// Where a stream stands.
@@ -57,18 +58,18 @@ pub(super) struct Follow {
 
 impl Follow {
     /// Follows a mission after event `after`.
-    pub(super) fn new(site: Site, mission: MissionId, run: RunId, after: i64, drain: Drain) -> Self {
-        let watch = site.engine().relay().hub().watch(mission);
+    pub(super) fn new(site: Site, mission: &MissionView, after: i64, drain: Drain) -> Self {
+        let watch = site.engine().relay().hub().watch(mission.id);
         let now = Instant::now();
         let every = |period| {
             let mut interval = interval_at(now + period, period);
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             interval
         };
-        Self {
+        let mut follow = Self {
             site,
-            mission,
-            run,
+            mission: mission.id,
+            run: mission.run_id,
             watch,
             last: after,
             phase: Phase::Log { by_backstop: false },
@@ -81,6 +82,20 @@ impl Follow {
             rotation: now + STREAM_ROTATION,
             drain,
             _open: metrics::OpenStream::new(after > 0),
+        };
+        if after < mission.pruned_seq {
+            follow.leap(mission);
+        }
+        follow
+    }
+
+    /// Goes on behind what was pruned; when that was all, there is nothing more.
+    fn leap(&mut self, mission: &MissionView) {
+        self.say_control("stream.gap", json!({"from": self.last + 1, "to": mission.pruned_seq}));
+        self.last = mission.pruned_seq;
+        if self.last >= mission.last_seq && mission.state.is_final() {
+            self.say_control("stream.end", json!({"seq": self.last}));
+            self.phase = Phase::Over;
         }
     }
 

@@ -81,14 +81,18 @@ pub struct MissionView {
     pub ended_at: Option<Timestamp>,
     /// When it fails if not over.
     pub deadline_at: Option<Timestamp>,
+    /// How far its latest run was pruned.
+    pub pruned: i16,
+    /// Up to which number its events were pruned.
+    pub pruned_seq: i64,
 }
 
-const MISSION: &str = "
+pub(super) const MISSION: &str = "
 select m.id, m.tenant_id, m.wallet_id, m.workflow_id, w.name as workflow_name, w.version as workflow_version,
   m.run_id, r.price_book_id, r.number as run_number, r.retries, r.state, r.status_reason, r.error, m.metadata, m.tags,
   m.idempotency_key, m.request_hash, m.priority, m.budget_ucr, m.on_exhausted, r.fee_ucr, m.last_seq,
   m.tasks_total, m.tasks_done, m.held_ucr, m.spent_ucr, m.created_at, m.updated_at, r.started_at, r.ended_at,
-  r.deadline_at";
+  r.deadline_at, r.pruned, m.pruned_seq";
 /// As [`MISSION`] for any of its runs: the counters of the latest one stand on the mission, those of others are counted.
 const RUN: &str = "
 select m.id, m.tenant_id, m.wallet_id, r.workflow_id, w.name as workflow_name, w.version as workflow_version,
@@ -97,8 +101,8 @@ select m.id, m.tenant_id, m.wallet_id, r.workflow_id, w.name as workflow_name, w
   case when r.id = m.run_id then m.tasks_total else (select count(*) from tasks t where t.run_id = r.id) end as tasks_total,
   case when r.id = m.run_id then m.tasks_done
     else (select count(*) from tasks t where t.run_id = r.id and t.ended_at is not null) end as tasks_done,
-  m.held_ucr, m.spent_ucr, m.created_at, m.updated_at, r.started_at, r.ended_at, r.deadline_at";
-const MISSION_FROM: &str = "
+  m.held_ucr, m.spent_ucr, m.created_at, m.updated_at, r.started_at, r.ended_at, r.deadline_at, r.pruned, m.pruned_seq";
+pub(super) const MISSION_FROM: &str = "
 from missions m
 join runs r on r.id = m.run_id
 join workflows w on w.id = m.workflow_id";
@@ -177,6 +181,13 @@ pub struct TaskView {
     pub usage: Option<Usage>,
     /// Its output (only when asked for).
     pub output: Option<Value>,
+}
+
+impl TaskView {
+    /// The key of its item, where it stands for one.
+    pub fn item_key(&self) -> Option<&str> {
+        self.bound.as_ref()?.values.get("map")?.get("key")?.as_str()
+    }
 }
 
 /// A row of the event log.
@@ -310,6 +321,7 @@ impl dyn Store {
             "{MISSION} {MISSION_FROM}
              where ($1 is null or m.tenant_id = $1)
                and ($2 is null or m.id < $2)
+               and r.pruned < 3
                and ($3 = 1 or r.state in {{list:4}})
                and ($5 is null or w.name = $5)
              order by m.id desc limit $6"
@@ -336,14 +348,22 @@ impl dyn Store {
         all(self.rows(&sql, &[run.into(), limit.into()]).await?)
     }
 
-    /// The tasks of a run behind the node of index `after`, in the order of the workflow, without their outputs.
-    pub async fn tasks_after(&self, run: RunId, after: i64, limit: i64) -> Result<Vec<TaskView>, StoreError> {
+    /// The tasks of a run behind the one of number `after`, in the order of their numbers, without their outputs; of all,
+    /// or of those that were made of one.
+    pub async fn tasks_after(
+        &self,
+        run: RunId,
+        parent: Option<TaskId>,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<TaskView>, StoreError> {
         let sql = format!(
             "{TASK}, null as output {TASK_FROM}
-             where t.run_id = $1 and t.node_index > $2
+             where t.run_id = $1 and t.node_index > $2 and ($4 is null or t.parent_id = $4)
              order by t.node_index limit $3"
         );
-        all(self.rows(&sql, &[run.into(), after.into(), limit.into()]).await?)
+        let parent = Arg::Text(parent.map(|id| id.to_string()));
+        all(self.rows(&sql, &[run.into(), after.into(), limit.into(), parent]).await?)
     }
 
     /// One task with its output.
