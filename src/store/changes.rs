@@ -126,10 +126,6 @@ fn has_nul(json: &str) -> bool {
     false
 }
 
-fn parse<T: serde::de::DeserializeOwned>(table: &str, body: &str) -> Result<T, StoreError> {
-    serde_json::from_str(body).map_err(|error| StoreError::Corrupt(format!("{table}: {error}")))
-}
-
 /// Puts one loaded row, a JSON text, into the working set.
 pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<(), StoreError> {
     match table {

@@ -86,8 +86,8 @@ table!(RUNS, "runs",
     id Text Once, tenant_id Text Once, mission_id Text Once, workflow_id Text Once, price_book_id Text Once,
     number Int Once, state Text Always, status_reason Text Always, error Json Always, fee_ucr Int Once,
     fee_hold_id Text Always, deadline_at Int Always, created_at Int Once, started_at Int IfPresent, ended_at Int Always,
-    fingerprint Text Always, pruned Int Once, retries Int Always, input Json OnceUnread, order_key Text Always,
-    order_hash Text Always);
+    retries Int Always, input Json OnceUnread, order_key Text Always, order_hash Text Always, fingerprint Text Always,
+    pruned Int Once);
 
 table!(TASKS, "tasks",
     id Text Once, tenant_id Text Once, mission_id Text Once, run_id Text Once, workflow_id Text Once,

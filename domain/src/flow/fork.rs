@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::credits::Ucr;
 use crate::id::{MissionId, PriceBookId, RunId, TaskId, WorkflowId};
-use crate::record::{Mission, Run, Task};
+use crate::record::{Mission, PRUNED_OUTPUTS, Run, Task};
 use crate::state::RunState;
 use crate::workflow::{Definition, Node};
 
@@ -70,8 +70,7 @@ fn begin_run(turn: &mut Turn<'_>, request: &ForkRequest, order: Option<&Order>) 
     if !old.state.is_final() {
         return Err(Refusal::IllegalMove { what: "mission", state: old.state.as_str(), wish: "forked" });
     }
-    if old.pruned > 0 {
-        // what it journaled would be bought again
+    if old.pruned >= PRUNED_OUTPUTS {
         return Err(Refusal::IllegalMove { what: "mission", state: "pruned", wish: "forked" });
     }
     if old.id != request.of_run {
@@ -172,6 +171,8 @@ fn add_run(
         input: request.input.clone(),
         order_key: order.map(|order| order.key.clone()),
         order_hash: order.map(|order| order.hash.clone()),
+        fingerprint: None,
+        pruned: 0,
         ..old.clone()
     };
     turn.set.runs.add(run.id, run.clone());

@@ -54,7 +54,7 @@ fn renew(turn: &mut Turn<'_>, mission: MissionId, order: Option<&Order>) -> Resu
         return Err(Refusal::IllegalMove { what: "mission", state: run.state.as_str(), wish: "retried" });
     }
     if run.pruned > 0 {
-        // what it journaled would be bought again
+        // what it journaled is gone
         return Err(Refusal::IllegalMove { what: "mission", state: "pruned", wish: "retried" });
     }
     let definition = turn.definition(run.workflow_id)?;
@@ -116,6 +116,7 @@ fn renew_run(turn: &mut Turn<'_>, run: &Run, tasks: usize, order: Option<&Order>
         row.state = if has_begun { RunState::Running } else { RunState::Queued };
         row.status_reason = (!has_begun).then(|| "waiting for a worker to take its first task".to_owned());
         row.error = None;
+        row.fingerprint = None;
         row.ended_at = None;
         row.retries = retries;
         row.fee_hold_id = None;

@@ -190,12 +190,12 @@ fn add_mission_and_run(turn: &mut Turn<'_>, submission: &Submission, definition:
             created_at: turn.now,
             started_at: None,
             ended_at: None,
-            fingerprint: None,
-            pruned: 0,
             retries: 0,
             input: None,
             order_key: None,
             order_hash: None,
+            fingerprint: None,
+            pruned: 0,
         },
     );
 }

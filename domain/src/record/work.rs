@@ -91,10 +91,6 @@ pub struct Run {
     pub started_at: Option<Timestamp>,
     /// When it was over.
     pub ended_at: Option<Timestamp>,
-    /// What its failure has in common with others, once it fails.
-    pub fingerprint: Option<String>,
-    /// What was pruned of it since: see [`PRUNED_DETAILS`] and the following. Only ever written beside decisions.
-    pub pruned: i16,
     /// How often it was retried after it was over.
     pub retries: i32,
     /// What it was given, where that is not what its mission was submitted with; written once, `None` in a working set
@@ -104,6 +100,10 @@ pub struct Run {
     pub order_key: Option<String>,
     /// SHA-256 of what that asked for.
     pub order_hash: Option<String>,
+    /// What its failure has in common with others, once it fails.
+    pub fingerprint: Option<String>,
+    /// What was pruned of it since: see [`PRUNED_DETAILS`] and the following. Only ever written beside decisions.
+    pub pruned: i16,
 }
 
 /// A run whose events and journals are gone: it cannot go on any more.
