@@ -51,7 +51,47 @@ pub struct Config {
     pub http: HttpNodesConfig,
     /// Whether and how far `exec` nodes may run programs.
     pub exec: ExecNodesConfig,
+    /// How long what is over is kept.
+    pub retention: RetentionConfig,
 }
+
+/// How long things are kept after their mission is over. The ledger, and what it refers to, is kept for ever.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionConfig {
+    /// Whether anything is pruned, on by default. Environment: `BURSAR_RETENTION`.
+    pub enabled: Option<bool>,
+    /// Events, answers of models, results of tools, failed attempts: 90d by default.
+    pub details: Option<String>,
+    /// Outputs: 180d by default, never shorter than `details`.
+    pub outputs: Option<String>,
+    /// Inputs, errors and the mission itself, as the API shows it: 400d by default, never shorter than `outputs`.
+    pub missions: Option<String>,
+}
+
+impl RetentionConfig {
+    /// How long details, outputs and missions are kept, in milliseconds; `None` where nothing is pruned.
+    pub fn ages_ms(&self) -> Result<Option<[i64; 3]>, ConfigError> {
+        let age = |name: &str, text: Option<&str>, days: u64| {
+            let ms = duration_ms(&format!("retention.{name}"), text, days.saturating_mul(DAY_MS))?;
+            Ok::<i64, ConfigError>(i64::try_from(ms).unwrap_or(i64::MAX))
+        };
+        let details = age("details", self.details.as_deref(), 90)?;
+        let outputs = age("outputs", self.outputs.as_deref(), 180)?;
+        let missions = age("missions", self.missions.as_deref(), 400)?;
+        let wrong = |name: &str, reason: &str| ConfigError::Value { name: name.to_owned(), reason: reason.to_owned() };
+        if details < DAY_MS as i64 {
+            return Err(wrong("retention.details", "must be at least 1d: an attempt may take as long"));
+        }
+        if outputs < details || missions < outputs {
+            return Err(wrong("retention", "must have details <= outputs <= missions"));
+        }
+        Ok(self.enabled.unwrap_or(true).then_some([details, outputs, missions]))
+    }
+}
+
+/// A day.
+const DAY_MS: u64 = 86_400_000;
 
 /// The tools of a worker. One that is not configured does not exist.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -274,6 +314,7 @@ impl Config {
         over(&mut self.grace, variable("BURSAR_GRACE"));
         over(&mut self.db_connections, parsed("BURSAR_DB_CONNECTIONS")?);
         over(&mut self.simulated, parsed("BURSAR_SIMULATED")?);
+        over(&mut self.retention.enabled, parsed("BURSAR_RETENTION")?);
         over(&mut self.simulated_word_ms, parsed("BURSAR_SIMULATED_WORD_MS")?);
         over(&mut self.simulated_journal, variable("BURSAR_SIMULATED_JOURNAL").map(PathBuf::from));
         let (key, url) = (secret("OPENAI_API_KEY")?, variable("OPENAI_BASE_URL"));
@@ -304,6 +345,7 @@ impl Config {
                 _ => return Err(wrong(&format!("http.secrets.{name}"), "must have either `value` or `value_file`")),
             }
         }
+        self.retention.ages_ms()?;
         for (name, provider) in &mut self.providers {
             if !provider.base_url.starts_with("http://") && !provider.base_url.starts_with("https://") {
                 return Err(wrong(&format!("providers.{name}.base_url"), "must begin with http:// or https://"));
@@ -334,7 +376,7 @@ fn duration_ms(name: &str, text: Option<&str>, default: u64) -> Result<u64, Conf
     let Some(text) = text else { return Ok(default) };
     let wrong = || ConfigError::Value {
         name: name.to_owned(),
-        reason: format!("`{text}` is no duration: write e.g. 500ms, 15s or 2m"),
+        reason: format!("`{text}` is no duration: write e.g. 500ms, 15s, 2m, 12h or 90d"),
     };
     let digits = text.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(digits);
@@ -343,6 +385,8 @@ fn duration_ms(name: &str, text: Option<&str>, default: u64) -> Result<u64, Conf
         "ms" => Ok(number),
         "s" => Ok(number.saturating_mul(1_000)),
         "m" => Ok(number.saturating_mul(60_000)),
+        "h" => Ok(number.saturating_mul(3_600_000)),
+        "d" => Ok(number.saturating_mul(DAY_MS)),
         _ => Err(wrong()),
     }
 }
@@ -365,10 +409,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_over_is_kept_in_order_and_for_a_day_at_least() {
+        let read = |text: &str| toml::from_str::<Config>(text).expect("it is TOML").retention.ages_ms();
+        let days = |ms: [i64; 3]| ms.map(|ms| ms / 86_400_000);
+        assert_eq!(read("").expect("fine").map(days), Some([90, 180, 400]));
+        assert_eq!(read("[retention]\nenabled = false").expect("fine"), None);
+        assert_eq!(
+            read("[retention]\ndetails = \"7d\"\noutputs = \"30d\"").expect("fine").map(days),
+            Some([7, 30, 400])
+        );
+        for wrong in ["details = \"1h\"", "outputs = \"30d\"", "missions = \"100d\"", "details = \"soon\""] {
+            assert!(read(&format!("[retention]\n{wrong}")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn durations_have_units() {
         assert_eq!(duration_ms("lease", Some("15s"), 0).ok(), Some(15_000));
         assert_eq!(duration_ms("lease", Some("250ms"), 0).ok(), Some(250));
         assert_eq!(duration_ms("lease", Some("2m"), 0).ok(), Some(120_000));
+        assert_eq!(duration_ms("lease", Some("2h"), 0).ok(), Some(7_200_000));
         assert!(duration_ms("lease", Some("15"), 0).is_err());
         assert!(duration_ms("lease", Some("fast"), 0).is_err());
     }

@@ -6,10 +6,12 @@
 pub mod agent;
 pub mod credits;
 pub mod estimate;
+pub mod fingerprint;
 pub mod flow;
 pub mod id;
 pub mod ledger;
 pub mod limits;
+pub mod merge_patch;
 pub mod outcome;
 pub mod pricing;
 pub mod record;

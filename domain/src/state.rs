@@ -105,7 +105,7 @@ impl TaskState {
         Self::Skipped,
     ];
 
-    /// Whether nothing will ever happen to the task again.
+    /// Whether the task is over: nothing happens to it again, unless its run is retried.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Skipped)
     }
@@ -118,10 +118,12 @@ impl TaskState {
             // `pending → running` is a settle that hands the successor to the worker that settled, `pending → succeeded`
             // a node whose signal came before it
             (Pending, Ready | Running | Waiting | Succeeded | Skipped | Failed)
-                | (Ready, Running | Waiting | Cancelled)
+                | (Ready, Running | Waiting | Failed | Cancelled)
                 | (Running, Ready | Succeeded | Failed | Retrying | Waiting | Cancelled)
                 | (Retrying, Ready | Waiting | Failed | Cancelled)
                 | (Waiting, Ready | Running | Succeeded | Failed | Cancelled | Skipped)
+                // what its run's end left is renewed with the run
+                | (Failed | Cancelled | Skipped, Pending)
         )
     }
 
@@ -155,7 +157,7 @@ impl RunState {
         Self::Expired,
     ];
 
-    /// Whether the run is over.
+    /// Whether the run is over: nothing happens to it again, unless it is retried.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Expired)
     }
@@ -180,6 +182,8 @@ impl RunState {
                 | (Paused, Queued | Running | Failing | Cancelling | Succeeded)
                 | (Failing, Failed | Expired | Cancelling)
                 | (Cancelling, Cancelled)
+                // a retry
+                | (Failed | Cancelled | Expired, Queued | Running)
         )
     }
 
@@ -220,14 +224,14 @@ mod tests {
             .collect();
         insta::assert_snapshot!(table.join("\n"), @r"
         pending → ready | running | waiting | succeeded | failed | skipped
-        ready → running | waiting | cancelled
+        ready → running | waiting | failed | cancelled
         running → ready | retrying | waiting | succeeded | failed | cancelled
         retrying → ready | waiting | failed | cancelled
         waiting → ready | running | succeeded | failed | cancelled | skipped
         succeeded → (final)
-        failed → (final)
-        cancelled → (final)
-        skipped → (final)
+        failed → pending
+        cancelled → pending
+        skipped → pending
         ");
     }
 
@@ -248,19 +252,23 @@ mod tests {
         failing → cancelling | failed | expired
         cancelling → cancelled
         succeeded → (final)
-        failed → (final)
-        cancelled → (final)
-        expired → (final)
+        failed → queued | running
+        cancelled → queued | running
+        expired → queued | running
         ");
     }
 
     #[test]
-    fn exactly_the_final_states_have_no_way_out() {
+    fn only_a_retry_leads_out_of_a_final_state_and_nothing_out_of_success() {
         for state in TaskState::ALL {
-            assert_eq!(state.is_final(), !TaskState::ALL.iter().any(|next| state.may_become(*next)), "{state:?}");
+            let ways: Vec<_> = TaskState::ALL.into_iter().filter(|next| state.may_become(*next)).collect();
+            let is_over = ways.is_empty() || ways == [TaskState::Pending];
+            assert_eq!((state.is_final(), ways.is_empty()), (is_over, state == TaskState::Succeeded), "{state:?}");
         }
         for state in RunState::ALL {
-            assert_eq!(state.is_final(), !RunState::ALL.iter().any(|next| state.may_become(*next)), "{state:?}");
+            let ways: Vec<_> = RunState::ALL.into_iter().filter(|next| state.may_become(*next)).collect();
+            let is_over = ways.is_empty() || ways == [RunState::Queued, RunState::Running];
+            assert_eq!((state.is_final(), ways.is_empty()), (is_over, state == RunState::Succeeded), "{state:?}");
         }
     }
 }

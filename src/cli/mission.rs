@@ -1,4 +1,4 @@
-//! `bursar mission`: submit, watch, list, get, signal, cancel, over the HTTP API.
+//! `bursar mission`: submit, watch, list, get, signal, pause, cancel, retry, fork, over the HTTP API.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{Target, json_argument};
+use super::renew::{Fork, Renewal, preview_cancel};
 use super::{watch, workflow};
 
 /// `bursar mission …`
@@ -97,10 +98,17 @@ pub enum Mission {
         #[command(flatten)]
         target: Target,
     },
+    /// Let a mission that failed, expired or was cancelled go on from there.
+    Retry(Renewal),
+    /// Run a mission that is over anew from a node on.
+    Fork(Fork),
     /// Cancel a mission.
     Cancel {
         /// mis_…
         id: String,
+        /// Only show what would happen.
+        #[arg(long)]
+        preview: bool,
         /// Why, for the record.
         #[arg(long)]
         reason: Option<String>,
@@ -174,7 +182,10 @@ impl Mission {
             }
             Self::Pause { id, reason, target } => order(&target, &id, "pause", reason).await,
             Self::Resume { id, target } => order(&target, &id, "resume", None).await,
-            Self::Cancel { id, reason, target } => order(&target, &id, "cancel", reason).await,
+            Self::Retry(renewal) => renewal.retry().await,
+            Self::Fork(fork) => fork.fork().await,
+            Self::Cancel { id, preview: true, target, .. } => preview_cancel(&target, &id).await,
+            Self::Cancel { id, reason, target, .. } => order(&target, &id, "cancel", reason).await,
         }
     }
 }

@@ -14,6 +14,7 @@ mod keys;
 mod migrate;
 mod mission;
 mod prices;
+mod renew;
 mod schedule;
 mod server;
 mod verify;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::worker;
 use crate::boot;
 use crate::config::Config;
-use crate::engine::{Engine, Scheduler, Sweeper};
+use crate::engine::Engine;
 use crate::http::{self, App, HttpSettings};
 
 /// How long open requests and streams may take to end when the process stops.
@@ -44,8 +44,7 @@ impl Server {
         let workers = if self.with_workers {
             Some(worker::start(&engine, &config, &worker::default_pools(&config, 64), &stop)?)
         } else {
-            tokio::spawn(Sweeper::new(engine.clone(), boot::lease(&config)?).run(stop.clone()));
-            tokio::spawn(Scheduler::new(engine.clone()).run(stop.clone()));
+            boot::start_keepers(&engine, &config, &stop)?;
             None
         };
         if let Some(port) = self.metrics_port {

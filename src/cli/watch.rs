@@ -69,11 +69,19 @@ struct View {
     /// Words said so far by running nodes.
     said: BTreeMap<String, usize>,
     status_shown: bool,
+    /// How the run ended that was seen to end last.
+    ended: Option<String>,
 }
 
 impl View {
     fn new() -> Self {
-        Self { has_begun: false, colours: std::io::stdout().is_terminal(), said: BTreeMap::new(), status_shown: false }
+        Self {
+            has_begun: false,
+            colours: std::io::stdout().is_terminal(),
+            said: BTreeMap::new(),
+            status_shown: false,
+            ended: None,
+        }
     }
 
     /// Shows one event; the exit code when it is the last.
@@ -117,8 +125,14 @@ impl View {
                 if let Some(why) = data["error"]["message"].as_str() {
                     self.line(&self.paint("31", why));
                 }
-                return Some(self.end(&kind["mission.".len()..]));
+                self.ended = Some(kind["mission.".len()..].to_owned());
             }
+            "mission.retried" | "mission.forked" => {
+                self.ended = None;
+                self.line(&self.paint("36", &format!("mission {}", &kind["mission.".len()..])));
+            }
+            // a run that ended may have been retried since: only the end of the stream is the end
+            "stream.end" => return self.ended.take().map(|status| self.end(&status)),
             _ => {}
         }
         None

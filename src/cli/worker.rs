@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::boot;
 use crate::config::{self, Config};
-use crate::engine::{Engine, PoolConfig, Scheduler, Sweeper, WorkerPool};
+use crate::engine::{Engine, PoolConfig, WorkerPool};
 
 /// Options of `bursar worker`.
 #[derive(Debug, Args)]
@@ -75,8 +75,7 @@ pub(super) fn start(
     let providers = Arc::new(boot::providers(config)?);
     let lease = boot::lease(config).context("lease")?;
     let workers = WorkerPool::start(engine, providers, pools, config::host_name(), lease);
-    tokio::spawn(Sweeper::new(engine.clone(), lease).run(stop.clone()));
-    tokio::spawn(Scheduler::new(engine.clone()).run(stop.clone()));
+    boot::start_keepers(engine, config, stop)?;
     Ok(workers)
 }
 

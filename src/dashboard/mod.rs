@@ -8,6 +8,7 @@
 //! page of one tenant shows anything of another.
 
 mod assets;
+mod dead_letters;
 mod failure;
 mod guard;
 mod login;
@@ -51,12 +52,16 @@ pub fn router(app: App) -> Router {
         .route("/dashboard/missions/{id}/cancel", post(mission::cancel))
         .route("/dashboard/missions/{id}/pause", post(mission::pause))
         .route("/dashboard/missions/{id}/resume", post(mission::resume))
+        .route("/dashboard/missions/{id}/retry", get(mission::ask_retry).post(mission::retry))
+        .route("/dashboard/missions/{id}/fork", get(mission::ask_fork).post(mission::fork))
         .route("/dashboard/missions/{id}/live", get(mission::live))
         .route("/dashboard/approvals/{id}/decide", post(mission::decide))
         .route("/dashboard/runs/{id}", get(mission::run))
         .route("/dashboard/wallets", get(wallets::list))
         .route("/dashboard/wallets/{id}", get(wallets::wallet))
         .route("/dashboard/ledger", get(wallets::ledger))
+        .route("/dashboard/dead-letters", get(dead_letters::page))
+        .route("/dashboard/dead-letters/{fingerprint}", get(dead_letters::group))
         .route("/dashboard/schedules", get(schedules::page))
         .route("/dashboard/schedules/{id}/{act}", post(schedules::act))
         .route("/dashboard/prices", get(prices::page))

@@ -165,12 +165,12 @@
   const said = new Map();
 
   function hear(piece) {
-    let speech = said.get(piece.node);
+    let speech = said.get(piece.task);
     if (!speech || speech.attempt < piece.attempt || piece.whole !== undefined) {
       // whoever comes in the middle of a sentence sees that there was more
       const before = piece.index > 0 ? "… " : "";
       speech = { attempt: piece.attempt, text: piece.whole ?? before, next: piece.index, dirty: true };
-      said.set(piece.node, speech);
+      said.set(piece.task, speech);
       if (piece.whole !== undefined) return;
     }
     // an older attempt's words, or a piece that the snapshot held already

@@ -17,6 +17,8 @@ pub(super) enum Place {
     Wallets,
     /// The ledger of a wallet.
     Ledger,
+    /// Missions that failed.
+    DeadLetters,
     /// Schedules.
     Schedules,
     /// Price books.
@@ -114,6 +116,7 @@ fn bar(viewer: &Viewer, place: Place) -> Markup {
     let entries = [
         (Place::Overview, "/dashboard", "Overview"),
         (Place::Missions, "/dashboard/missions", "Missions"),
+        (Place::DeadLetters, "/dashboard/dead-letters", "Dead letters"),
         (Place::Schedules, "/dashboard/schedules", "Schedules"),
         (Place::Wallets, "/dashboard/wallets", "Wallets"),
         (Place::Ledger, "/dashboard/ledger", "Ledger"),

@@ -26,8 +26,8 @@ const MOST_ENDING: i64 = 1_000;
 /// Why a running step must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StopCause {
-    /// The run is being ended: settle as cancelled.
-    RunEnds,
+    /// The run is being ended, or the task's own deadline passed: settle as cancelled.
+    Ends,
     /// The lease is gone: nothing counts any more.
     LeaseLost,
     /// The process drains: hand the task back.
@@ -159,14 +159,15 @@ pub(super) async fn keep(engine: Engine, leases: Arc<Leases>, mut row: WorkerRow
             }
             () = stop.cancelled() => return,
             run_id = stops.recv() => match run_id {
-                Ok(run_id) => leases.stop_where(StopCause::RunEnds, |_, run, _| run == run_id),
+                Ok(run_id) => leases.stop_where(StopCause::Ends, |_, run, _| run == run_id),
                 Err(_) => next_look = Instant::now(),
             },
         }
     }
 }
 
-/// Stops what belongs to runs that are being ended: what the hint did not reach, or reached before the task was here.
+/// Stops what belongs to runs that are being ended, what the hint did not reach, or reached before the task was here; and
+/// what is past its own deadline.
 async fn look(engine: &Engine, leases: &Leases) {
     if leases.len() == 0 {
         return;
@@ -174,9 +175,16 @@ async fn look(engine: &Engine, leases: &Leases) {
     match engine.store().ending_runs(MOST_ENDING).await {
         Ok(ending) => {
             let ending: HashSet<RunId> = ending.into_iter().map(|(run, _)| run).collect();
-            leases.stop_where(StopCause::RunEnds, |_, run, _| ending.contains(&run));
+            leases.stop_where(StopCause::Ends, |_, run, _| ending.contains(&run));
         }
         Err(error) => tracing::debug!(%error, "runs that are being ended are left to the heartbeat"),
+    }
+    match engine.store().overdue_tasks(engine.clock().now(), MOST_ENDING).await {
+        Ok(overdue) => {
+            let overdue: HashSet<TaskId> = overdue.into_iter().map(|task| task.id).collect();
+            leases.stop_where(StopCause::Ends, |task, _, _| overdue.contains(&task));
+        }
+        Err(error) => tracing::debug!(%error, "overdue tasks are left to the heartbeat"),
     }
 }
 
@@ -192,7 +200,8 @@ async fn beat(engine: &Engine, leases: &Leases, row: &mut WorkerRow) -> Duration
     }
     let guards = leases.guards();
     if !guards.is_empty() {
-        let beat = Beat { lease_until: engine.clock().now().plus_ms(leases.lease_ms()), leases: guards.clone() };
+        let now = engine.clock().now();
+        let beat = Beat { lease_until: now.plus_ms(leases.lease_ms()), leases: guards.clone(), now };
         match engine.store().beat(&beat).await {
             Ok(fates) => apply(leases, &guards, &fates, asked),
             Err(error) => {
@@ -224,7 +233,7 @@ fn apply(leases: &Leases, guards: &[Guard], fates: &[LeaseFate], asked: Instant)
     }
     let same = |task: TaskId| guards.iter().any(|guard| guard.task_id == task);
     leases.stop_where(StopCause::LeaseLost, |task, _, _| same(task) && lost(task));
-    leases.stop_where(StopCause::RunEnds, |task, _, _| same(task) && stopped(task));
+    leases.stop_where(StopCause::Ends, |task, _, _| same(task) && stopped(task));
 }
 
 /// The entry of a worker process.

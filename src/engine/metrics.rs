@@ -66,6 +66,7 @@ pub struct Metrics {
     counts: Family<Model, Histogram>,
     doubts: Family<Model, Counter>,
     firings: Family<Kind, Counter>,
+    pruned: Family<Kind, Counter>,
 }
 
 impl Default for Metrics {
@@ -89,6 +90,7 @@ impl Default for Metrics {
             counts: Family::new_with_constructor(ratios),
             doubts: Family::default(),
             firings: Family::default(),
+            pruned: Family::default(),
         }
     }
 }
@@ -117,6 +119,11 @@ impl Metrics {
         registry.register("bursar_input_count_ratio", about, self.counts.clone());
         let about = "Complete answers whose usage report was missing or not believed, by model";
         registry.register("bursar_usage_doubts", about, self.doubts.clone());
+        registry.register(
+            "bursar_pruned",
+            "Runs whose details, outputs or rest were pruned, and free keys",
+            self.pruned.clone(),
+        );
         registry.register("bursar_schedule_firings", "Firings of schedules, by outcome", self.firings.clone());
     }
 
@@ -135,6 +142,10 @@ impl Metrics {
 
     pub(super) fn sweep_finds(&self, kind: &str, count: u64) {
         self.finds.get_or_create(&Kind { kind: kind.to_owned() }).inc_by(count);
+    }
+
+    pub(super) fn note_pruned(&self, kind: &str, count: u64) {
+        self.pruned.get_or_create(&Kind { kind: kind.to_owned() }).inc_by(count);
     }
 
     pub(super) fn note_firing(&self, fired: &Fired) {

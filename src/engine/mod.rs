@@ -8,9 +8,10 @@
 //! ends, one transaction turns the outcome into state, money and newly ready tasks (`settle`), perhaps handing the
 //! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. The items of a
 //! map become tasks in `spread`. People decide what they are asked in `approvals`, and `signals` come in from outside.
-//! Users end runs through `cancel` and hold them up through `pause`, and `wallet` brings credits in. Schedules
-//! (`timetable`) submit by themselves when their time comes (`schedule`). What settles teach about costs is folded in by
-//! `learn`. Every transaction goes through `Engine::decide`: load,
+//! Users end runs through `cancel`, hold them up through `pause` and have them go on through `renew`, and `wallet` brings
+//! credits in. Schedules (`timetable`) submit by themselves when their time comes (`schedule`). What settles teach about
+//! costs is folded in by `learn`. What is over and old is pruned (`retention`). Every transaction goes through
+//! `Engine::decide`: load,
 //! decide in pure code, write everything, commit; only then does anything leave the process.
 
 mod approvals;
@@ -20,6 +21,7 @@ mod claim;
 mod dispatch;
 mod facts;
 mod forecast;
+mod fork;
 mod learn;
 mod leases;
 mod metering;
@@ -27,7 +29,9 @@ mod metrics;
 mod pause;
 mod pool;
 mod prices;
+mod renew;
 mod reserve;
+mod retention;
 mod run;
 mod schedule;
 mod settle;
@@ -45,10 +49,12 @@ pub use approvals::ApprovalError;
 pub use cancel::ControlError;
 pub use claim::{ClaimedJob, PoolConfig};
 pub use forecast::ForecastError;
+pub use fork::{ForkError, ForkWish};
 pub use metering::MeterError;
 pub use metrics::Metrics;
 pub use pool::{Drained, WorkerPool};
 pub use prices::{ActivateError, ModelSum, Published, Simulation};
+pub use retention::{Pruner, Retention};
 pub use schedule::Scheduler;
 pub use settle::SettleError;
 pub use signals::{SignalError, SignalWish};

@@ -12,7 +12,9 @@ use crate::store::Want;
 impl Engine {
     /// Pauses a mission of which the caller knows that it may: nothing begins any more, what runs goes on.
     pub async fn pause(&self, mission: MissionId, reason: Option<&str>) -> Result<(), ControlError> {
-        let want = Want { missions: vec![mission], latest: vec![(mission, TaskState::Ready)], ..Want::default() };
+        // with the tasks above those that are ready: they count what these hold
+        let latest = vec![(mission, TaskState::Ready), (mission, TaskState::Waiting)];
+        let want = Want { missions: vec![mission], latest, ..Want::default() };
         self.decide(&want, &mut |turn| flow::pause(turn, mission, reason)).await??;
         Ok(())
     }

@@ -62,6 +62,7 @@ impl Sweeper {
         let engine = self.engine.clone();
         let store = engine.store();
         let now = engine.clock().now();
+        engine.expire_tasks(store.overdue_tasks(now, CHUNK).await?).await?;
         engine.wake(store.due_tasks(now, CHUNK).await?).await?;
         if self.trusts_absence() {
             engine.recover(store.lost_leases(now, CHUNK).await?).await?;
@@ -116,6 +117,18 @@ fn tolerate<T>(decided: Result<T, StoreError>) -> Result<Option<T>, StoreError> 
 }
 
 impl Engine {
+    /// Ends tasks whose own deadline passed; whoever works on one stops by itself.
+    async fn expire_tasks(&self, overdue: Vec<Due>) -> Result<(), StoreError> {
+        let expire = |turn: &mut flow::Turn<'_>, task: &Due| {
+            if let Err(refusal) = flow::expire_task(turn, task.id) {
+                tracing::warn!(task = %task.id, %refusal, "an overdue task could not be ended");
+            }
+        };
+        let expired = self.decide_each(&overdue, expire).await?;
+        self.metrics().sweep_finds("task_deadline", expired);
+        Ok(())
+    }
+
     /// Wakes tasks whose wait a decision has just ended. What fails here is left to the sweep.
     pub(super) fn wake_soon(&self, due: Vec<Due>) {
         let engine = self.clone();

@@ -11,6 +11,7 @@ mod balance;
 mod conditional;
 mod corrections;
 mod csv;
+mod dead_letters;
 mod description;
 mod entries;
 mod estimates;

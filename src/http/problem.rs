@@ -107,6 +107,8 @@ codes! {
         "Choose another name, or change the object that has it.";
     NoWallet 409 "no-wallet" false "The tenant has no wallet"
         "Ask an administrator to open one.";
+    Pruned 410 "pruned" false "It is over for long and was pruned"
+        "What the operator's retention keeps is left: what it cost is in the ledger. `pruned` says what is gone.";
     TooLarge 413 "too-large" false "The body is too large"
         "Bodies have at most 4 MiB. Large inputs belong into a store of yours, with a reference in the input.";
     UnsupportedMediaType 415 "unsupported-media-type" false "The body is of a type that is not understood"

@@ -10,8 +10,8 @@ use super::request::{no_method, no_route, observe, panicked};
 use super::state::{App, Site};
 use super::unread::read_on;
 use super::{
-    admin, approvals, balance, corrections, description, entries, estimates, keys, missions, ops, pages, prices, runs,
-    schedules, statements, stream, transactions, usage, wallet, workflows,
+    admin, approvals, balance, corrections, dead_letters, description, entries, estimates, keys, missions, ops, pages,
+    prices, runs, schedules, statements, stream, transactions, usage, wallet, workflows,
 };
 
 /// The public API.
@@ -32,6 +32,11 @@ pub fn openapi() -> OpenApi {
 }
 
 fn all() -> OpenApiRouter<Site> {
+    work().merge(desk())
+}
+
+/// What is done, when, and what came of it.
+fn work() -> OpenApiRouter<Site> {
     OpenApiRouter::default()
         // missions
         .routes(routes!(missions::submit::post, missions::list::get))
@@ -40,6 +45,8 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(missions::cancel::post))
         .routes(routes!(missions::pause::pause))
         .routes(routes!(missions::pause::resume))
+        .routes(routes!(missions::renew::retry))
+        .routes(routes!(missions::renew::fork))
         .routes(routes!(missions::result::get))
         .routes(routes!(missions::signal::post))
         .routes(routes!(usage::of_mission))
@@ -59,12 +66,20 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(workflows::list))
         .routes(routes!(workflows::put, workflows::get))
         .routes(routes!(workflows::validate))
+        // failures
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::get))
         // schedules
         .routes(routes!(schedules::list::all, schedules::change::create))
         .routes(routes!(schedules::list::one, schedules::change::patch, schedules::change::delete))
         .routes(routes!(schedules::change::pause))
         .routes(routes!(schedules::change::resume))
         .routes(routes!(schedules::run::post))
+}
+
+/// Money, credentials, operators, and what is open to everybody.
+fn desk() -> OpenApiRouter<Site> {
+    OpenApiRouter::default()
         // prices
         .routes(routes!(prices::list, prices::publish))
         .routes(routes!(prices::simulate))
@@ -90,6 +105,8 @@ fn all() -> OpenApiRouter<Site> {
         .routes(routes!(admin::overview))
         .routes(routes!(admin::queues))
         .routes(routes!(admin::workers))
+        .routes(routes!(dead_letters::list_all))
+        .routes(routes!(dead_letters::get_of_all))
         .routes(routes!(estimates::get))
         // open to everybody
         .routes(routes!(ops::livez))

@@ -3,8 +3,9 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Response, StatusCode};
-use bursar_domain::id::{RunId, RunKind, TaskKind};
+use bursar_domain::id::{RunId, RunKind, TaskId, TaskKind};
 use bursar_domain::outcome::{ErrorClass, StepError};
+use bursar_domain::record::Fan;
 use bursar_domain::state::{TaskState, WaitCause};
 use bursar_domain::usage::Usage;
 use serde::Serialize;
@@ -15,7 +16,7 @@ use super::auth::Caller;
 use super::conditional::{etag_of, json, tagged};
 use super::missions::body::{MissionError, MissionStatus, Progress};
 use super::page::Page;
-use super::params::{PathId, Query, position};
+use super::params::{PathId, Query, parse_id, position};
 use super::problem::{Code, Problem};
 use super::state::Site;
 use super::types::{
@@ -32,6 +33,8 @@ pub(super) struct Run {
     mission_id: ShownMission,
     /// 1 for a mission's first run.
     number: i64,
+    /// How often it was retried after it was over.
+    retries: i64,
     /// Where it stands.
     status: MissionStatus,
     /// Why it stands there, for people.
@@ -60,6 +63,7 @@ impl Run {
             id: id.into(),
             mission_id: view.id.into(),
             number: view.run_number,
+            retries: view.retries,
             status: view.state.into(),
             status_reason: view.status_reason.clone(),
             workflow_id: view.workflow_id.into(),
@@ -171,7 +175,35 @@ impl From<Usage> for TokenUsage {
     }
 }
 
-/// One node in one run.
+/// Which of the tasks that were made of one node this is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Item {
+    /// Its number, from 0: a map's item, a repetition, or twice the round of a review (the review itself is one more).
+    index: i64,
+    /// The item's key, in a map.
+    key: Option<String>,
+}
+
+/// The tasks that were made of one, counted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Children {
+    /// How many there will be, where that is known.
+    total: Option<i32>,
+    /// How many were made.
+    made: i32,
+    /// How many of these are under way.
+    open: i32,
+    /// How many of these are over.
+    done: i32,
+}
+
+impl From<Fan> for Children {
+    fn from(fan: Fan) -> Self {
+        Self { total: fan.total, made: fan.made, open: fan.open(), done: fan.done }
+    }
+}
+
+/// One node in one run, or one of the tasks that a map, a repetition or a review made of it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Task {
     /// Its id.
@@ -182,14 +214,19 @@ pub(super) struct Task {
     run_id: ShownRun,
     /// The node's key.
     node: String,
-    /// The kind of node, e.g. `agent`.
+    /// The task that it was made of, where it is one of many.
+    parent_id: Option<ShownTask>,
+    /// Which of them it is.
+    item: Option<Item>,
+    /// The tasks that were made of it.
+    children: Option<Children>,
+    /// The kind of node, e.g. `agent`; of a task that stands for many, `map`, `repeat` or `review`.
     kind: String,
     /// The pool whose workers may take it.
     pool: String,
     /// Where it stands.
     status: TaskStatus,
-    /// What it waits for: `credits`, `timer`, `rate_limit`, `condition`, `approval` or
-    /// `signal`.
+    /// What it waits for: `credits`, `timer`, `rate_limit`, `condition`, `approval`, `signal`, `children` or `paused`.
     waits_for: Option<&'static str>,
     /// Why it stands there, for people.
     status_reason: Option<String>,
@@ -215,6 +252,8 @@ pub(super) struct Task {
     ready_at: Option<Time>,
     /// When a retry, timer or rate limit is over.
     due_at: Option<Time>,
+    /// When it fails if it is not over by then; known once its needs are done.
+    deadline_at: Option<Time>,
     /// When the present attempt began.
     started_at: Option<Time>,
     /// When it was over.
@@ -223,11 +262,15 @@ pub(super) struct Task {
 
 impl From<TaskView> for Task {
     fn from(view: TaskView) -> Self {
+        let key = view.item_key().map(str::to_owned);
         Self {
             id: view.id.into(),
             mission_id: view.mission_id.into(),
             run_id: view.run_id.into(),
             node: view.node,
+            parent_id: view.parent_id.map(Into::into),
+            item: view.parent_id.map(|_| Item { index: view.item, key }),
+            children: view.fan.map(Children::from),
             kind: view.kind,
             pool: view.pool,
             status: view.state.into(),
@@ -244,6 +287,7 @@ impl From<TaskView> for Task {
             worker_id: view.worker_id.map(Into::into),
             ready_at: view.ready_at.map(Time),
             due_at: view.due_at.map(Time),
+            deadline_at: view.deadline_at.map(Time),
             started_at: view.started_at.map(Time),
             ended_at: view.ended_at.map(Time),
         }
@@ -341,6 +385,7 @@ pub(super) async fn get(
         ("id" = ShownRun, Path, description = "The run"),
         ("cursor" = Option<String>, Query, description = "next_cursor of the previous page"),
         ("limit" = Option<u32>, Query, description = "Rows per page, 20 by default", minimum = 1, maximum = 100),
+        ("parent_id" = Option<ShownTask>, Query, description = "Only the tasks that were made of this one"),
     ),
     responses((status = 200, description = "A page of tasks", body = Page<Task>)),
 )]
@@ -350,13 +395,14 @@ pub(super) async fn tasks(
     PathId(id): PathId<RunKind>,
     mut query: Query,
 ) -> Result<Response<Body>, Problem> {
-    let list = format!("{}/{id}/tasks", caller.tenant_id);
+    let parent: Option<TaskId> = query.one("parent_id")?.map(|text| parse_id(&text)).transpose()?;
+    let list = format!("{}/{id}/tasks/{}", caller.tenant_id, parent.map(|id| id.to_string()).unwrap_or_default());
     let not_ours = |_| Problem::new(Code::BadCursor, "the cursor is not one of this list");
     let after = query.cursor(&list)?.map(|text| text.parse::<i64>()).transpose().map_err(not_ours)?;
     let limit = query.limit()?;
     query.done()?;
     find(&site, &caller, id).await?;
-    let rows = site.store().tasks_after(id, after.unwrap_or(-1), limit + 1).await?;
+    let rows = site.store().tasks_after(id, parent, after.unwrap_or(-1), limit + 1).await?;
     let page = Page::cut(rows, limit, &list, |row| row.node_index.to_string(), Task::from);
     Ok(json(StatusCode::OK, &page))
 }

@@ -128,9 +128,6 @@ fn has_nul(json: &str) -> bool {
 
 /// Puts one loaded row, a JSON text, into the working set.
 pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<(), StoreError> {
-    fn parse<T: serde::de::DeserializeOwned>(table: &str, body: &str) -> Result<T, StoreError> {
-        serde_json::from_str(body).map_err(|error| StoreError::Corrupt(format!("{table}: {error}")))
-    }
     match table {
         "missions" => {
             let row: bursar_domain::record::Mission = parse(table, body)?;
@@ -168,6 +165,14 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
             let row: bursar_domain::record::Op = parse(table, body)?;
             set.known_ops.insert((row.wallet_id, row.key.clone()), row);
         }
+        other => return load_read(set, other, body),
+    }
+    Ok(())
+}
+
+/// Puts what a decision reads and does not change into the working set.
+fn load_read(set: &mut WorkingSet, table: &str, body: &str) -> Result<(), StoreError> {
+    match table {
         "results" => {
             #[derive(serde::Deserialize)]
             struct Read {
@@ -200,6 +205,10 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
         other => return Err(StoreError::Corrupt(format!("unknown table {other}"))),
     }
     Ok(())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(table: &str, body: &str) -> Result<T, StoreError> {
+    serde_json::from_str(body).map_err(|error| StoreError::Corrupt(format!("{table}: {error}")))
 }
 
 #[cfg(test)]

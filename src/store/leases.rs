@@ -99,6 +99,8 @@ pub struct Beat {
     pub leases: Vec<Guard>,
     /// Until when.
     pub lease_until: Timestamp,
+    /// The time by the store's clock.
+    pub now: Timestamp,
 }
 
 /// A lease that was not simply extended.
@@ -106,6 +108,6 @@ pub struct Beat {
 pub enum LeaseFate {
     /// Somebody else holds the task, or nobody: stop, nothing counts any more.
     Lost(TaskId),
-    /// Extended, but its run is being ended: stop soon and settle as cancelled.
+    /// Extended, but its run is being ended or its own deadline passed: stop soon and settle as cancelled.
     Stop(TaskId),
 }

@@ -12,6 +12,7 @@ mod error;
 mod estimates;
 mod leases;
 pub mod postgres;
+mod prune;
 pub mod read;
 mod schema;
 pub mod sqlite;
@@ -21,6 +22,7 @@ pub use catalog::{ApiKey, Role, WorkerRow};
 pub use error::{Conflict, StoreError};
 pub use estimates::{LearnedFactor, LearnedNode};
 pub use leases::{Beat, Claim, Claimed, LeaseFate};
+pub use prune::{Prunable, Pruned};
 pub use want::{Journals, Want};
 
 use std::time::Duration;
@@ -76,6 +78,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Runs one portable statement that writes, durably. Returns how many rows it touched.
     async fn execute(&self, sql: &str, args: &[Arg]) -> Result<u64, StoreError>;
+
+    /// Runs portable statements that write, one after the other in one transaction, durably: each sees what the ones
+    /// before it did, and what others committed until it begins. Returns how many rows each touched.
+    async fn execute_all(&self, statements: &[(&str, &[Arg])]) -> Result<Vec<u64>, StoreError>;
 
     /// The store's clock.
     async fn time(&self) -> Result<Timestamp, StoreError>;

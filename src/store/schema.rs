@@ -85,7 +85,9 @@ table!(MISSIONS, "missions",
 table!(RUNS, "runs",
     id Text Once, tenant_id Text Once, mission_id Text Once, workflow_id Text Once, price_book_id Text Once,
     number Int Once, state Text Always, status_reason Text Always, error Json Always, fee_ucr Int Once,
-    fee_hold_id Text Always, deadline_at Int Always, created_at Int Once, started_at Int IfPresent, ended_at Int Always);
+    fee_hold_id Text Always, deadline_at Int Always, created_at Int Once, started_at Int IfPresent, ended_at Int Always,
+    retries Int Always, input Json OnceUnread, order_key Text Always, order_hash Text Always, fingerprint Text Always,
+    pruned Int Once);
 
 table!(TASKS, "tasks",
     id Text Once, tenant_id Text Once, mission_id Text Once, run_id Text Once, workflow_id Text Once,
@@ -96,8 +98,8 @@ table!(TASKS, "tasks",
     due_at Int Always, started_at Int Always, ended_at Int Always, priced Bool Once, hold_id Text Always,
     holds Int Always, output Json IfPresentUnread, error Json Always, cost_ucr Int Always,
     units_ucr Int Always, usage Json Always, created_at Int Once, shown Text IfPresentUnread,
-    decision Json IfPresent, node_at Int Once, base Int Once, ancestors Json Once, parent_id Text Once, layer Int Once,
-    item Int Once, bound Json Once, fan Json Always,
+    decision Json Always, deadline_at Int Always, node_at Int Once, base Int Once, ancestors Json Once,
+    parent_id Text Once, layer Int Once, item Int Once, bound Json Once, fan Json Always,
     concurrency_key Text IfPresent, concurrency_max Int IfPresent, held_since Int Always);
 
 table!(ATTEMPTS, "attempts",
@@ -204,7 +206,7 @@ pub fn output_sql(dialect: Dialect, t: &str) -> String {
         }
     };
     format!(
-        "case when {t}.kind = 'map' and {t}.state = 'succeeded'
+        "case when {t}.kind = 'map' and {t}.state = 'succeeded' and {t}.fan is not null
            then ({list} where item.parent_id = {t}.id and item.layer > 0) else {t}.output end"
     )
 }

@@ -48,7 +48,7 @@ pub struct Want {
     pub item_results: BTreeSet<(TaskId, i32)>,
     /// Missions.
     pub missions: Vec<MissionId>,
-    /// Tasks of missions' latest runs that are in a state; the missions must be among `missions`.
+    /// Tasks of missions' latest runs that are in a state, with the tasks above them; the missions must be among `missions`.
     pub latest: Vec<(MissionId, TaskState)>,
     /// Wallets.
     pub wallets: Vec<WalletId>,

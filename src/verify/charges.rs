@@ -69,7 +69,8 @@ const TASKS: &str = "
         and t.cost_ucr <> t.units_ucr + coalesce(b.cost_ucr, 0)
         and not (coalesce(o.was_absorbed, 0) = 1 and t.cost_ucr < t.units_ucr + coalesce(b.cost_ucr, 0)))";
 
-/// I9: a task that did not succeed costs nothing, unless a user cancelled it or the wallet pays for failures.
+/// I9: a task that did not succeed costs nothing, unless a user cancelled it or the wallet pays for failures. What was
+/// charged so before its run was retried stays charged; that it is what its billable calls cost is said above.
 const NOT_CHARGEABLE: &str = "
     select 'task ' || t.id || ' is ' || t.state || ' in run ' || t.run_id || ', which is '
       || coalesce(r.state, 'missing') || ': it may not cost anything, but cost_ucr is ' || t.cost_ucr as what
@@ -79,7 +80,8 @@ const NOT_CHARGEABLE: &str = "
     where t.cost_ucr > 0
       and t.state <> 'succeeded'
       and not (t.state = 'failed' and coalesce(o.was_failure, 0) = 1)
-      and not (t.state = 'cancelled' and coalesce(r.state, '') in ('cancelling', 'cancelled'))";
+      and not (t.state = 'cancelled' and coalesce(r.state, '') in ('cancelling', 'cancelled'))
+      and coalesce(r.retries, 0) = 0";
 
 /// I9: a run that succeeded paid its fee, no other one did.
 const RUNS: &str = "

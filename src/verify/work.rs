@@ -44,15 +44,17 @@ const MISSION_TASKS: &str = "
     ) t on t.run_id = m.run_id
     where m.tasks_done <> coalesce(t.done, 0) or m.tasks_total <> coalesce(t.total, 0)";
 
-/// I9: the event log counts 1, 2, 3… to the mission's last number.
+/// I9: the event log counts 1, 2, 3… to the mission's last number, from behind what was pruned.
 const MISSION_EVENTS: &str = "
-    select 'mission ' || m.id || ': last_seq is ' || m.last_seq || ', its log has ' || coalesce(e.entries, 0)
+    select 'mission ' || m.id || ': last_seq is ' || m.last_seq || ', pruned up to ' || m.pruned_seq || ', its log has ' || coalesce(e.entries, 0)
       || ' events numbered ' || coalesce(e.first, 0) || ' to ' || coalesce(e.last, 0) as what
     from missions m
     left join (
       select mission_id, count(*) as entries, min(seq) as first, max(seq) as last from events group by mission_id
     ) e on e.mission_id = m.id
-    where m.last_seq <> coalesce(e.entries, 0) or m.last_seq <> coalesce(e.last, 0) or coalesce(e.first, 1) <> 1";
+    where m.last_seq - m.pruned_seq <> coalesce(e.entries, 0)
+      or m.last_seq <> coalesce(e.last, m.pruned_seq)
+      or coalesce(e.first, m.pruned_seq + 1) <> m.pruned_seq + 1";
 
 /// I10: what a hold has promised is what its calls in flight reserved.
 const RESERVED: &str = "

@@ -263,3 +263,44 @@ async fn a_mission_is_paused_and_resumed_from_its_page() {
     let answer = site.post(&format!("/dashboard/missions/{id}/pause"), &site.sign_in(&worker).await, "").await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
 }
+
+#[tokio::test]
+async fn a_mission_is_retried_and_forked_after_its_page_showed_what_that_does() {
+    let site = Site::start().await;
+    let acme = site.tenant("acme", Role::User).await;
+    let shaky = "
+workflow: shaky
+flat_fee: 3
+agents: { bot: { instructions: 'You help.' } }
+nodes:
+  think: { agent: bot, prompt: '[[simulate fail=permanent times=1]] think', model: simulated-small }
+";
+    let id = site.run(&acme, shaky, json!({})).await;
+    let cookie = site.sign_in(&acme).await;
+    let page = format!("/dashboard/missions/{id}");
+    let shown = site.get(&page, &cookie).await.body;
+    assert!(
+        shown.contains(&format!("href=\"{page}/retry\"")) && shown.contains(&format!("action=\"{page}/fork\"")),
+        "{shown}"
+    );
+    let ask = site.get(&format!("{page}/retry"), &cookie).await;
+    assert_eq!(ask.status, StatusCode::OK);
+    assert!(
+        ask.body.contains("think") && ask.body.contains("Held at once") && ask.body.contains("3.00"),
+        "{}",
+        ask.body
+    );
+    let answer = site.post(&format!("{page}/retry"), &cookie, "").await;
+    assert_eq!((answer.status, answer.location()), (StatusCode::SEE_OTHER, page.as_str()));
+    let state = || async { site.app.engine.store().mission(None, id).await.unwrap().unwrap() };
+    crate::support::eventually("it succeeds", std::time::Duration::from_secs(30), || async {
+        (state().await.state == bursar_domain::state::RunState::Succeeded).then_some(())
+    })
+    .await;
+    assert_eq!(site.get(&format!("{page}/retry"), &cookie).await.status, StatusCode::CONFLICT);
+    assert_eq!(site.get(&format!("{page}/fork?from=nowhere"), &cookie).await.status, StatusCode::CONFLICT);
+    let ask = site.get(&format!("{page}/fork?from=think"), &cookie).await.body;
+    assert!(ask.contains("name=\"from\" value=\"think\""), "{ask}");
+    let answer = site.post(&format!("{page}/fork"), &cookie, "from=think").await;
+    assert_eq!((answer.status, state().await.run_number), (StatusCode::SEE_OTHER, 2));
+}

@@ -55,11 +55,17 @@ async fn pages(site: &Site, acme: &Tenant) -> Vec<(String, String)> {
     super::schedules::create(site, acme, EVIL).await;
     let cookie = site.sign_in(acme).await;
     let mut pages = Vec::new();
-    let mut paths =
-        ["/dashboard", "/dashboard/missions", "/dashboard/schedules", "/dashboard/prices", "/dashboard/login"]
-            .into_iter()
-            .map(str::to_owned)
-            .collect::<Vec<_>>();
+    let mut paths = [
+        "/dashboard",
+        "/dashboard/missions",
+        "/dashboard/schedules",
+        "/dashboard/dead-letters",
+        "/dashboard/prices",
+        "/dashboard/login",
+    ]
+    .into_iter()
+    .map(str::to_owned)
+    .collect::<Vec<_>>();
     paths.extend([done, failed, running, hostile, ended].map(|id| format!("/dashboard/missions/{id}")));
     paths.extend(["/dashboard/wallets".to_owned(), format!("/dashboard/wallets/{}", acme.wallet)]);
     paths.extend(["/dashboard/ledger", "/dashboard/ledger?kind=grant&mission=%3Cb%3E&from=%22%3E"].map(str::to_owned));

@@ -182,11 +182,11 @@ struct Deaf {
 
 #[async_trait]
 impl Tool for Deaf {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "deaf"
     }
 
-    fn description(&self) -> &str {
+    fn description(&self) -> &'static str {
         "hears nothing"
     }
 

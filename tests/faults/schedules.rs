@@ -14,7 +14,9 @@ async fn create(installation: &Installation, cron: &str) -> String {
     let body = json!({
         "name": "s", "cron": cron, "overlap": "replace", "catch_up": "last", "mission": {"workflow": "note"},
     });
-    installation.post("/v1/schedules", &body).await.1["id"].as_str().unwrap().to_owned()
+    let (status, made) = installation.post("/v1/schedules", &body).await;
+    assert_eq!(status, 201, "{made:#}");
+    made["id"].as_str().unwrap().to_owned()
 }
 
 async fn number(connection: &mut PgConnection, sql: &'static str) -> i64 {

@@ -28,7 +28,7 @@ async fn a_mission_is_submitted_runs_and_hands_back_its_result() {
     assert_eq!(mission["status"], "succeeded", "{mission}");
     assert_eq!(mission["progress"], json!({"done": 2, "total": 2, "percent": 100}));
     assert_eq!(mission["budget"]["held"], "0.000000");
-    assert_eq!(mission["allowed_actions"], json!([]));
+    assert_eq!(mission["allowed_actions"], json!(["fork"]));
     assert_eq!(mission["input"], json!({"prompt": "Hello"}));
     assert_eq!(mission["metadata"], json!({"ticket": 7}));
     assert!(mission["output"]["text"].as_str().unwrap().len() > 3);
@@ -179,4 +179,52 @@ async fn a_mission_is_paused_and_resumed_and_says_what_can_be_done() {
     for action in ["pause", "resume"] {
         server.post(&path(action), &json!({})).await.refused(409, "illegal-state");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_mission_is_retried_and_forked_after_a_preview() {
+    let server = Server::start().await;
+    let prompt = json!({"prompt": "[[simulate fail=permanent times=1]] x"});
+    let failed = server.run("talk", &prompt).await;
+    assert_eq!(failed["allowed_actions"], json!(["retry", "fork"]));
+    let id = failed["id"].as_str().unwrap().to_owned();
+    let path = |action: &str| format!("/v1/missions/{id}/{action}");
+    let preview = server.post(&path("retry?preview=true"), &json!({})).await.expect(200);
+    assert_eq!((&preview["affordable"], preview["nodes"][0]["node"].as_str()), (&json!(true), Some("write")));
+    assert_eq!(server.get(&format!("/v1/missions/{id}")).await.expect(200)["status"], "failed");
+    server.post(&path("retry?preview=maybe"), &json!({})).await.refused(400, "bad-parameter");
+    server.post(&path("retry"), &json!({"from": "start"})).await.refused(422, "validation");
+    let retried = server.post(&path("retry"), &json!({"from": "failed"})).await.expect(200);
+    assert_eq!(retried["run_id"], failed["run_id"]);
+    let over = server.finished(&id).await;
+    assert_eq!((over["status"].as_str(), &over["allowed_actions"]), (Some("succeeded"), &json!(["fork"])));
+    server.post(&path("retry"), &json!({})).await.refused(409, "illegal-state");
+
+    let wish = json!({"from_node": "write", "input_patch": {"prompt": "another"}});
+    let preview = server.post(&path("fork?preview=true"), &wish).await.expect(200);
+    assert_eq!(preview["nodes"][0]["begins"], true);
+    server.post(&path("fork"), &json!({"from_node": "nowhere"})).await.refused(422, "validation");
+    server.post(&path("fork"), &json!({"from_node": "write", "version": 99})).await.refused(422, "validation");
+    server.post(&path("fork"), &json!({"from_node": "write", "input_patch": [1]})).await.refused(422, "validation");
+    let mut runs = std::collections::BTreeSet::new();
+    for turn in 0..2 {
+        let request = server.request(Method::POST, &path("fork")).bearer_auth(&server.ours.key);
+        let answer = server.send(request.header("Idempotency-Key", "once").json(&wish)).await;
+        assert_eq!(answer.headers.contains_key("idempotent-replayed"), turn == 1);
+        runs.insert(answer.expect(200)["run_id"].to_string());
+    }
+    assert_eq!(runs.len(), 1, "the same wish is one run");
+    let over = server.finished(&id).await;
+    assert_eq!((over["status"].as_str(), over["input"]["prompt"].as_str()), (Some("succeeded"), Some("another")));
+    let old = server.get(&format!("/v1/runs/{}", failed["run_id"].as_str().unwrap())).await.expect(200);
+    assert_eq!(
+        (old["number"].as_i64(), old["retries"].as_i64(), old["status"].as_str()),
+        (Some(1), Some(1), Some("succeeded"))
+    );
+    let running = server.submit("talk", &json!({"prompt": "[[simulate stall]]"})).await;
+    server.long_poll(&running, |mission| mission["status"] == "running").await;
+    let told = server.post(&format!("/v1/missions/{running}/cancel?preview=true"), &json!({})).await.expect(200);
+    assert_eq!((&told["stops"], &told["charged"]), (&json!(["write"]), &json!("0.000000")));
+    server.post(&format!("/v1/missions/{running}/fork"), &wish).await.refused(409, "illegal-state");
+    server.post(&format!("/v1/missions/{running}/cancel"), &json!({})).await.expect(200);
 }

@@ -3,6 +3,7 @@
 mod approvals;
 mod budgets;
 mod corrections;
+mod dead_letters;
 mod estimates;
 mod isolation;
 mod keys;
@@ -11,6 +12,7 @@ mod missions;
 mod ops;
 mod prices;
 mod refusals;
+mod retention;
 mod schedules;
 pub(crate) mod server;
 mod signals;

@@ -19,6 +19,8 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("get", "/readyz", "ops.readyz"),
     ("get", "/schemas/workflow.json", "ops.workflow_schema"),
     ("get", "/startupz", "ops.startupz"),
+    ("get", "/v1/admin/dead-letters", "admin.dead_letters"),
+    ("get", "/v1/admin/dead-letters/{fingerprint}", "admin.dead_letter"),
     ("get", "/v1/admin/estimates", "admin.estimates"),
     ("get", "/v1/admin/overview", "admin.overview"),
     ("get", "/v1/admin/queues", "admin.queues"),
@@ -26,6 +28,8 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("get", "/v1/api-keys", "api_keys.list"),
     ("get", "/v1/approvals", "approvals.list"),
     ("get", "/v1/approvals/{id}", "approvals.get"),
+    ("get", "/v1/dead-letters", "dead_letters.list"),
+    ("get", "/v1/dead-letters/{fingerprint}", "dead_letters.get"),
     ("get", "/v1/meta", "ops.meta"),
     ("get", "/v1/missions", "missions.list"),
     ("get", "/v1/missions/{id}", "missions.get"),
@@ -59,8 +63,10 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("post", "/v1/missions", "missions.submit"),
     ("post", "/v1/missions/estimate", "missions.estimate"),
     ("post", "/v1/missions/{id}/cancel", "missions.cancel"),
+    ("post", "/v1/missions/{id}/fork", "missions.fork"),
     ("post", "/v1/missions/{id}/pause", "missions.pause"),
     ("post", "/v1/missions/{id}/resume", "missions.resume"),
+    ("post", "/v1/missions/{id}/retry", "missions.retry"),
     ("post", "/v1/missions/{id}/signals/{name}", "missions.signal"),
     ("post", "/v1/prices", "prices.publish"),
     ("post", "/v1/prices/simulate", "prices.simulate"),
@@ -112,6 +118,7 @@ async fn the_description_covers_every_route() {
             .replace("{id}", "mis_01h455vb4pex5vsknk084sn02q")
             .replace("{name}", "note")
             .replace("{month}", "2026-01")
+            .replace("{fingerprint}", "0123456789abcdef")
             .replace("{code}", "internal");
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
         let status = server.send(server.request(method.clone(), &concrete)).await.status;

@@ -352,7 +352,7 @@ async fn a_budget_is_never_below_what_is_spent_and_held(mut desk: Desk) {
     raise(&mut desk, mission, Some(9), Some(OnExhausted::Fail)).await.unwrap();
     desk.do_node(mission, "n1").await;
     assert_eq!(desk.end(mission).await, (RunState::Succeeded, 9 * CREDIT));
-    let over = raise(&mut desk, mission, Some(100), None).await;
-    assert_eq!(over, Err(Refusal::IllegalMove { what: "mission", state: "succeeded", wish: "given another budget" }));
+    // what is over may be given more before it is forked
+    raise(&mut desk, mission, Some(100), None).await.unwrap();
     desk.clean().await;
 }

@@ -16,6 +16,7 @@ on_both_stores!(Hand::new:
     a_claim_takes_ready_tasks_of_live_runs_and_no_others,
     claimers_that_race_get_each_task_once,
     a_heartbeat_extends_what_is_held_and_names_the_rest,
+    a_heartbeat_stops_what_is_past_its_own_deadline,
     a_task_that_came_back_is_claimed_under_a_new_fence,
 );
 
@@ -117,7 +118,7 @@ async fn a_heartbeat_extends_what_is_held_and_names_the_rest(mut hand: Hand) {
     hand.decide(&want, |turn| flow::cancel(turn, missions[4], None)).await.unwrap().unwrap();
 
     let lease_until = hand.now.plus_ms(99_000);
-    let mut fates = hand.store.beat(&Beat { leases: guards.clone(), lease_until }).await.unwrap();
+    let mut fates = hand.store.beat(&Beat { leases: guards.clone(), lease_until, now: hand.now }).await.unwrap();
     fates.sort_by_key(|fate| match fate {
         LeaseFate::Lost(id) | LeaseFate::Stop(id) => *id,
     });
@@ -130,7 +131,22 @@ async fn a_heartbeat_extends_what_is_held_and_names_the_rest(mut hand: Hand) {
     assert_eq!((until(ids[0]), until(ids[4])), (Some(lease_until), Some(lease_until)));
     assert_eq!((until(ids[1]), until(ids[2])), (Some(hand.now.plus_ms(15_000)), Some(hand.now.plus_ms(15_000))));
     assert_eq!(until(ids[3]), None);
-    assert_eq!(hand.store.beat(&Beat { leases: Vec::new(), lease_until }).await.unwrap(), []);
+    assert_eq!(hand.store.beat(&Beat { leases: Vec::new(), lease_until, now: hand.now }).await.unwrap(), []);
+}
+
+async fn a_heartbeat_stops_what_is_past_its_own_deadline(mut hand: Hand) {
+    let text = "{workflow: hasty, flat_fee: 0, nodes: {a: {transform: 1, deadline: 1m}, b: {transform: 1}}}";
+    let workflow = hand.put(text).await;
+    let (_, ready) = hand.start(workflow).await;
+    let (claimed, token) = hand.claim(&ready).await;
+    let leases: Vec<_> = claimed.iter().map(|task| task.guard(&token)).collect();
+    let hasty = claimed.iter().find(|task| task.node_index == 0).unwrap().id;
+    let beat = |now| Beat { leases: leases.clone(), lease_until: hand.now.plus_ms(99_000), now };
+    assert_eq!(hand.store.beat(&beat(hand.now.plus_ms(59_999))).await.unwrap(), []);
+    assert_eq!(hand.store.beat(&beat(hand.now.plus_ms(60_000))).await.unwrap(), [LeaseFate::Stop(hasty)]);
+    let overdue = hand.store.overdue_tasks(hand.now.plus_ms(60_000), 10).await.unwrap();
+    assert_eq!(overdue.iter().map(|due| due.id).collect::<Vec<_>>(), [hasty]);
+    assert!(hand.store.overdue_tasks(hand.now.plus_ms(59_999), 10).await.unwrap().is_empty());
 }
 
 async fn a_task_that_came_back_is_claimed_under_a_new_fence(mut hand: Hand) {
@@ -147,7 +163,7 @@ async fn a_task_that_came_back_is_claimed_under_a_new_fence(mut hand: Hand) {
 
     let late = hand.settle(&first[0], &old_token, succeeded(json!("late"))).await;
     assert!(matches!(late, Err(flow::Refusal::StaleFence { present: 2 })), "{late:?}");
-    let lost = Beat { leases: vec![first[0].guard(&old_token)], lease_until: hand.now.plus_ms(1) };
+    let lost = Beat { leases: vec![first[0].guard(&old_token)], lease_until: hand.now.plus_ms(1), now: hand.now };
     assert_eq!(hand.store.beat(&lost).await.unwrap(), [LeaseFate::Lost(ready[0])]);
     hand.settle(&second[0], &token, succeeded(json!("in time"))).await.unwrap();
     let task = hand.store.task(None, ready[0]).await.unwrap().unwrap();

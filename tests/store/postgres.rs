@@ -157,7 +157,10 @@ async fn a_transaction_takes_at_most_five_round_trips_on_the_wire() {
         let submitted = proxy.round_trips();
         let (claimed, token) = hand.claim(&ready).await;
         let has_claimed = proxy.round_trips();
-        hand.store.beat(&Beat { leases: vec![claimed[0].guard(&token)], lease_until: hand.now }).await.unwrap();
+        hand.store
+            .beat(&Beat { leases: vec![claimed[0].guard(&token)], lease_until: hand.now, now: hand.now })
+            .await
+            .unwrap();
         let beaten = proxy.round_trips();
         let counted = hand.store.counters();
         hand.settle(&claimed[0], &token, succeeded(json!({"a": 1}))).await.unwrap();

@@ -212,7 +212,7 @@ impl Player {
 
     async fn beat(&mut self) {
         let leases = self.held.iter().map(|(task, token)| task.guard(token)).collect();
-        let beat = Beat { leases, lease_until: self.hand.now.plus_ms(15_000) };
+        let beat = Beat { leases, lease_until: self.hand.now.plus_ms(15_000), now: self.hand.now };
         let mut fates: Vec<String> =
             self.hand.store.beat(&beat).await.unwrap().iter().map(|fate| format!("{fate:?}")).collect();
         fates.sort_unstable();

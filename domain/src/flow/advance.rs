@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::credits::Ucr;
+use crate::fingerprint::fingerprint;
 use crate::id::{MissionId, RunId, TaskId};
 use crate::ledger::{self, Charge, HoldRequest, Subject};
 use crate::outcome::{ErrorClass, StepError};
@@ -13,13 +14,18 @@ use crate::workflow::{Action, Definition, Node, OnError, OnExhausted, Wait};
 use super::budget::{check_budgets, leave_line, may_pass, must_queue, never_fits, note_spending, on_exhausted};
 use super::estimate::size_of;
 use super::pause::park_paused;
+use super::reserve::journaled_ucr;
 use super::settle::charge_failure;
-use super::{Refusal, Turn, approval, concurrency, family, node_of, signal, subject, timer};
+use super::{Refusal, Turn, approval, concurrency, deadline, family, node_of, signal, subject, timer};
 
 /// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice, or while its run is
-/// paused.
+/// paused. One whose time is over fails instead.
 pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
     let task = turn.task(id)?.clone();
+    if deadline::has_passed(&task, turn.now) {
+        let error = deadline::exceeded(turn, &task)?;
+        return fail(turn, id, error);
+    }
     if turn.run(task.run_id)?.state == RunState::Paused {
         return park_paused(turn, id);
     }
@@ -90,8 +96,12 @@ fn begin_wait(
 pub(super) fn missing_hold(turn: &Turn<'_>, task: &Task, lacked_credits: bool) -> Result<Ucr, Refusal> {
     let size = size_of(turn, task, lacked_credits)?;
     let hold = task.hold_id.and_then(|hold| turn.set.holds.get(hold));
-    let (held, used) = hold.map(|hold| (hold.amount_ucr, hold.used_ucr)).unwrap_or_default();
-    let wanted = if lacked_credits { size.saturating_add(used) } else { size };
+    let (held, used) = match hold {
+        Some(hold) => (hold.amount_ucr, hold.used_ucr),
+        // journaled before its run was retried
+        None => (Ucr::ZERO, journaled_ucr(turn, task.id)),
+    };
+    let wanted = if lacked_credits || hold.is_none() { size.saturating_add(used) } else { size };
     Ok(wanted.minus_or_zero(held))
 }
 
@@ -163,6 +173,10 @@ pub(super) fn hold_more(turn: &mut Turn<'_>, id: TaskId, amount: Ucr) -> Result<
         expires_at: None,
     };
     let hold = ledger::hold(turn.set, &request, turn.now)?;
+    let used = journaled_ucr(turn, id);
+    if let Some(hold) = turn.set.holds.change(hold) {
+        hold.used_ucr = used;
+    }
     if let Some(task) = turn.set.tasks.change(id) {
         task.hold_id = Some(hold);
         task.holds = request.number;
@@ -177,7 +191,7 @@ pub(super) fn count_held(turn: &mut Turn<'_>, task: &Task, more: Ucr, less: Ucr)
     family::count_held(turn, task, more, less);
 }
 
-fn count_held_of_mission(turn: &mut Turn<'_>, mission: MissionId, more: Ucr, less: Ucr) {
+pub(super) fn count_held_of_mission(turn: &mut Turn<'_>, mission: MissionId, more: Ucr, less: Ucr) {
     if let Some(mission) = turn.set.missions.change(mission) {
         mission.held_ucr = mission.held_ucr.saturating_add(more).minus_or_zero(less);
     }
@@ -272,7 +286,13 @@ fn finish_run(turn: &mut Turn<'_>, id: RunId) -> Result<(), Refusal> {
 
 /// Whether the run is being ended because its deadline passed.
 fn is_overdue(run: &Run) -> bool {
-    run.error.as_ref().and_then(|error| error.get("code")).is_some_and(|code| code == "deadline_exceeded")
+    // a node whose own deadline passed names itself
+    let of_run = |error: &&Value| error.get("node").is_none_or(Value::is_null);
+    run.error
+        .as_ref()
+        .filter(of_run)
+        .and_then(|error| error.get("code"))
+        .is_some_and(|code| code == "deadline_exceeded")
 }
 
 /// A task fails for good and its run begins to fail, unless its node says that the run goes on: then whoever calls
@@ -312,8 +332,10 @@ pub(super) fn fail_run(turn: &mut Turn<'_>, id: RunId, node: &str, error: &StepE
     if !turn.run(id)?.state.is_open() {
         return Ok(());
     }
+    let workflow = turn.definition(turn.run(id)?.workflow_id)?;
     let about = json!({"node": node, "class": error.class, "code": error.code, "message": error.message});
     if let Some(run) = turn.set.runs.change(id) {
+        run.fingerprint = Some(fingerprint(&workflow.name, node, &error.code, &error.message));
         run.state = RunState::Failing;
         run.status_reason = Some(format!("node `{node}` failed: {}", error.message));
         run.error = Some(about);

@@ -14,6 +14,7 @@ use crate::workflow::{Action, Approval, Definition, Node, OnExpire, OnReject, Wa
 
 use super::advance::{fail, park};
 use super::begin::{go_on, view};
+use super::deadline::has_passed;
 use super::settle::check_dependents;
 use super::wake::finish_wait;
 use super::{Refusal, Turn, node_of};
@@ -119,7 +120,7 @@ pub fn decide(turn: &mut Turn<'_>, answer: &Answer) -> Result<Decided, ApprovalR
         return Err(ApprovalRefusal::NotOpen(run_state.as_str()));
     }
     // exact, whatever the sweep's lag: it finds the task and says what follows
-    if task.due_at.is_some_and(|due| due <= turn.now) {
+    if task.due_at.is_some_and(|due| due <= turn.now) || has_passed(&task, turn.now) {
         return Err(ApprovalRefusal::Expired);
     }
     check_dependents(turn, &task)?;

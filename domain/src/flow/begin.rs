@@ -17,6 +17,7 @@ use crate::workflow::template::TemplateError;
 use crate::workflow::{Definition, Node, Opening};
 
 use super::advance::{fail, park, skip};
+use super::deadline::start_clock;
 use super::pause::park_paused;
 use super::{Refusal, Turn, family, node_of};
 
@@ -32,6 +33,7 @@ pub(super) fn begin_all(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Vec<TaskI
     let mut ended = VecDeque::new();
     for id in ids {
         let run = turn.task(*id)?.run_id;
+        start_clock(turn, *id)?;
         match turn.run(run)?.state {
             RunState::Paused => park_paused(turn, *id)?,
             state if state.is_live() => ended.extend(begin(turn, *id, &mut ready)?),
@@ -68,6 +70,9 @@ fn follow(turn: &mut Turn<'_>, mut ended: VecDeque<Ended>, mut ready: Vec<TaskId
             row.remaining_needs = row.remaining_needs.saturating_sub(1);
             row.input_bytes = row.input_bytes.saturating_add(output_bytes);
             let is_next = row.remaining_needs == 0 && row.state == TaskState::Pending;
+            if is_next {
+                start_clock(turn, next)?;
+            }
             match turn.run(task.run_id)?.state {
                 RunState::Paused if is_next => park_paused(turn, next)?,
                 state if is_next && state.is_live() => ended.extend(begin(turn, next, &mut ready)?),
@@ -133,7 +138,7 @@ pub(super) fn go_on(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refu
 }
 
 /// What it takes to decide was not loaded: the sweep decides, with this task alone in view.
-fn put_off(turn: &mut Turn<'_>, id: TaskId) {
+pub(super) fn put_off(turn: &mut Turn<'_>, id: TaskId) {
     park(turn, id, WaitCause::Condition, Some(0), "whether it begins is about to be decided");
 }
 
@@ -183,16 +188,17 @@ fn judge(condition: &str, view: &Value) -> Gate {
     match condition::holds(condition, view) {
         Ok(true) => Gate::Open,
         Ok(false) => Gate::Shut,
-        Err(error) => Gate::Broken(broken(&error)),
+        Err(error) => Gate::Broken(broken("when", &error)),
     }
 }
 
-fn broken(error: &TemplateError) -> StepError {
+/// What a task fails with whose condition has no answer.
+pub(super) fn broken(of: &str, error: &TemplateError) -> StepError {
     let advice = match error {
         TemplateError::Undefined { name, .. } => format!("; where it may be missing, write `{name}|default(false)`"),
         _ => String::new(),
     };
-    let message = format!("the condition in `when` has no answer: {error}{advice}");
+    let message = format!("the condition in `{of}` has no answer: {error}{advice}");
     StepError::new(ErrorClass::Permanent, "condition_failed", message)
 }
 

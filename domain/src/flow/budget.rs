@@ -15,7 +15,7 @@ use crate::workflow::OnExhausted;
 use super::{Refusal, Turn, family, node_of};
 
 /// The most that a mission may spend: its own budget or the operator's limit, whichever is less.
-fn mission_limit(turn: &Turn<'_>, mission: MissionId) -> Result<Option<Ucr>, Refusal> {
+pub(super) fn mission_limit(turn: &Turn<'_>, mission: MissionId) -> Result<Option<Ucr>, Refusal> {
     let mission = turn.mission(mission)?;
     let operator = turn.set.wallets.get(mission.wallet_id).and_then(|wallet| wallet.mission_limit_ucr);
     Ok(mission.budget_ucr.into_iter().chain(operator).min())

@@ -6,13 +6,19 @@ use serde_json::json;
 
 use crate::credits::Ucr;
 use crate::id::{MissionId, RunId, TaskId};
+use crate::outcome::{ErrorClass, StepError};
+use crate::record::Task;
 use crate::state::{RunState, TaskState};
+use crate::workflow::OnError;
 
 use super::advance::{count_done, fail, release_hold, skip};
 use super::budget::leave_line;
 use super::recover::lease_ran_out;
 use super::settle::{charge_journal, end_with_run};
-use super::{Refusal, Turn};
+use super::{Refusal, Turn, node_of};
+
+/// The code of tasks that were skipped because their run ended.
+pub(super) const RUN_ENDED: &str = "run_ended";
 
 /// A user cancels a mission. Cancelling twice is the same as once; a mission that is over refuses.
 pub fn cancel(turn: &mut Turn<'_>, mission: MissionId, reason: Option<&str>) -> Result<RunId, Refusal> {
@@ -33,6 +39,56 @@ pub fn cancel(turn: &mut Turn<'_>, mission: MissionId, reason: Option<&str>) -> 
     Ok(run_id)
 }
 
+/// What a cancel would do at once, and what it leaves to the steps that it stops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CancelPreview {
+    /// The nodes whose tasks end at once, in the order of the workflow.
+    pub ends: Vec<String>,
+    /// The nodes whose running steps are stopped and settle what they used.
+    pub stops: Vec<String>,
+    /// What is charged at once, for what was answered before.
+    pub charged: Ucr,
+    /// What is released at once.
+    pub released: Ucr,
+    /// What stays held until the stopped steps have settled.
+    pub held: Ucr,
+}
+
+/// What a cancel would do. All tasks of the latest run that are not over must be loaded. Changes nothing.
+pub fn preview_cancel(turn: &mut Turn<'_>, mission: MissionId) -> Result<CancelPreview, Refusal> {
+    let mut copy = turn.set.clone();
+    let mut trial = Turn { set: &mut copy, facts: turn.facts, now: turn.now, chance: &mut *turn.chance };
+    let before = trial.mission(mission)?.clone();
+    let mut tasks: Vec<(i32, TaskId)> = trial
+        .set
+        .tasks
+        .iter()
+        .filter(|task| task.run_id == before.run_id)
+        .map(|task| (task.node_index, task.id))
+        .collect();
+    tasks.sort_unstable();
+    let tasks: Vec<TaskId> = tasks.into_iter().map(|(_, id)| id).collect();
+    let open = |turn: &Turn<'_>, id: &TaskId| turn.set.tasks.get(*id).is_some_and(|task| !task.state.is_final());
+    let live: Vec<TaskId> = tasks.into_iter().filter(|id| open(&trial, id)).collect();
+    let run = cancel(&mut trial, mission, None)?;
+    // what stands for many ends after them
+    while wind_down(&mut trial, run, &live)? > 0 {}
+    let after = trial.mission(mission)?;
+    let charged = after.spent_ucr.minus_or_zero(before.spent_ucr);
+    let closed = before.held_ucr.minus_or_zero(after.held_ucr);
+    let names = |stops: bool| -> Vec<String> {
+        let of = live.iter().filter(|id| open(&trial, id) == stops);
+        of.filter_map(|id| trial.set.tasks.get(*id)).map(|task| task.node.clone()).collect()
+    };
+    Ok(CancelPreview {
+        ends: names(false),
+        stops: names(true),
+        charged,
+        released: closed.minus_or_zero(charged),
+        held: after.held_ucr,
+    })
+}
+
 /// Ends the given tasks of a run that is failing or being cancelled. A task that a live worker holds is left to
 /// the worker, which is told to stop and settles it, or to the end of its lease. Returns how many it ended.
 pub fn wind_down(turn: &mut Turn<'_>, run: RunId, tasks: &[TaskId]) -> Result<usize, Refusal> {
@@ -46,11 +102,13 @@ pub fn wind_down(turn: &mut Turn<'_>, run: RunId, tasks: &[TaskId]) -> Result<us
         match task.state {
             // its own tasks end first
             TaskState::Waiting if task.fan.as_ref().is_some_and(|fan| !fan.is_over()) => continue,
-            TaskState::Pending => skip(turn, *id, "skipped: its run ended before it could start", None)?,
-            TaskState::Ready | TaskState::Retrying | TaskState::Waiting => match task.fan.and_then(|fan| fan.error) {
-                Some(error) => fail(turn, *id, error)?,
-                None => end_idle(turn, *id, state)?,
-            },
+            TaskState::Pending => skip_with_run(turn, *id)?,
+            TaskState::Ready | TaskState::Retrying | TaskState::Waiting => {
+                match task.fan.as_ref().and_then(|fan| fan.error.clone()) {
+                    Some(error) if fails_others(turn, &task)? => fail(turn, *id, error)?,
+                    _ => end_idle(turn, *id, state)?,
+                }
+            }
             TaskState::Running if lease_ran_out(&task, turn.now) => end_with_run(turn, &task, state, &[])?,
             _ => continue,
         }
@@ -59,11 +117,28 @@ pub fn wind_down(turn: &mut Turn<'_>, run: RunId, tasks: &[TaskId]) -> Result<us
     Ok(ended)
 }
 
+/// Whether others fail with the task. One that they could do without did not fail before the run ended: it is cancelled
+/// with it, so that a retry begins it anew.
+fn fails_others(turn: &Turn<'_>, task: &Task) -> Result<bool, Refusal> {
+    let definition = turn.definition(task.workflow_id)?;
+    Ok(task.layer > 0 || node_of(&definition, task)?.on_error == OnError::Fail)
+}
+
+/// A task that never began, for its run ended. That is no decision about the task: a retry of the run renews it.
+fn skip_with_run(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
+    let reason = "skipped: its run ended before it could start";
+    if let Some(task) = turn.set.tasks.change(id) {
+        task.error = Some(StepError::new(ErrorClass::Cancelled, RUN_ENDED, "its run ended before it could start"));
+    }
+    skip(turn, id, reason, None)
+}
+
 /// Ends a task that nobody works on. Nothing is in flight; a user who cancels pays for what was answered before.
 pub(super) fn end_idle(turn: &mut Turn<'_>, id: TaskId, run_state: RunState) -> Result<(), Refusal> {
     let idle = turn.task(id)?.clone();
     let by_user = run_state == RunState::Cancelling;
-    let (charged, usage) = if by_user { charge_journal(turn, &idle, Ucr::ZERO, None)? } else { (Ucr::ZERO, None) };
+    let (charged, usage) =
+        if by_user { charge_journal(turn, &idle, Ucr::ZERO, idle.usage)? } else { (Ucr::ZERO, idle.usage) };
     if charged.is_zero() {
         release_hold(turn, id)?;
     }
@@ -76,7 +151,7 @@ pub(super) fn end_idle(turn: &mut Turn<'_>, id: TaskId, run_state: RunState) -> 
     task.due_at = None;
     task.ended_at = Some(now);
     task.hold_id = None;
-    task.cost_ucr = charged;
+    task.cost_ucr = task.cost_ucr.saturating_add(charged);
     task.usage = usage;
     let reason = match run_state {
         RunState::Cancelling => "cancelled by a user",

@@ -15,13 +15,13 @@ use crate::limits::{ITEM_CHUNK, MAX_GATHERED_BYTES};
 use crate::outcome::{ErrorClass, StepError};
 use crate::record::{Bound, BoundOutput, Fan, Task};
 use crate::state::{TaskState, WaitCause};
-use crate::workflow::template::TemplateError;
 use crate::workflow::{Definition, Item, Layer, Map, Node, OnError, OnItemError, OnMax, Place, condition, item_values};
 
 use super::advance::{self, fail, fail_run, make_ready, park, skip};
-use super::begin::{Ended, context, ended, go_on as go_on_without, release_dependents};
+use super::begin::{Ended, broken, context, ended, go_on as go_on_without, put_off, release_dependents};
 use super::cancel::end_idle;
 use super::estimate::{is_priced, template_bytes};
+pub(super) use super::family_budget::{check_budgets, count_held, count_spent, never_fits};
 use super::{Refusal, Turn, node_of};
 
 /// The kind of a task: the layer that it opens, or what its node does.
@@ -36,7 +36,7 @@ fn layer_of<'n>(node: &'n Node, task: &Task) -> Option<&'n Layer> {
 }
 
 /// The layer that made the task.
-fn layer_around<'n>(definition: &'n Definition, task: &Task) -> Option<&'n Layer> {
+pub(super) fn layer_around<'n>(definition: &'n Definition, task: &Task) -> Option<&'n Layer> {
     let node = definition.node(task.place().index)?;
     node.layers.get(usize::try_from(task.layer.checked_sub(1)?).ok()?)
 }
@@ -74,6 +74,12 @@ pub(super) fn start(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) ->
     {
         fan.begun = fan.begun.saturating_add(1);
     }
+    let may_fail_at_once = is_priced(node_of(&definition, &task)?) || task.deadline_at.is_some();
+    if may_fail_at_once && !are_followers_known(turn, &task) {
+        // others wait for it: decided by itself, with them in view
+        put_off(turn, id);
+        return Ok(None);
+    }
     match layer_of(node_of(&definition, &task)?, &task) {
         None => make_ready(turn, id)?,
         Some(layer) => {
@@ -95,8 +101,14 @@ pub(super) fn start(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) ->
     Ok(ended(turn, id))
 }
 
+/// Whether the items that wait for this one were loaded.
+fn are_followers_known(turn: &Turn<'_>, task: &Task) -> bool {
+    let Some(parent) = task.parent_id.filter(|_| task.layer > 0) else { return true };
+    task.bound.iter().flat_map(|bound| &bound.followers).all(|item| turn.set.item_of(parent, *item).is_some())
+}
+
 /// The fan of a task's parent, where a layer of its node made it.
-fn parent_fan<'t>(turn: &'t mut Turn<'_>, task: &Task) -> Option<&'t mut Fan> {
+pub(super) fn parent_fan<'t>(turn: &'t mut Turn<'_>, task: &Task) -> Option<&'t mut Fan> {
     let parent = task.parent_id.filter(|_| task.layer > 0)?;
     turn.set.tasks.change(parent)?.fan.as_mut()
 }
@@ -156,7 +168,7 @@ pub(super) fn go_on(
 }
 
 /// Lets as many items of a map begin as may, of those that were loaded.
-fn begin_items(
+pub(super) fn begin_items(
     turn: &mut Turn<'_>,
     parent: TaskId,
     ready: &mut Vec<TaskId>,
@@ -465,15 +477,6 @@ fn view(turn: &Turn<'_>, definition: &Definition, node: &Node, task: &Task, last
     Some(Value::Object(seen.values))
 }
 
-fn broken(of: &str, error: &TemplateError) -> StepError {
-    let advice = match error {
-        TemplateError::Undefined { name, .. } => format!("; where it may be missing, write `{name}|default(false)`"),
-        _ => String::new(),
-    };
-    let message = format!("the condition in `{of}` has no answer: {error}{advice}");
-    StepError::new(ErrorClass::Permanent, "condition_failed", message)
-}
-
 /// All items are over: the map hands on the list of what they handed on, which is read where it is needed.
 fn gather(turn: &mut Turn<'_>, task: &Task, fan: &Fan) -> Result<Vec<TaskId>, Refusal> {
     if fan.bytes > MAX_GATHERED_BYTES {
@@ -546,61 +549,4 @@ fn end_family(turn: &mut Turn<'_>, task: &Task, node: &Node, error: &StepError) 
         row.due_at = (ended > 0).then_some(now);
     }
     Ok(Vec::new())
-}
-
-/// The ancestors whose node has a budget for all of its tasks together.
-fn budgeted(turn: &Turn<'_>, task: &Task) -> Result<Vec<(TaskId, Ucr)>, Refusal> {
-    let mut found = Vec::new();
-    for id in task.ancestors.iter().flatten() {
-        let above = turn.task(*id)?;
-        if above.layer > 0 {
-            continue;
-        }
-        let definition = turn.definition(above.workflow_id)?;
-        found.extend(node_of(&definition, above)?.budget.map(|budget| (*id, budget.credits)));
-    }
-    Ok(found)
-}
-
-/// Refuses when `amount` more does not fit into what the budget of a node leaves for all of its tasks together.
-pub(super) fn check_budgets(turn: &Turn<'_>, task: &Task, amount: Ucr) -> Result<(), Refusal> {
-    for (id, budget) in budgeted(turn, task)? {
-        let fan = turn.task(id)?.fan.clone().unwrap_or_default();
-        let room = budget.minus_or_zero(fan.held_ucr.saturating_add(fan.spent_ucr));
-        if room < amount {
-            return Err(Refusal::OverBudget { of: "node", budget, room, required: amount });
-        }
-    }
-    Ok(())
-}
-
-/// What the budget of a node leaves that its tasks were not charged yet, where that is less than `size`: whatever they
-/// give back, it will not suffice.
-pub(super) fn never_fits(turn: &Turn<'_>, task: &Task, size: Ucr) -> Result<Option<Ucr>, Refusal> {
-    for (id, budget) in budgeted(turn, task)? {
-        let spent = turn.task(id)?.fan.as_ref().map(|fan| fan.spent_ucr).unwrap_or_default();
-        let rest = budget.minus_or_zero(spent);
-        if rest < size {
-            return Ok(Some(rest));
-        }
-    }
-    Ok(None)
-}
-
-/// Moves the counters of what the tasks of a node with a budget hold together.
-pub(super) fn count_held(turn: &mut Turn<'_>, task: &Task, more: Ucr, less: Ucr) {
-    for (id, _) in budgeted(turn, task).unwrap_or_default() {
-        if let Some(fan) = turn.set.tasks.change(id).and_then(|row| row.fan.as_mut()) {
-            fan.held_ucr = fan.held_ucr.saturating_add(more).minus_or_zero(less);
-        }
-    }
-}
-
-/// Moves the counters of what the tasks of a node with a budget were charged together.
-pub(super) fn count_spent(turn: &mut Turn<'_>, task: &Task, charged: Ucr) {
-    for (id, _) in budgeted(turn, task).unwrap_or_default() {
-        if let Some(fan) = turn.set.tasks.change(id).and_then(|row| row.fan.as_mut()) {
-            fan.spent_ucr = fan.spent_ucr.saturating_add(charged);
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! The life of a run, decided over values: submit, make ready, reserve a call, settle, recover, pause, cancel.
+//! The life of a run, decided over values: submit, make ready, reserve a call, settle, recover, pause, cancel, retry, fork.
 //!
 //! Each function takes a [`Turn`] (loaded rows, immutable facts, the time, chance), refuses by name before it
 //! changes anything, or changes the rows and every consequence with them. Whoever calls it writes the
@@ -10,16 +10,22 @@ mod begin;
 mod budget;
 mod cancel;
 mod concurrency;
+mod deadline;
 mod dedupe;
 mod estimate;
 mod family;
+mod family_budget;
 mod forecast;
+mod fork;
 mod lesson;
 mod metering;
 mod pause;
 mod raise;
 mod recover;
+mod rehearsal;
 mod reserve;
+mod retry;
+mod reunion;
 mod schedule;
 mod settle;
 mod signal;
@@ -36,16 +42,20 @@ mod simulation;
 pub(crate) mod testbed;
 
 pub use approval::{Answer, ApprovalRefusal, Decided, decide};
-pub use cancel::{cancel, wind_down};
+pub use cancel::{CancelPreview, cancel, preview_cancel, wind_down};
+pub use deadline::expire_task;
 pub use dedupe::{Dedupe, DedupeMode};
 pub use family::{add_items, refuse_items};
 pub use forecast::{Forecast, ForecastRequest, NodeForecast, Source, forecast};
+pub use fork::{ForkRequest, fork, preview_fork};
 pub use lesson::{CallLesson, Doubt, Lesson, NodeLesson, Observed, OpenCalls};
 pub use metering::{hold_call, hold_key, settle_call};
 pub use pause::{pause, resume};
 pub use raise::set_budget;
 pub use recover::{lease_ran_out, recover_lease};
+pub use rehearsal::{Order, Ordered, Plan, PlannedNode, Preview};
 pub use reserve::{CallGuard, record_late, reserve_call};
+pub use retry::{preview_retry, retry};
 pub use schedule::{Due, Fired, Firing, FiringError, Slot, add_schedule, change_schedule, fire, slot};
 pub use settle::{CacheUse, Guard, Handoff, SettleRequest, Settlement, settle};
 pub use signal::{NewSignal, Received, SignalRefusal, receive_signal};

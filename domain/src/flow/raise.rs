@@ -1,4 +1,4 @@
-//! A mission's budget is changed while it runs.
+//! A mission's budget is changed while it runs, or after it was over and before it is retried or forked.
 
 use serde_json::json;
 
@@ -10,7 +10,8 @@ use crate::workflow::OnExhausted;
 use super::{Refusal, Turn};
 
 /// Sets what the mission may spend, and what happens then; `None` leaves it as it is, `Some(None)` lifts the limit.
-/// Never below what is spent and held. A mission that is over refuses.
+/// Never below what is spent and held. A mission that is being ended
+/// refuses.
 pub fn set_budget(
     turn: &mut Turn<'_>,
     id: MissionId,
@@ -19,7 +20,7 @@ pub fn set_budget(
 ) -> Result<(), Refusal> {
     let mission = turn.mission(id)?;
     let state = turn.run(mission.run_id)?.state;
-    if !state.is_open() {
+    if !state.is_open() && !state.is_final() {
         return Err(Refusal::IllegalMove { what: "mission", state: state.as_str(), wish: "given another budget" });
     }
     let committed = mission.spent_ucr.saturating_add(mission.held_ucr);

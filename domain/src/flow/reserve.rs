@@ -187,6 +187,12 @@ fn make_room(turn: &mut Turn<'_>, task: &Task, ceiling: Ucr) -> Result<(), CallR
     hold_more(turn, task.id, missing).map_err(short)
 }
 
+/// What the answered calls of a task cost that nobody was charged for yet: an attempt that succeeds consumes them.
+pub(super) fn journaled_ucr(turn: &Turn<'_>, task: TaskId) -> Ucr {
+    let owed = |call: &&UsageCall| call.state == CallState::Done && !call.billable;
+    turn.set.calls_of(task).filter(owed).map(|call| call.cost_ucr).sum()
+}
+
 /// Records the end of a call of this task; what it cost and used. A call that was recorded before (a replay, or an
 /// earlier call of the attempt) is billed as it stands; one that had failed stays the platform's.
 pub(super) fn finish_call(
@@ -199,20 +205,24 @@ pub(super) fn finish_call(
     let row = turn.set.calls.get(finished.id).filter(|row| row.task_id == task.id);
     let row = row.ok_or_else(|| Refusal::NotFound(format!("usage call {}", finished.id)))?;
     if row.state != CallState::Sent {
-        let (cost, hold) = (row.cost_ucr, row.hold_id);
-        let known = (cost, row.usage.unwrap_or_default());
         if row.state != CallState::Done {
             return Ok((Ucr::ZERO, Usage::default()));
         }
+        let (cost, usage, was_billed) = (row.cost_ucr, row.usage.unwrap_or_default(), row.billable);
         let is_rejected = state == CallState::Rejected;
         if let Some(row) = turn.set.calls.change(finished.id) {
-            row.billable = billable;
+            row.billable = was_billed || billable;
             row.state = if is_rejected { CallState::Rejected } else { row.state };
         }
+        if was_billed {
+            // paid before its run was retried
+            return Ok((Ucr::ZERO, Usage::default()));
+        }
+        let hold = turn.set.tasks.get(task.id).and_then(|task| task.hold_id);
         if is_rejected && let Some(hold) = hold.and_then(|hold| turn.set.holds.change(hold)) {
             hold.used_ucr = hold.used_ucr.minus_or_zero(cost);
         }
-        return Ok(known);
+        return Ok((cost, usage));
     }
     let prices = turn.prices(task.run_id)?;
     let (usage, is_estimated) = billed_usage(turn, &prices, row, finished);

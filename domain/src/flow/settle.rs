@@ -18,7 +18,7 @@ use super::advance::{self, count_done, count_held, fail, park, wait_for_credits}
 use super::begin::{go_on, release_dependents};
 use super::budget::note_spending;
 use super::reserve::{check_calls, close_open_calls, finish_call};
-use super::{Refusal, Turn, family, node_of, subject};
+use super::{Refusal, Turn, deadline, family, node_of, subject};
 
 /// What proves that a write comes from the present holder of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,7 +219,7 @@ fn succeed(
         row.error = None;
         row.ended_at = Some(now);
         row.output = Some(output.clone());
-        row.cost_ucr = cost;
+        row.cost_ucr = row.cost_ucr.saturating_add(cost);
         row.units_ucr = units;
         row.usage = usage;
         row.hold_id = None;
@@ -266,7 +266,8 @@ fn answered_by(turn: &Turn<'_>, calls: &[FinishedCall]) -> Vec<String> {
 /// Records the calls that the attempt consumed, each once; the sum of their costs and of their usage.
 fn bill_calls(turn: &mut Turn<'_>, task: &Task, calls: &[FinishedCall]) -> Result<(Ucr, Option<Usage>), Refusal> {
     let mut cost = Ucr::ZERO;
-    let mut usage: Option<Usage> = None;
+    // what was billed before the run was retried counts on
+    let mut usage = task.usage;
     for call in distinct(calls) {
         let state = if call.succeeded { CallState::Done } else { CallState::Failed };
         let (price, used) = finish_call(turn, task, call, state, call.succeeded)?;
@@ -321,12 +322,14 @@ pub(super) fn charge_failure(turn: &mut Turn<'_>, id: TaskId, error: &StepError)
         return Ok(());
     }
     let answered = |call: &&UsageCall| {
-        matches!(call.state, CallState::Done | CallState::Rejected | CallState::Failed) && call.cost_ucr.is_positive()
+        matches!(call.state, CallState::Done | CallState::Rejected | CallState::Failed)
+            && call.cost_ucr.is_positive()
+            && !call.billable
     };
     let calls: Vec<_> =
         turn.set.calls_of(id).filter(answered).map(|call| (call.id, call.cost_ucr, call.usage)).collect();
     let mut cost = Ucr::ZERO;
-    let mut usage: Option<Usage> = None;
+    let mut usage = task.usage;
     for (call, price, used) in calls {
         cost = cost.saturating_add(price);
         usage = used.map(|used| sum(usage, &used)).or(usage);
@@ -339,7 +342,7 @@ pub(super) fn charge_failure(turn: &mut Turn<'_>, id: TaskId, error: &StepError)
     }
     let charged = settle_hold(turn, &task, Charge::Failure(cost))?;
     if let Some(row) = turn.set.tasks.change(id) {
-        row.cost_ucr = charged;
+        row.cost_ucr = row.cost_ucr.saturating_add(charged);
         row.usage = usage;
         row.hold_id = None;
     }
@@ -350,7 +353,7 @@ pub(super) fn charge_failure(turn: &mut Turn<'_>, id: TaskId, error: &StepError)
 fn is_own_fault(error: &StepError) -> bool {
     matches!(error.class, ErrorClass::Retryable | ErrorClass::Permanent)
         && !error.code.starts_with("provider_")
-        && error.code != "poison_pill"
+        && !matches!(error.code.as_str(), "poison_pill" | "deadline_exceeded")
 }
 
 /// Gives the first ready dependent of the right pool to the worker that settled, as its next claim.
@@ -393,6 +396,9 @@ fn fail_attempt(turn: &mut Turn<'_>, task: &Task, error: &StepError, calls: &[Fi
     let definition = turn.definition(task.workflow_id)?;
     let retry = node_of(&definition, task)?.retry;
     let failures = task.failures.saturating_add(1);
+    // stopped because its time is over, or failed by then in a way that another attempt could have mended
+    let is_late = error.class != ErrorClass::Permanent && deadline::has_passed(task, turn.now);
+    let error = &if is_late { deadline::exceeded(turn, task)? } else { error.clone() };
     if let Some(row) = turn.set.tasks.change(task.id) {
         row.error = Some(error.clone());
     }
@@ -454,7 +460,7 @@ pub(super) fn end_with_run(
 ) -> Result<(), Refusal> {
     let by_user = run_state == RunState::Cancelling;
     let mut cost = Ucr::ZERO;
-    let mut usage: Option<Usage> = None;
+    let mut usage = task.usage;
     for call in distinct(calls) {
         let state = if call.succeeded { CallState::Done } else { CallState::Failed };
         let reserved = turn.set.calls.get(call.id).map(|row| row.reserved_ucr).unwrap_or_default();
@@ -472,7 +478,7 @@ pub(super) fn end_with_run(
         }
     }
     close_open_calls(turn, task.id, CallState::Lost);
-    let (charged, usage) = if by_user { charge_journal(turn, task, cost, usage)? } else { (Ucr::ZERO, None) };
+    let (charged, usage) = if by_user { charge_journal(turn, task, cost, usage)? } else { (Ucr::ZERO, task.usage) };
     if charged.is_zero() {
         advance::release_hold(turn, task.id)?;
     }
@@ -485,7 +491,7 @@ pub(super) fn end_with_run(
         row.lease_until = None;
         row.ended_at = Some(now);
         row.hold_id = None;
-        row.cost_ucr = charged;
+        row.cost_ucr = row.cost_ucr.saturating_add(charged);
         row.usage = usage;
         row.status_reason = Some(if by_user { "cancelled by a user" } else { "cancelled: its run failed" }.to_owned());
     }

@@ -13,6 +13,7 @@ use crate::workflow::{Action, OnSilence, SignalWait, Wait};
 
 use super::advance::{fail, park};
 use super::begin::go_on;
+use super::deadline::has_passed;
 use super::settle::check_dependents;
 use super::wake::{conclude, finish_wait};
 use super::{Refusal, Turn, node_of};
@@ -121,7 +122,7 @@ pub fn receive_signal(turn: &mut Turn<'_>, new: &NewSignal) -> Result<Received, 
 fn taker_of(turn: &Turn<'_>, new: &NewSignal) -> Result<Option<Task>, Refusal> {
     let definition = turn.definition(turn.run(new.run_id)?.workflow_id)?;
     let waits = |task: &&Task| {
-        let is_due = task.due_at.is_some_and(|due| due <= turn.now);
+        let is_due = task.due_at.is_some_and(|due| due <= turn.now) || has_passed(task, turn.now);
         let is_waiting = task.state == TaskState::Waiting && task.wait == Some(WaitCause::Signal) && !is_due;
         let node = node_of(&definition, task).ok();
         let name = node.and_then(|node| match &node.action {

@@ -11,6 +11,7 @@ use crate::record::{HoldOwner, Mission, Run, Task};
 use crate::state::{RunState, TaskState};
 use crate::workflow::{Definition, Layer, Node, OnExhausted};
 
+use super::advance::count_held_of_mission;
 use super::dedupe::{self, Dedupe};
 use super::estimate::{Basis, is_priced, template_bytes};
 use super::family::kind_at;
@@ -91,18 +92,26 @@ pub fn submit(turn: &mut Turn<'_>, submission: &Submission) -> Result<Vec<TaskId
 
     dedupe::take(turn, submission);
     add_mission_and_run(turn, submission, &definition, fee);
+    let birth = Birth {
+        tenant_id: submission.tenant_id,
+        mission_id: submission.mission_id,
+        run_id: submission.run_id,
+        workflow_id: submission.workflow_id,
+        priority: submission.priority,
+    };
     turn.set.signals_of.insert(submission.mission_id);
     let mut first = Vec::new();
     for node in &definition.nodes {
         let id: TaskId = turn.id();
-        let task = new_task(turn, submission, node, id, input_bytes);
+        let task = new_task(turn, &birth, node, id, input_bytes);
         turn.set.add_task(task);
         if node.needs.is_empty() {
             first.push(id);
         }
     }
     if fee.is_positive() {
-        hold_fee(turn, submission, fee)?;
+        let run = turn.run(submission.run_id)?.clone();
+        hold_fee(turn, &run, 1)?;
     }
     let total = definition.nodes.len();
     let data = json!({"workflow": definition.name, "tasks": total, "run_id": submission.run_id});
@@ -181,44 +190,59 @@ fn add_mission_and_run(turn: &mut Turn<'_>, submission: &Submission, definition:
             created_at: turn.now,
             started_at: None,
             ended_at: None,
+            retries: 0,
+            input: None,
+            order_key: None,
+            order_hash: None,
+            fingerprint: None,
+            pruned: 0,
         },
     );
 }
 
-fn hold_fee(turn: &mut Turn<'_>, submission: &Submission, fee: Ucr) -> Result<(), Refusal> {
+/// Holds a run's flat fee, for the time with that number.
+pub(super) fn hold_fee(turn: &mut Turn<'_>, run: &Run, number: i32) -> Result<(), Refusal> {
     let request = HoldRequest {
         id: turn.id(),
         op_id: turn.id(),
-        wallet_id: submission.wallet_id,
+        wallet_id: turn.mission(run.mission_id)?.wallet_id,
         owner_kind: HoldOwner::Fee,
-        owner_id: submission.run_id.to_string(),
-        number: 1,
-        amount: fee,
-        subject: Subject { mission_id: Some(submission.mission_id), task_id: None },
+        owner_id: run.id.to_string(),
+        number,
+        amount: run.fee_ucr,
+        subject: Subject { mission_id: Some(run.mission_id), task_id: None },
         expires_at: None,
     };
     let hold = ledger::hold(turn.set, &request, turn.now)?;
-    if let Some(run) = turn.set.runs.change(submission.run_id) {
+    if let Some(run) = turn.set.runs.change(run.id) {
         run.fee_hold_id = Some(hold);
     }
-    if let Some(mission) = turn.set.missions.change(submission.mission_id) {
-        mission.held_ucr = mission.held_ucr.saturating_add(fee);
-    }
+    count_held_of_mission(turn, run.mission_id, run.fee_ucr, Ucr::ZERO);
     Ok(())
 }
 
-fn new_task(turn: &Turn<'_>, submission: &Submission, node: &Node, id: TaskId, input_bytes: i64) -> Task {
+/// What all tasks of a run have in common.
+pub(super) struct Birth {
+    pub(super) tenant_id: TenantId,
+    pub(super) mission_id: MissionId,
+    pub(super) run_id: RunId,
+    pub(super) workflow_id: WorkflowId,
+    pub(super) priority: i16,
+}
+
+/// A task that has not begun.
+pub(super) fn new_task(turn: &Turn<'_>, birth: &Birth, node: &Node, id: TaskId, input_bytes: i64) -> Task {
     Task {
         id,
-        tenant_id: submission.tenant_id,
-        mission_id: submission.mission_id,
-        run_id: submission.run_id,
-        workflow_id: submission.workflow_id,
+        tenant_id: birth.tenant_id,
+        mission_id: birth.mission_id,
+        run_id: birth.run_id,
+        workflow_id: birth.workflow_id,
         node: node.key.clone(),
         node_index: i32::try_from(node.index).unwrap_or(i32::MAX),
         kind: kind_at(node, 0).to_owned(),
         pool: node.pool.clone(),
-        priority: submission.priority.saturating_add(node.priority),
+        priority: birth.priority.saturating_add(node.priority),
         state: TaskState::Pending,
         wait: None,
         status_reason: Some("waiting for the nodes it needs".to_owned()),
@@ -246,6 +270,7 @@ fn new_task(turn: &Turn<'_>, submission: &Submission, node: &Node, id: TaskId, i
         created_at: turn.now,
         shown: None,
         decision: None,
+        deadline_at: None,
         node_at: i32::try_from(node.index).unwrap_or(i32::MAX),
         base: 0,
         ancestors: None,

@@ -14,7 +14,7 @@ use super::begin::{begin_all, go_on, release_dependents};
 use super::budget::{has_room_for, keep_place};
 use super::pause::come_due_while_paused;
 use super::settle::{charge, check_dependents};
-use super::{Refusal, Turn, approval, family, node_of, signal};
+use super::{Refusal, Turn, approval, deadline, family, node_of, signal};
 
 /// Wakes a task whose wait is over: a node that waits for it succeeds, everything else tries to become ready.
 /// Returns the tasks that are ready now. A task that is not due, or whose run is not live, stays as it is.
@@ -24,6 +24,9 @@ pub fn wake_task(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal
     let run_state = turn.run(task.run_id)?.state;
     if !due || !run_state.is_open() {
         return Ok(Vec::new());
+    }
+    if task.fan.is_none() && deadline::has_passed(&task, turn.now) {
+        return deadline::expire_task(turn, id);
     }
     let definition = turn.definition(task.workflow_id)?;
     let sleeps = matches!(node_of(&definition, &task)?.action, Action::Wait(_));
@@ -91,7 +94,7 @@ pub(super) fn conclude(turn: &mut Turn<'_>, id: TaskId, output: Value) -> Result
     task.ended_at = Some(now);
     task.output = Some(output);
     task.hold_id = None;
-    task.cost_ucr = cost;
+    task.cost_ucr = task.cost_ucr.saturating_add(cost);
     task.units_ucr = units;
     let (mission, slept) = (task.mission_id, task.ready_at.map(|since| now.since_ms(since)));
     turn.emit(mission, "task.succeeded", Some(id), json!({"duration_ms": slept, "credits": cost.to_string()}));
@@ -105,8 +108,8 @@ pub fn expire_run(turn: &mut Turn<'_>, id: RunId) -> Result<bool, Refusal> {
     if !passed || !run.state.is_open() {
         return Ok(false);
     }
-    let message =
-        format!("the run's deadline of {} ms passed", run.deadline_at.map_or(0, |at| at.since_ms(run.created_at)));
+    let deadline_ms = turn.definition(run.workflow_id)?.deadline_ms;
+    let message = format!("the run's deadline of {} ms passed", deadline_ms.unwrap_or_default());
     if let Some(run) = turn.set.runs.change(id) {
         run.state = RunState::Failing;
         run.status_reason = Some(message.clone());

@@ -24,4 +24,4 @@ pub use money::{
 pub use schedule::{CatchUp, Overlap, Schedule};
 pub use signal::Signal;
 pub use tools::{ToolCallState, ToolRun};
-pub use work::{Attempt, Event, Mission, Run, Task};
+pub use work::{Attempt, Event, Mission, PRUNED_DETAILS, PRUNED_MISSION, PRUNED_OUTPUTS, Run, Task};

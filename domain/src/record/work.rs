@@ -48,7 +48,7 @@ pub struct Mission {
     pub tasks_done: i64,
     /// Credits in the mission's open holds.
     pub held_ucr: Ucr,
-    /// Credits charged so far, fee included.
+    /// Credits charged so far, for all its runs, fees included.
     pub spent_ucr: Ucr,
     /// When it was submitted.
     pub created_at: Timestamp,
@@ -91,7 +91,27 @@ pub struct Run {
     pub started_at: Option<Timestamp>,
     /// When it was over.
     pub ended_at: Option<Timestamp>,
+    /// How often it was retried after it was over.
+    pub retries: i32,
+    /// What it was given, where that is not what its mission was submitted with; written once, `None` in a working set
+    /// that did not make it.
+    pub input: Option<Value>,
+    /// The client's idempotency key of the retry or fork that was carried out last.
+    pub order_key: Option<String>,
+    /// SHA-256 of what that asked for.
+    pub order_hash: Option<String>,
+    /// What its failure has in common with others, once it fails.
+    pub fingerprint: Option<String>,
+    /// What was pruned of it since: see [`PRUNED_DETAILS`] and the following. Only ever written beside decisions.
+    pub pruned: i16,
 }
+
+/// A run whose events and journals are gone: it cannot go on any more.
+pub const PRUNED_DETAILS: i16 = 1;
+/// A run whose outputs are gone as well.
+pub const PRUNED_OUTPUTS: i16 = 2;
+/// A run of which only what the ledger refers to is left.
+pub const PRUNED_MISSION: i16 = 3;
 
 /// One node in one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -171,6 +191,8 @@ pub struct Task {
     pub shown: Option<String>,
     /// What became of an approval.
     pub decision: Option<Decision>,
+    /// When it fails if it is not over by then, whatever it waits for; known once its needs are done.
+    pub deadline_at: Option<Timestamp>,
     /// The node's index in its workflow.
     pub node_at: i32,
     /// The number in the run of its workflow's first node.

@@ -223,8 +223,15 @@ until: '{{ inputs.ides }}' ¦ /nodes/a/until ¦ unknown_input ¦ line 1: `inputs
 until: '{{ nodes.first.output }}' ¦ /nodes/a/until ¦ not_upstream ¦ line 1: `first` does not come before this node ¦ add `first` to `needs`
 until: '{{ task.attempt }}' ¦ /nodes/a/until ¦ unknown_variable ¦ line 1: this template does not know `task` ¦ known here: inputs, nodes
 until: '{{ inputs.idea' ¦ /nodes/a/until ¦ template_syntax ¦ line 1: unexpected end of input, expected end of variable block
+"#;
+    check(rows, Syntax::Yaml, around_node);
+}
+
+#[test]
+fn more_fields_of_nodes() {
+    let rows = r#"
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, http, exec, until, approval, signal, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, cache, concurrency, pool, priority, retry, timeout, on_error, units, budget
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, http, exec, until, approval, signal, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, cache, concurrency, pool, priority, retry, timeout, deadline, on_error, units, budget
 needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal
 prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
@@ -251,6 +258,7 @@ agent: writer, prompt: x, max_output_tokens: 1.5 ¦ /nodes/a/max_output_tokens �
 agent: writer, prompt: x, temperature: warm ¦ /nodes/a/temperature ¦ out_of_range ¦ `temperature` must be a number from 0 to 2 with at most six decimals
 sleep: forever ¦ /nodes/a/sleep ¦ invalid_duration ¦ `sleep` must be a duration such as 500ms, 30s, 10m, 2h or 1d
 sleep: 0s ¦ /nodes/a/sleep ¦ out_of_range ¦ `sleep` must be from 1ms to 30d
+sleep: 1s, deadline: 31d ¦ /nodes/a/deadline ¦ out_of_range ¦ `deadline` must be from 1ms to 30d
 sleep: 1s, timeout: 2d ¦ /nodes/a/timeout ¦ out_of_range ¦ `timeout` must be from 1ms to 1d
 sleep: 1s, priority: 101 ¦ /nodes/a/priority ¦ out_of_range ¦ `priority` must be a whole number from -100 to 100
 sleep: 1s, pool: GPU ¦ /nodes/a/pool ¦ invalid_name ¦ `pool` must be 1 to 32 of the characters a-z, 0-9 and -

@@ -275,6 +275,7 @@ fn number(drafts: &[Draft<'_>], edges: &Edges, graph: &Graph) -> Option<Vec<Node
             priority: draft.priority,
             retry: draft.retry,
             timeout_ms: draft.timeout_ms,
+            deadline_ms: draft.deadline_ms,
             on_error: draft.on_error,
             units: draft.units.clone(),
             budget: draft.budget,

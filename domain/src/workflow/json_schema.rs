@@ -38,7 +38,11 @@ pub fn json_schema() -> Value {
                 "description": "What holds for all nodes that do not say otherwise.",
                 "type": "object",
                 "additionalProperties": false,
-                "properties": with_call(json!({"timeout": of("duration"), "retry": of("retry")})),
+                "properties": with_call(json!({
+                    "timeout": described(of("duration"), "How long one attempt may take."),
+                    "deadline": described(of("duration"), "How long a node may take altogether, once its needs are done."),
+                    "retry": of("retry"),
+                })),
             },
             "agents": described(named(&identifier(), MAX_AGENTS, &of("agent")), "Who does the work, by name."),
             "schemas": described(
@@ -394,6 +398,7 @@ fn node() -> Value {
         "priority": described(whole(-MAX_PRIORITY, MAX_PRIORITY), "Higher goes first, within its tenant and pool."),
         "retry": of("retry"),
         "timeout": described(of("duration"), "How long one attempt may take."),
+        "deadline": described(of("duration"), "How long all of it may take, whatever it waits for, once its needs are done."),
         "on_error": {
             "description": "What becomes of the run when the node fails for good; by default it fails as well.",
             "enum": WORDS,

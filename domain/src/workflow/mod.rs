@@ -167,6 +167,8 @@ pub struct Node {
     pub retry: RetryPolicy,
     /// How long one attempt may take, in milliseconds.
     pub timeout_ms: i64,
+    /// How long all of it may take from when its needs are done, whatever it waits for, in milliseconds.
+    pub deadline_ms: Option<i64>,
     /// What becomes of the run when it fails.
     pub on_error: OnError,
     /// Units of the price book that are billed when the node succeeds, besides tokens.

@@ -69,16 +69,19 @@ fn every_example_of_the_format_parses_and_survives_its_canonical_form() {
 fn the_software_company_works_in_the_order_of_its_needs() {
     let company = sample("software-company.yaml");
     let order: Vec<&str> = company.nodes.iter().map(|node| node.key.as_str()).collect();
-    assert_eq!(order, ["prd", "design", "plan", "code", "tests", "summary"]);
+    assert_eq!(order, ["prd", "approve", "design", "plan", "code", "tests", "summary"]);
     let plan = company.node_by_key("plan").unwrap();
     assert_eq!(keys(&company, &plan.needs), ["design"]);
-    assert_eq!(keys(&company, &plan.dependents), ["code", "tests"]);
+    assert_eq!(keys(&company, &plan.dependents), ["code"]);
     assert_eq!(keys(&company, &plan.uses), ["prd", "design"], "an ancestor may be read without being a need");
     assert_eq!(company.budget, Some(Budget { credits: Ucr::from_credits(300), on_exhausted: OnExhausted::Pause }));
     assert_eq!(company.deadline_ms, Some(2 * 60 * 60 * 1_000));
     assert_eq!(company.flat_fee, None);
     assert_eq!(company.outputs["report"].nodes(), "summary");
     assert_eq!(company.outputs.len(), 5);
+    let layers =
+        |key: &str| -> Vec<&str> { company.node_by_key(key).unwrap().layers.iter().map(super::Layer::kind).collect() };
+    assert_eq!((layers("code"), layers("tests"), layers("plan")), (vec!["map", "review"], vec!["repeat"], vec![]));
 }
 
 #[test]

@@ -27,8 +27,8 @@ use super::{Action, AgentStep, Budget, OnExhausted, TransformStep};
 use super::{exec, http};
 use crate::credits::Ucr;
 use crate::limits::{
-    MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_NEEDS_PER_NODE, MAX_OUTPUT_TOKENS, MAX_PRIORITY, MAX_PROMPT_BYTES,
-    MAX_TIMEOUT_MS, MAX_TOOL_CALLS, MAX_TOOLS, MAX_TRANSFORM_TEMPLATES, MAX_TURNS, MAX_UNIT_QUANTITY,
+    MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_DEADLINE_MS, MAX_NEEDS_PER_NODE, MAX_OUTPUT_TOKENS, MAX_PRIORITY,
+    MAX_PROMPT_BYTES, MAX_TIMEOUT_MS, MAX_TOOL_CALLS, MAX_TOOLS, MAX_TRANSFORM_TEMPLATES, MAX_TURNS, MAX_UNIT_QUANTITY,
     MAX_UNITS_PER_NODE,
 };
 use crate::retry::RetryPolicy;
@@ -55,7 +55,7 @@ const KINDS: [&str; 8] = ["agent", "transform", "http", "exec", "sleep", "until"
 const LATER_KINDS: [&str; 4] = ["external", "plan", "retrieve", "workflow"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
-const LATER_KEYS: [&str; 3] = ["deadline", "memory", "parent_close"];
+const LATER_KEYS: [&str; 2] = ["memory", "parent_close"];
 
 /// Keys that only nodes with an agent have.
 const AGENT_KEYS: [&str; 9] =
@@ -101,6 +101,7 @@ impl CallSettings {
 pub(super) struct Defaults {
     pub(super) call: CallSettings,
     pub(super) timeout_ms: Option<i64>,
+    pub(super) deadline_ms: Option<i64>,
     pub(super) retry: RetryPolicy,
 }
 
@@ -149,6 +150,7 @@ pub(super) struct Draft<'v> {
     pub(super) priority: i16,
     pub(super) retry: RetryPolicy,
     pub(super) timeout_ms: i64,
+    pub(super) deadline_ms: Option<i64>,
     pub(super) on_error: OnError,
     pub(super) units: BTreeMap<String, u64>,
     pub(super) budget: Option<Budget>,
@@ -187,6 +189,7 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
             .duration_ms("timeout", 1, MAX_TIMEOUT_MS)
             .or(around.defaults.timeout_ms)
             .unwrap_or(DEFAULT_TIMEOUT_MS),
+        deadline_ms: fields.duration_ms("deadline", 1, MAX_DEADLINE_MS).or(around.defaults.deadline_ms),
         on_error: on_error::read(&mut fields),
         units: read_units(&mut fields),
         budget: read_budget(&mut fields, "it is the most a node may spend"),
@@ -527,8 +530,9 @@ pub(super) fn read_defaults(fields: &mut Fields<'_, '_>) -> Defaults {
     let defaults = Defaults {
         call: CallSettings::read(&mut section),
         timeout_ms: section.duration_ms("timeout", 1, MAX_TIMEOUT_MS),
+        deadline_ms: section.duration_ms("deadline", 1, MAX_DEADLINE_MS),
         retry: read_retry(&mut section, RetryPolicy::default()),
     };
-    section.close(&["cache", "concurrency", "deadline", "memory", "on_error"]);
+    section.close(&["cache", "concurrency", "memory", "on_error"]);
     defaults
 }

@@ -32,6 +32,8 @@ enum Workload {
     W3,
     /// Idle: what an idle process costs.
     W4,
+    /// Maps: one of 10,000 items against 100 of 100 items, each item held and settled.
+    Map,
     /// Money alone: cycles of hold and settle on one wallet.
     Wallet,
     /// The same over 1,000 wallets.
@@ -56,7 +58,7 @@ pub struct Bench {
     /// The storage; `postgres` uses `DATABASE_URL` and `REDIS_URL`.
     #[arg(long, value_enum, default_value = "sqlite")]
     storage: Storage,
-    /// Missions per repetition (default: W1 2,000, W2 200, W3 20,000), or cycles (20,000).
+    /// Missions per repetition (default: W1 2,000, W2 200, W3 20,000), items of a map (10,000), or cycles (20,000).
     #[arg(long)]
     missions: Option<usize>,
     /// Slots of the pool.
@@ -73,8 +75,16 @@ pub struct Bench {
 impl Bench {
     /// Runs the workloads and prints what was measured.
     pub async fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
-        let all =
-            [Workload::W1, Workload::W0, Workload::W2, Workload::W3, Workload::W4, Workload::Wallet, Workload::Wallets];
+        let all = [
+            Workload::W1,
+            Workload::W0,
+            Workload::W2,
+            Workload::W3,
+            Workload::W4,
+            Workload::Map,
+            Workload::Wallet,
+            Workload::Wallets,
+        ];
         let wanted = if self.workloads.is_empty() { all.to_vec() } else { self.workloads.clone() };
         let progress = indicatif::ProgressBar::new((wanted.len() * self.repeat.max(1)) as u64);
         let mut results = Vec::new();
@@ -111,6 +121,7 @@ impl Bench {
             Workload::W2 => workload::chain(site, missions(200)).await?,
             Workload::W3 => workload::flat(site, missions(20_000)).await?,
             Workload::W4 => workload::idle(site).await?,
+            Workload::Map => workload::maps(site, missions(10_000)).await?,
             Workload::Wallet => money::cycles(site, 1, missions(20_000)).await?,
             Workload::Wallets => money::cycles(site, 1_000, missions(20_000)).await?,
         };

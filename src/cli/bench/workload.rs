@@ -102,6 +102,31 @@ pub(super) async fn diamond(site: &Site, missions: usize, priced: bool) -> anyho
     Ok(figures)
 }
 
+/// One mission, from its submit to its end.
+async fn one(site: &Site, workflow: WorkflowId) -> anyhow::Result<Duration> {
+    let submission = submission(site, workflow).await?;
+    let mission = submission.mission_id;
+    let mut frames = site.engine.relay().hub().watch(mission).frames;
+    let start = Instant::now();
+    site.engine.submit(submission).await?;
+    loop {
+        let frame = tokio::time::timeout(Duration::from_mins(5), frames.recv()).await?;
+        // who lags behind may have missed the end
+        let Ok(frame) = frame else {
+            let view = site.engine.store().mission(None, mission).await?.context("the mission is gone")?;
+            if view.state.is_final() {
+                return Ok(start.elapsed());
+            }
+            continue;
+        };
+        if let FrameBody::Event { event: Some(event), .. } = frame.body
+            && event.kind == "mission.succeeded"
+        {
+            return Ok(start.elapsed());
+        }
+    }
+}
+
 /// W2: the time from a submit to its end, on an idle system.
 pub(super) async fn chain(site: &Site, missions: usize) -> anyhow::Result<Value> {
     let workflow = site.put(&workflow("chain", &[("a", ""), ("b", "a"), ("c", "b")], true)).await?;
@@ -109,19 +134,7 @@ pub(super) async fn chain(site: &Site, missions: usize) -> anyhow::Result<Value>
     let before = Before::take(site).await?;
     let mut times_ms = Vec::with_capacity(missions);
     for _ in 0..missions {
-        let submission = submission(site, workflow).await?;
-        let mut frames = site.engine.relay().hub().watch(submission.mission_id).frames;
-        let start = Instant::now();
-        site.engine.submit(submission).await?;
-        loop {
-            let frame = tokio::time::timeout(Duration::from_secs(30), frames.recv()).await??;
-            if let FrameBody::Event { event: Some(event), .. } = frame.body
-                && event.kind == "mission.succeeded"
-            {
-                break;
-            }
-        }
-        times_ms.push(start.elapsed().as_secs_f64() * 1_000.0);
+        times_ms.push(one(site, workflow).await?.as_secs_f64() * 1_000.0);
     }
     let mut figures = before.figures(site, missions * 3).await?;
     times_ms.sort_by(f64::total_cmp);
@@ -146,6 +159,38 @@ pub(super) async fn flat(site: &Site, missions: usize) -> anyhow::Result<Value> 
     let mut figures = before.figures(site, missions).await?;
     figures["submits_per_s"] = json!(missions as f64 / submitted.as_secs_f64());
     figures["drained_per_s"] = json!(missions as f64 / drained.as_secs_f64());
+    pool.drain(Duration::from_secs(5)).await;
+    Ok(figures)
+}
+
+/// Maps: what an item costs in one map of so many items, against the same number of items in maps of a hundred, one map
+/// after another; a hundred items are under way at most either way.
+pub(super) async fn maps(site: &Site, items: usize) -> anyhow::Result<Value> {
+    let workflow = |items: usize| {
+        format!(
+            "workflow: map-{items}\nflat_fee: 0\nnodes:\n  each: {{{STEP}, pool: POOL, units: {{step: 1}}, \
+             map: {{over: range({items}), max_parallel: 100}}}}\n  all: {{transform: \"{{{{ nodes.each.output|length }}}}\", \
+             needs: [each], pool: POOL}}\n"
+        )
+    };
+    let (small, large) = (site.put(&workflow(100)).await?, site.put(&workflow(items)).await?);
+    let pool = site.work()?;
+    let memory = || measure::memory_mb(std::process::id()).unwrap_or_default();
+    let count = items.div_ceil(100).max(1);
+    let (mut took, idle_mb) = (Duration::ZERO, memory());
+    for _ in 0..count {
+        took += one(site, small).await?;
+    }
+    let (in_small, small_mb) = (took.as_secs_f64() * 1_000.0 / (count * 100) as f64, memory());
+    let before = Before::take(site).await?;
+    let in_large = one(site, large).await?.as_secs_f64() * 1_000.0 / items as f64;
+    let mut figures = before.figures(site, items).await?;
+    figures["item_in_100_ms"] = json!(in_small);
+    figures["item_in_all_ms"] = json!(in_large);
+    figures["all_to_100"] = json!(in_large / in_small);
+    figures["memory_idle_mb"] = json!(idle_mb);
+    figures["memory_after_100_mb"] = json!(small_mb);
+    figures["memory_after_all_mb"] = json!(memory());
     pool.drain(Duration::from_secs(5)).await;
     Ok(figures)
 }

@@ -1,10 +1,11 @@
-//! What a viewer can do to a mission: cancel, pause, resume. Forms on its page, and what they are sent to.
+//! What a viewer can do to a mission: cancel, pause, resume, and the ways to retry and fork. Forms on its page, and what they are sent to.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use bursar_domain::id::MissionId;
 use bursar_domain::state::RunState;
+use bursar_domain::workflow::Node;
 use maud::{Markup, html};
 
 use super::super::failure::Failure;
@@ -14,12 +15,16 @@ use super::find;
 use crate::engine::ControlError;
 
 /// The forms for what can be done to a mission in that state.
-pub(super) fn forms(id: &str, state: RunState) -> Markup {
+pub(super) fn forms(id: &str, state: RunState, nodes: &[Node]) -> Markup {
     html! {
         div.actions {
             @if state.is_live() { (button(id, "pause", "Pause", "Steps in flight go on; nothing new begins.")) }
             @if state == RunState::Paused { (button(id, "resume", "Resume", "What was kept from beginning goes on.")) }
             @if !state.is_final() { (cancel_form(id)) }
+            @if matches!(state, RunState::Failed | RunState::Cancelled | RunState::Expired) {
+                a.button href={ "/dashboard/missions/" (id) "/retry" } { "Retry…" }
+            }
+            @if state.is_final() { (fork_form(id, nodes)) }
         }
     }
 }
@@ -46,8 +51,24 @@ fn cancel_form(id: &str) -> Markup {
     }
 }
 
+/// The first of two steps: from which node on. What that would do is shown next.
+fn fork_form(id: &str, nodes: &[Node]) -> Markup {
+    html! {
+        details.confirm {
+            summary.button { "Fork…" }
+            form method="get" action={ "/dashboard/missions/" (id) "/fork" } {
+                label {
+                    "Run anew from "
+                    select name="from" { @for node in nodes { option value=(node.key) { (node.key) } } }
+                }
+                button type="submit" { "Show what that does" }
+            }
+        }
+    }
+}
+
 /// The mission, if this viewer may change it.
-async fn changeable(dashboard: &Dashboard, viewer: &Viewer, id: &str) -> Result<MissionId, Failure> {
+pub(super) async fn changeable(dashboard: &Dashboard, viewer: &Viewer, id: &str) -> Result<MissionId, Failure> {
     let id: MissionId = id.parse().map_err(|_| Failure::NotFound)?;
     find(dashboard, viewer, id).await?;
     if !viewer.may_change() {
@@ -57,7 +78,7 @@ async fn changeable(dashboard: &Dashboard, viewer: &Viewer, id: &str) -> Result<
 }
 
 /// What was done, shown on the mission's page; or why it was not.
-fn answer(id: MissionId, what: &str, done: Result<(), ControlError>) -> Result<Response, Failure> {
+pub(super) fn answer(id: MissionId, what: &str, done: Result<(), ControlError>) -> Result<Response, Failure> {
     match done {
         Ok(()) => Ok(Redirect::to(&format!("/dashboard/missions/{id}")).into_response()),
         Err(ControlError::Refused(refusal)) => {

@@ -18,7 +18,9 @@ const NAME_LETTERS: usize = 18;
 /// The drawing with its legend.
 pub(super) fn section(layout: &Layout, tasks: &[TaskView], total: usize) -> Markup {
     let shown: Vec<(&TaskView, Point)> = tasks.iter().zip(layout.nodes.iter().copied()).collect();
-    let present = TaskState::ALL.into_iter().filter(|state| tasks.iter().any(|task| task.state == *state));
+    let is_node = |task: &&TaskView| task.parent_id.is_none();
+    let present =
+        TaskState::ALL.into_iter().filter(|state| tasks.iter().filter(is_node).any(|task| task.state == *state));
     html! {
         section #graph.card data-swap aria-labelledby="graph-title" {
             div.card-head {

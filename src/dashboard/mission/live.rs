@@ -121,8 +121,8 @@ impl Feed {
                 Some(changed(seq))
             }
             FrameBody::Started { .. } => Some(changed(self.seq)),
-            FrameBody::Delta { node, attempt, index, text, .. } => {
-                let data = json!({"node": node, "attempt": attempt, "index": index, "text": text});
+            FrameBody::Delta { task_id, attempt, index, text, .. } => {
+                let data = json!({"task": task_id, "attempt": attempt, "index": index, "text": text});
                 Some(Event::default().event("delta").data(data.to_string()))
             }
             FrameBody::Event { .. } | FrameBody::Stop { .. } => None,
@@ -158,7 +158,7 @@ fn changed(seq: i64) -> Event {
 /// Everything that a running step has said, for a page that comes late. `index` is that of the next piece.
 fn said_so_far(snapshot: &Snapshot) -> Event {
     let data = json!({
-        "node": snapshot.node, "attempt": snapshot.attempt, "index": snapshot.next_index, "whole": snapshot.text,
+        "task": snapshot.task_id, "attempt": snapshot.attempt, "index": snapshot.next_index, "whole": snapshot.text,
     });
     Event::default().event("delta").data(data.to_string())
 }

@@ -7,6 +7,7 @@ mod graph;
 mod layout;
 mod live;
 mod output;
+mod renew;
 mod status;
 mod tables;
 
@@ -14,6 +15,7 @@ pub(super) use approvals::decide;
 pub(super) use control::{cancel, pause, resume};
 pub(super) use layout::Layout;
 pub(super) use live::live;
+pub(super) use renew::{ask_fork, ask_retry, fork, retry};
 
 use std::sync::Arc;
 

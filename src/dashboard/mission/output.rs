@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use bursar_domain::state::TaskState;
-use bursar_domain::workflow::Action;
+use bursar_domain::workflow::{Action, Layer};
 use maud::{Markup, html};
 use serde_json::Value;
 
@@ -19,7 +19,10 @@ pub(super) const SIMULATED: &str = "simulated";
 
 /// The model that a task asks, if it asks one.
 pub(super) fn model<'s>(shown: &'s Shown, task: &TaskView) -> Option<&'s str> {
-    let node = u32::try_from(task.node_index).ok().and_then(|index| shown.definition.node(index))?;
+    let node = shown.definition.node_by_key(&task.node)?;
+    let reviews = || shown.tasks.iter().any(|parent| task.parent_id == Some(parent.id) && parent.kind == "review");
+    let judge = node.layers.iter().find_map(Layer::judge).filter(|_| task.item % 2 == 1 && reviews());
+    let node = judge.unwrap_or(node);
     match &node.action {
         Action::Agent(step) => Some(&step.model),
         Action::Transform(_) | Action::Http(_) | Action::Exec(_) | Action::Wait(_) => None,
@@ -63,9 +66,9 @@ pub(super) fn said(shown: &Shown) -> Markup {
                     div.card-head {
                         h2 { (task.node) " " span.muted { (model) } }
                         @if is_simulated(shown, task) { (show::simulated()) }
-                        span.muted { span data-words=(task.node) { "0" } " pieces · " @if let Some(since) = task.started_at { (show::growing(since, shown.now)) } }
+                        span.muted { span data-words=(task.id) { "0" } " pieces · " @if let Some(since) = task.started_at { (show::growing(since, shown.now)) } }
                     }
-                    pre.words data-said=(task.node) data-attempt=(task.attempt) tabindex="0" aria-label={ "text of " (task.node) } {}
+                    pre.words data-said=(task.id) data-attempt=(task.attempt) tabindex="0" aria-label={ "text of " (task.node) } {}
                 }
             }
         }

@@ -36,7 +36,7 @@ pub(super) fn section(viewer: &Viewer, shown: &Shown) -> Markup {
                     }
                     @if let Some(reason) = &mission.status_reason { p.reason { (show::with_code(reason)) } }
                 }
-                @if viewer.may_change() && !mission.state.is_final() { (control::forms(&id, mission.state)) }
+                @if viewer.may_change() { (control::forms(&id, mission.state, &shown.definition.nodes)) }
             }
             div.facts-row {
                 (progress(mission))

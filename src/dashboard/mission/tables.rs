@@ -54,7 +54,12 @@ pub(super) fn tasks(shown: &Shown) -> Markup {
     ];
     let rows = html! {
         (heads(&head))
-        tbody { @for task in &shown.tasks { (task_row(shown, task)) } }
+        tbody {
+            @for task in shown.tasks.iter().filter(|task| task.parent_id.is_none()) {
+                (task_row(shown, task))
+                @if task.fan.is_some() { (family_row(shown, task, head.len())) }
+            }
+        }
     };
     table("tasks", "Tasks", shown.tasks.is_empty().then_some("No tasks."), &note, &rows)
 }
@@ -87,6 +92,58 @@ fn task_row(shown: &Shown, task: &TaskView) -> Markup {
             td.n { (tokens(task.usage.as_ref())) }
             td { @if let Some(model) = model(shown, task) { code { (model) } } @else { "–" } }
         }
+    }
+}
+
+/// The tasks that were made of one, folded: how many stand how, and each of those that were read.
+fn family_row(shown: &Shown, task: &TaskView, columns: usize) -> Markup {
+    let Some(fan) = &task.fan else { return html! {} };
+    let total = fan.total.unwrap_or(fan.made);
+    let id = format!("family-{}", task.id);
+    html! {
+        tr {
+            td colspan=(columns) {
+                details.family id=(id) {
+                    summary {
+                        (show::number(i64::from(fan.done))) " of " (show::number(i64::from(total))) " tasks of "
+                        code { (task.node) } " ended"
+                        @if fan.open() > 0 { ", " (show::number(i64::from(fan.open()))) " under way" }
+                    }
+                    (children(shown, task))
+                }
+            }
+        }
+    }
+}
+
+fn children(shown: &Shown, parent: &TaskView) -> Markup {
+    let own: Vec<&TaskView> = shown.tasks.iter().filter(|task| task.parent_id == Some(parent.id)).collect();
+    let made = parent.fan.as_ref().map_or(0, |fan| i64::from(fan.made));
+    html! {
+        ul {
+            @for task in &own {
+                li {
+                    code { (child_name(parent, task)) } " " (show::task_badge(task.state))
+                    @if task.attempt > 1 { " " span.muted { "try " (task.attempt) } }
+                    @if task.cost_ucr.is_positive() { " " (show::credits(task.cost_ucr)) " credits" }
+                    @if let Some(error) = &task.error { " " span.error { (show::with_code(&show::cut(&error.message, 200))) } }
+                    @if task.fan.is_some() { (children(shown, task)) }
+                }
+            }
+        }
+        @if made > own.len() as i64 {
+            p.muted { "and " (show::number(made.saturating_sub(own.len() as i64))) " more" }
+        }
+    }
+}
+
+/// What people call one of many: an item by its key, a round by what it is.
+fn child_name(parent: &TaskView, task: &TaskView) -> String {
+    match (parent.kind.as_str(), task.item_key()) {
+        ("map", Some(key)) => show::cut(key, 80),
+        ("review", _) if task.item % 2 == 1 => format!("review {}", task.item / 2 + 1),
+        ("review", _) => format!("draft {}", task.item / 2 + 1),
+        _ => format!("round {}", task.item + 1),
     }
 }
 

@@ -134,6 +134,10 @@ pub(in crate::http) enum MissionAction {
     Pause,
     /// `POST …/resume`.
     Resume,
+    /// `POST …/retry`.
+    Retry,
+    /// `POST …/fork`.
+    Fork,
 }
 
 impl MissionAction {
@@ -143,9 +147,9 @@ impl MissionAction {
             RunState::Queued | RunState::Running => vec![Self::Cancel, Self::Pause],
             RunState::Paused => vec![Self::Cancel, Self::Resume],
             RunState::Failing => vec![Self::Cancel],
-            RunState::Cancelling | RunState::Succeeded | RunState::Failed | RunState::Cancelled | RunState::Expired => {
-                Vec::new()
-            }
+            RunState::Cancelling => Vec::new(),
+            RunState::Failed | RunState::Cancelled | RunState::Expired => vec![Self::Retry, Self::Fork],
+            RunState::Succeeded => vec![Self::Fork],
         }
     }
 }
@@ -178,13 +182,13 @@ pub(in crate::http) struct MissionLinks {
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct MissionError {
     /// The node that failed, where one did.
-    node: Option<String>,
+    pub node: Option<String>,
     /// A stable code.
-    code: String,
+    pub code: String,
     /// How it was treated, e.g. `permanent`.
     class: Option<String>,
     /// What happened.
-    message: String,
+    pub message: String,
 }
 
 impl MissionError {

@@ -33,7 +33,7 @@ enum EstimateSource {
 
 /// From the least to the most.
 #[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
-struct CostSpan {
+pub(super) struct CostSpan {
     /// At the least; by experience, one in twenty costs no more.
     low: Amount,
     /// Probably.
@@ -43,7 +43,13 @@ struct CostSpan {
 }
 
 impl CostSpan {
-    fn plus(self, other: Self) -> Self {
+    /// From the least to the most.
+    pub(super) fn of(low: Ucr, expected: Ucr, high: Ucr) -> Self {
+        Self { low: low.into(), expected: expected.into(), high: high.into() }
+    }
+
+    /// Both together.
+    pub(super) fn plus(self, other: Self) -> Self {
         let sum = |one: Amount, other: Amount| Amount(one.0.saturating_add(other.0));
         Self {
             low: sum(self.low, other.low),

@@ -1,4 +1,4 @@
-//! Missions: submit, look, wait, foretell, pause, cancel, fetch the result.
+//! Missions: submit, look, wait, foretell, pause, cancel, retry, fork, fetch the result.
 
 pub(super) mod body;
 pub(super) mod cancel;
@@ -7,6 +7,7 @@ pub(super) mod estimate;
 pub(super) mod list;
 pub(super) mod one;
 pub(super) mod pause;
+pub(super) mod renew;
 pub(super) mod result;
 pub(super) mod signal;
 pub(super) mod submit;

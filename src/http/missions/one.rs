@@ -4,11 +4,12 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, Response, header};
 use bursar_domain::id::{MissionId, MissionKind};
+use bursar_domain::record::{PRUNED_MISSION, PRUNED_OUTPUTS};
 
 use super::super::auth::Caller;
 use super::super::conditional::{has_seen, tagged, wait, with_header};
 use super::super::params::{PathId, Query};
-use super::super::problem::Problem;
+use super::super::problem::{Code, Problem};
 use super::super::request::Drain;
 use super::super::state::Site;
 use super::super::types::ShownMission;
@@ -54,6 +55,7 @@ pub(in crate::http) async fn get(
         |view: &MissionView| !is_polled || !has_seen(&headers, &Mission::of(&site, view.clone(), None).etag());
     let is_new = |view: &MissionView| view.state.is_final() || differs(view);
     let view = look.until(is_new).await?.ok_or_else(|| Problem::not_found("mission"))?;
+    let view = unpruned(view)?;
     let (mission, etag) = complete(&site, view).await?;
     let response = tagged(&headers, &etag, &mission.with_stream(&site, id));
     Ok(match wait {
@@ -64,8 +66,8 @@ pub(in crate::http) async fn get(
 
 /// The mission with its output, and its tag.
 pub(super) async fn complete(site: &Site, view: MissionView) -> Result<(Mission, String), Problem> {
-    let output =
-        if view.state == bursar_domain::state::RunState::Succeeded { Some(outputs(site, &view).await?) } else { None };
+    let has_output = view.state == bursar_domain::state::RunState::Succeeded && view.pruned < PRUNED_OUTPUTS;
+    let output = if has_output { Some(outputs(site, &view).await?) } else { None };
     let mission = Mission::of(site, view, output);
     let etag = mission.etag();
     Ok((mission, etag))
@@ -73,5 +75,14 @@ pub(super) async fn complete(site: &Site, view: MissionView) -> Result<(Mission,
 
 /// The mission, if it is the caller's.
 pub(in crate::http) async fn find(site: &Site, caller: &Caller, id: MissionId) -> Result<MissionView, Problem> {
-    site.store().mission(Some(caller.tenant_id), id).await?.ok_or_else(|| Problem::not_found("mission"))
+    let view = site.store().mission(Some(caller.tenant_id), id).await?.ok_or_else(|| Problem::not_found("mission"))?;
+    unpruned(view)
+}
+
+/// Refuses a mission of which only its cost is left.
+pub(in crate::http) fn unpruned(view: MissionView) -> Result<MissionView, Problem> {
+    if view.pruned < PRUNED_MISSION {
+        return Ok(view);
+    }
+    Err(Problem::new(Code::Pruned, "the mission is over for long and was pruned").figure("pruned", "mission"))
 }

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode};
 use bursar_domain::id::MissionKind;
+use bursar_domain::record::PRUNED_OUTPUTS;
 use bursar_domain::state::RunState;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -42,7 +43,7 @@ pub(in crate::http) struct MissionResult {
 
 /// Fetch the result
 ///
-/// 409 `not-finished` while the mission runs.
+/// 409 `not-finished` while the mission runs, 410 `pruned` when it was so long ago that the outputs are gone.
 #[utoipa::path(
     get, path = "/v1/missions/{id}/result", operation_id = "missions.result", tag = "missions",
     params(("id" = ShownMission, Path, description = "The mission")),
@@ -58,6 +59,9 @@ pub(in crate::http) async fn get(
     let view = find(&site, &caller, id).await?;
     if !view.state.is_final() {
         return Err(Problem::new(Code::NotFinished, format!("the mission is {}", view.state.as_str())));
+    }
+    if view.state == RunState::Succeeded && view.pruned >= PRUNED_OUTPUTS {
+        return Err(Problem::new(Code::Pruned, "the outputs of the mission were pruned").figure("pruned", "outputs"));
     }
     let output = if view.state == RunState::Succeeded { Some(outputs(&site, &view).await?) } else { None };
     let result = MissionResult {

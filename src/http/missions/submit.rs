@@ -353,7 +353,8 @@ pub(in crate::http) fn refused(site: &Site, error: SubmitError) -> Problem {
     }
 }
 
-fn refused_by_rule(site: &Site, refusal: Refusal) -> Problem {
+/// What a client is told whose wish does not fit into credits, limits or prices.
+pub(super) fn refused_by_rule(site: &Site, refusal: Refusal) -> Problem {
     let problem = match refusal {
         Refusal::Ledger(LedgerRefusal::Insufficient { required, available }) => Problem::new(
             Code::InsufficientCredits,

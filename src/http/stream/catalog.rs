@@ -21,6 +21,12 @@ pub enum StreamEvent {
     /// A user resumed it.
     #[serde(rename = "mission.resumed")]
     MissionResumed(Told<Resumed>),
+    /// It was over and goes on in the same run.
+    #[serde(rename = "mission.retried")]
+    MissionRetried(Told<Retried>),
+    /// It was over and goes on in a new run.
+    #[serde(rename = "mission.forked")]
+    MissionForked(Told<Forked>),
     /// Done; last.
     #[serde(rename = "mission.succeeded")]
     MissionSucceeded(Told<Ended>),
@@ -51,6 +57,9 @@ pub enum StreamEvent {
     /// The task waits for a named cause.
     #[serde(rename = "task.waiting")]
     TaskWaiting(Told<Waiting>),
+    /// All items of a map became tasks.
+    #[serde(rename = "task.spread")]
+    TaskSpread(Told<Spread>),
     /// Somebody is asked to decide something.
     #[serde(rename = "approval.requested")]
     ApprovalRequested(Told<Asked>),
@@ -87,6 +96,9 @@ pub enum StreamEvent {
     /// The log is read; what follows happens now. Not in the log.
     #[serde(rename = "stream.caught_up")]
     StreamCaughtUp(Told<Reached>),
+    /// Old events were pruned; what follows comes after them. Not in the log.
+    #[serde(rename = "stream.gap")]
+    StreamGap(Told<Gap>),
     /// The server closes the stream; come again. Not in the log.
     #[serde(rename = "stream.closing")]
     StreamClosing(Told<Closing>),
@@ -192,6 +204,13 @@ carried! {
         /// What it counts as: `approved`, `rejected` or `failed`.
         counts_as: String,
     }
+    /// Events that are gone.
+    Gap {
+        /// The first that is missing.
+        from: i64,
+        /// The last that is missing.
+        to: i64,
+    }
     /// A signal from outside. What it says is the output of the task that takes it.
     SignalTold {
         /// Its id.
@@ -226,6 +245,28 @@ carried! {
     Resumed {
         /// How many tasks the pause had kept from beginning.
         tasks: i64,
+    }
+    /// A run goes on after it was over.
+    Retried {
+        /// The run.
+        run_id: String,
+        /// 1, 2, 3…
+        retry: i64,
+        /// How many tasks begin anew.
+        tasks: i64,
+    }
+    /// A new run begins where an old one was over.
+    Forked {
+        /// The new run.
+        run_id: String,
+        /// Its number.
+        number: i64,
+        /// The old one.
+        of_run_id: String,
+        /// How many tasks it has.
+        tasks: i64,
+        /// The nodes that keep what came out of them.
+        kept: Vec<String>,
     }
     /// A mission is over.
     Ended {
@@ -298,7 +339,7 @@ carried! {
     }
     /// A wait.
     Waiting {
-        /// `credits`, `timer`, `rate_limit`, `condition`, `approval`, `signal` or `paused`.
+        /// `credits`, `timer`, `rate_limit`, `condition`, `approval`, `signal`, `children` or `paused`.
         cause: String,
         /// For people.
         reason: String,
@@ -357,6 +398,11 @@ carried! {
         output_tokens: u64,
         /// The part of the output spent on reasoning.
         reasoning_tokens: u64,
+    }
+    /// The items of a map.
+    Spread {
+        /// How many there are.
+        items: i32,
     }
     /// A task never runs.
     Skipped {

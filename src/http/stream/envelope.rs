@@ -117,7 +117,7 @@ impl Envelope {
         )
     }
 
-    /// Whether the mission is over with this event.
+    /// Whether a run of the mission is over with this event, and the mission with it until somebody retries or forks it.
     pub(super) fn is_last(&self) -> bool {
         let ends = ["mission.succeeded", "mission.failed", "mission.cancelled", "mission.expired"];
         self.seq.is_some() && ends.contains(&self.kind.as_str())

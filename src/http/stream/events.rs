@@ -27,6 +27,8 @@ pub(in crate::http) struct EventPage {
     has_more: bool,
     /// Continue with `?after=` this.
     next_after: i64,
+    /// The number of the last event that was pruned, where this page would have begun before it.
+    pruned_to: Option<i64>,
 }
 
 /// Read the event log
@@ -50,11 +52,13 @@ pub(in crate::http) async fn get(
     let after = query.number("after", 0, i64::MAX)?.unwrap_or(0);
     let limit = query.limit()?;
     query.done()?;
-    find(&site, &caller, id).await?;
+    let mission = find(&site, &caller, id).await?;
+    let pruned_to = Some(mission.pruned_seq).filter(|pruned| after < *pruned);
+    let after = after.max(pruned_to.unwrap_or(0));
     let mut rows = site.store().events(id, after, limit + 1).await?;
     let has_more = rows.len() as i64 > limit;
     rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let next_after = rows.last().map_or(after, |row| row.seq);
-    let page = EventPage { data: rows.into_iter().map(Envelope::of_row).collect(), has_more, next_after };
+    let page = EventPage { data: rows.into_iter().map(Envelope::of_row).collect(), has_more, next_after, pruned_to };
     Ok(json(StatusCode::OK, &page))
 }

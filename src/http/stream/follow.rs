@@ -20,6 +20,7 @@ use super::super::request::Drain;
 use super::super::state::Site;
 use super::envelope::Envelope;
 use crate::clock::jitter;
+use crate::store::read::MissionView;
 use crate::stream::{Frame, FrameBody, Watch};
 
 /// Where a stream stands.
@@ -43,6 +44,8 @@ pub(super) struct Follow {
     last: i64,
     phase: Phase,
     is_caught_up: bool,
+    /// Whether the last event that was said ends a run.
+    has_ended: bool,
     /// The attempt whose text the client hears, by task.
     attempts: HashMap<TaskId, i32>,
     pending: VecDeque<Bytes>,
@@ -55,22 +58,23 @@ pub(super) struct Follow {
 
 impl Follow {
     /// Follows a mission after event `after`.
-    pub(super) fn new(site: Site, mission: MissionId, run: RunId, after: i64, drain: Drain) -> Self {
-        let watch = site.engine().relay().hub().watch(mission);
+    pub(super) fn new(site: Site, mission: &MissionView, after: i64, drain: Drain) -> Self {
+        let watch = site.engine().relay().hub().watch(mission.id);
         let now = Instant::now();
         let every = |period| {
             let mut interval = interval_at(now + period, period);
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             interval
         };
-        Self {
+        let mut follow = Self {
             site,
-            mission,
-            run,
+            mission: mission.id,
+            run: mission.run_id,
             watch,
             last: after,
             phase: Phase::Log { by_backstop: false },
             is_caught_up: false,
+            has_ended: false,
             attempts: HashMap::new(),
             pending: VecDeque::new(),
             heartbeat: every(HEARTBEAT),
@@ -78,6 +82,20 @@ impl Follow {
             rotation: now + STREAM_ROTATION,
             drain,
             _open: metrics::OpenStream::new(after > 0),
+        };
+        if after < mission.pruned_seq {
+            follow.leap(mission);
+        }
+        follow
+    }
+
+    /// Goes on behind what was pruned; when that was all, there is nothing more.
+    fn leap(&mut self, mission: &MissionView) {
+        self.say_control("stream.gap", json!({"from": self.last + 1, "to": mission.pruned_seq}));
+        self.last = mission.pruned_seq;
+        if self.last >= mission.last_seq && mission.state.is_final() {
+            self.say_control("stream.end", json!({"seq": self.last}));
+            self.phase = Phase::Over;
         }
     }
 
@@ -132,6 +150,10 @@ impl Follow {
         if self.phase == Phase::Over || !is_end {
             return;
         }
+        if self.has_ended {
+            self.end();
+            return;
+        }
         self.phase = Phase::Live;
         for snapshot in std::mem::take(&mut self.watch.snapshots) {
             self.attempts.insert(snapshot.task_id, snapshot.attempt);
@@ -143,15 +165,17 @@ impl Follow {
         }
     }
 
-    /// Says a durable event; the last one of the mission ends the stream.
+    /// Says a durable event. Whoever says the last one of a run ends the stream, unless the log goes on: the mission was
+    /// retried or forked.
     fn say_event(&mut self, envelope: Envelope) {
         self.last = envelope.seq.unwrap_or(self.last);
-        let is_last = envelope.is_last();
+        self.has_ended = envelope.is_last();
         self.say(&envelope);
-        if is_last {
-            self.say_control("stream.end", json!({"seq": self.last}));
-            self.phase = Phase::Over;
-        }
+    }
+
+    fn end(&mut self) {
+        self.say_control("stream.end", json!({"seq": self.last}));
+        self.phase = Phase::Over;
     }
 
     /// Waits for whatever comes first.
@@ -182,6 +206,9 @@ impl Follow {
             FrameBody::Event { seq, .. } if seq <= self.last => {}
             FrameBody::Event { seq, event: Some(event) } if seq == self.last + 1 => {
                 self.say_event(Envelope::of_event(*event));
+                if self.has_ended {
+                    self.end();
+                }
             }
             // too large to travel, or not the next one: the log has it
             FrameBody::Event { .. } => self.phase = Phase::Log { by_backstop: false },

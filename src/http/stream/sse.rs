@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use bursar_domain::id::{MissionId, MissionKind, TenantId};
 
 use super::super::auth::Caller;
+use super::super::missions::one::unpruned;
 use super::super::params::{PathId, Query};
 use super::super::problem::Problem;
 use super::super::request::Drain;
@@ -22,7 +23,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 ///
 /// Server-sent events: first the log after `Last-Event-ID` (or `?after=`), then `stream.caught_up`, then what
 /// happens. `id:` is the event's `seq`; frames without one (`task.started`, `task.delta`, …) are not in the log. After
-/// the mission's last event comes `stream.end`; a reconnect after that gets 204, which ends an `EventSource`.
+/// the mission's last event comes `stream.end`; a reconnect after that gets 204, which ends an `EventSource`. Where old
+/// events were pruned, `stream.gap` stands in their place.
 #[utoipa::path(
     get, path = "/v1/missions/{id}/stream", operation_id = "missions.stream", tag = "events",
     params(
@@ -55,11 +57,12 @@ pub(in crate::http) async fn get(
         None => after.unwrap_or(0),
     };
     let mission = site.store().mission(tenant, id).await?.ok_or_else(|| Problem::not_found("mission"))?;
+    let mission = unpruned(mission)?;
     if mission.state.is_final() && after >= mission.last_seq {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     // a number that the mission has not reached yet must not hide events from the client
-    let follow = Follow::new(site, id, mission.run_id, after.min(mission.last_seq), drain);
+    let follow = Follow::new(site, &mission, after.min(mission.last_seq), drain);
     let pieces = futures::stream::unfold(follow, |mut follow| async move {
         let piece = follow.next().await?;
         Some((Ok::<_, std::convert::Infallible>(piece), follow))

@@ -51,7 +51,7 @@ with leases as (
   select l.id, l.fence, l.token from unnest($1::text[], $2::bigint[], $3::text[]) as l (id, fence, token)
 ),
 held as materialized (
-  select t.id, t.fence, t.lease_token, t.run_id
+  select t.id, t.fence, t.lease_token, t.run_id, t.deadline_at
   from tasks t
   join leases l on l.id = t.id and l.fence = t.fence and l.token = t.lease_token
   where t.state = 'running'
@@ -65,7 +65,7 @@ select l.id, h.id is not null as is_held
 from leases l
 left join held h on h.id = l.id and h.fence = l.fence and h.lease_token = l.token
 left join runs r on r.id = h.run_id
-where h.id is null or r.state in ('failing', 'cancelling')";
+where h.id is null or r.state in ('failing', 'cancelling') or h.deadline_at <= $5";
 
 pub(super) async fn claim(store: &PostgresStore, claim: &Claim) -> Result<Vec<Claimed>, StoreError> {
     let ids: Vec<String> = claim.tasks.iter().map(ToString::to_string).collect();
@@ -105,6 +105,7 @@ pub(super) async fn beat(store: &PostgresStore, beat: &Beat) -> Result<Vec<Lease
         .bind(fences)
         .bind(tokens)
         .bind(beat.lease_until.ms())
+        .bind(beat.now.ms())
         .fetch_all(&store.hasty)
         .await?;
     store.count(1, 1);

@@ -104,8 +104,10 @@ fn read_sql(parameter: &mut dyn FnMut() -> String) -> String {
          join tasks t on t.run_id = n.run_id and t.node_index = n.node_index
          where t.state in ('succeeded', 'skipped', 'failed')
          union all
-         select 'inputs', json_build_object('id', id, 'input', input)::text
-         from missions where id = any({inputs}::text[])
+         select 'inputs', json_build_object('id', m.id, 'input', coalesce(r.input, m.input))::text
+         from missions m
+         join runs r on r.id = m.run_id
+         where m.id = any({inputs}::text[])
          union all
          select 'item_results', json_build_object('parent_id', t.parent_id, 'item', t.item, 'output', {output})::text
          from unnest({parents}::text[], {items}::int[]) as n (parent_id, item)
@@ -126,7 +128,7 @@ fn read_sql(parameter: &mut dyn FnMut() -> String) -> String {
     )
 }
 
-/// Tasks of missions' latest runs by their state. Takes two parameters.
+/// Tasks of missions' latest runs by their state, with the tasks above them. Takes two parameters.
 fn latest_sql(parameter: &mut dyn FnMut() -> String) -> String {
     let (missions, states) = (parameter(), parameter());
     format!(
@@ -134,7 +136,13 @@ fn latest_sql(parameter: &mut dyn FnMut() -> String) -> String {
          select t.id
          from unnest({missions}::text[], {states}::text[]) as n (mission_id, state)
          join missions m on m.id = n.mission_id
-         join tasks t on t.run_id = m.run_id and t.state = n.state"
+         join tasks t on t.run_id = m.run_id and t.state = n.state
+         union
+         select above.id
+         from unnest({missions}::text[], {states}::text[]) as n (mission_id, state)
+         join missions m on m.id = n.mission_id
+         join tasks t on t.run_id = m.run_id and t.state = n.state
+         cross join lateral json_array_elements_text(t.ancestors) above (id)"
     )
 }
 

@@ -118,6 +118,13 @@ impl Due {
 const COLUMNS: &str =
     "id, mission_id, run_id, workflow_id, kind, node_index, node_at, base, layer, item, ancestors, bound, fan";
 
+/// A run that was forked with another input has its own.
+const INPUTS: &str = "
+    select m.id, coalesce(r.input, m.input) as input
+    from missions m
+    join runs r on r.id = m.run_id
+    where m.id in {list:1}";
+
 impl dyn Store {
     /// Outputs of nodes.
     pub async fn outputs(&self, nodes: &[(RunId, u32)]) -> Result<Vec<NodeOutput>, StoreError> {
@@ -137,14 +144,14 @@ impl dyn Store {
         all(self.rows(sql, &[json!(items).into()]).await?)
     }
 
-    /// Inputs of missions.
+    /// Inputs of missions' latest runs.
     pub async fn inputs(&self, missions: &[MissionId]) -> Result<Vec<(MissionId, Value)>, StoreError> {
         #[derive(Deserialize)]
         struct Row {
             id: MissionId,
             input: Value,
         }
-        let rows = self.rows("select id, input from missions where id in {list:1}", &[json!(missions).into()]).await?;
+        let rows = self.rows(INPUTS, &[json!(missions).into()]).await?;
         Ok(all::<Row>(rows)?.into_iter().map(|row| (row.id, row.input)).collect())
     }
 
@@ -257,6 +264,17 @@ impl dyn Store {
         let sql = format!(
             "select {COLUMNS} from tasks where state in ('retrying', 'waiting') and due_at is not null and due_at <= $1
              order by due_at limit $2"
+        );
+        all(self.rows(&sql, &[now.into(), limit.into()]).await?)
+    }
+
+    /// Tasks whose own deadline passed and that are not over.
+    pub async fn overdue_tasks(&self, now: Timestamp, limit: i64) -> Result<Vec<Due>, StoreError> {
+        let sql = format!(
+            "select {COLUMNS} from tasks
+             where deadline_at is not null and ended_at is null and deadline_at <= $1 and state <> 'pending'
+               and exists (select 1 from runs r where r.id = run_id and r.state in ('queued', 'running', 'paused'))
+             order by tasks.deadline_at limit $2"
         );
         all(self.rows(&sql, &[now.into(), limit.into()]).await?)
     }

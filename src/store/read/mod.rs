@@ -4,6 +4,7 @@
 
 mod admin;
 mod approvals;
+mod dead_letters;
 mod ledger;
 mod lookout;
 mod money;
@@ -16,6 +17,7 @@ mod work;
 
 pub use admin::{Overview, PoolView};
 pub use approvals::{ApprovalFilter, ApprovalView};
+pub use dead_letters::DeadLetterGroup;
 pub use ledger::{Change, GrantedView, OpFilter, TransactionView};
 pub use lookout::{Due, ItemOutput, NodeOutput, ReadyRow};
 pub use money::{EntryView, GrantView, HoldView, WalletView};

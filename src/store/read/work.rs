@@ -35,6 +35,8 @@ pub struct MissionView {
     pub price_book_id: PriceBookId,
     /// The run's number.
     pub run_number: i64,
+    /// How often it was retried.
+    pub retries: i64,
     /// The run's state, which is the mission's.
     pub state: RunState,
     /// Why it is in that state.
@@ -79,15 +81,28 @@ pub struct MissionView {
     pub ended_at: Option<Timestamp>,
     /// When it fails if not over.
     pub deadline_at: Option<Timestamp>,
+    /// How far its latest run was pruned.
+    pub pruned: i16,
+    /// Up to which number its events were pruned.
+    pub pruned_seq: i64,
 }
 
-const MISSION: &str = "
+pub(super) const MISSION: &str = "
 select m.id, m.tenant_id, m.wallet_id, m.workflow_id, w.name as workflow_name, w.version as workflow_version,
-  m.run_id, r.price_book_id, r.number as run_number, r.state, r.status_reason, r.error, m.metadata, m.tags,
+  m.run_id, r.price_book_id, r.number as run_number, r.retries, r.state, r.status_reason, r.error, m.metadata, m.tags,
   m.idempotency_key, m.request_hash, m.priority, m.budget_ucr, m.on_exhausted, r.fee_ucr, m.last_seq,
   m.tasks_total, m.tasks_done, m.held_ucr, m.spent_ucr, m.created_at, m.updated_at, r.started_at, r.ended_at,
-  r.deadline_at";
-const MISSION_FROM: &str = "
+  r.deadline_at, r.pruned, m.pruned_seq";
+/// As [`MISSION`] for any of its runs: the counters of the latest one stand on the mission, those of others are counted.
+const RUN: &str = "
+select m.id, m.tenant_id, m.wallet_id, r.workflow_id, w.name as workflow_name, w.version as workflow_version,
+  r.id as run_id, r.price_book_id, r.number as run_number, r.retries, r.state, r.status_reason, r.error, m.metadata,
+  m.tags, m.idempotency_key, m.request_hash, m.priority, m.budget_ucr, m.on_exhausted, r.fee_ucr, m.last_seq,
+  case when r.id = m.run_id then m.tasks_total else (select count(*) from tasks t where t.run_id = r.id) end as tasks_total,
+  case when r.id = m.run_id then m.tasks_done
+    else (select count(*) from tasks t where t.run_id = r.id and t.ended_at is not null) end as tasks_done,
+  m.held_ucr, m.spent_ucr, m.created_at, m.updated_at, r.started_at, r.ended_at, r.deadline_at, r.pruned, m.pruned_seq";
+pub(super) const MISSION_FROM: &str = "
 from missions m
 join runs r on r.id = m.run_id
 join workflows w on w.id = m.workflow_id";
@@ -148,6 +163,8 @@ pub struct TaskView {
     pub ready_at: Option<Timestamp>,
     /// When a wait is over.
     pub due_at: Option<Timestamp>,
+    /// When it fails if not over.
+    pub deadline_at: Option<Timestamp>,
     /// When the attempt began.
     pub started_at: Option<Timestamp>,
     /// When it was over.
@@ -166,6 +183,13 @@ pub struct TaskView {
     pub usage: Option<Usage>,
     /// Its output (only when asked for).
     pub output: Option<Value>,
+}
+
+impl TaskView {
+    /// The key of its item, where it stands for one.
+    pub fn item_key(&self) -> Option<&str> {
+        self.bound.as_ref()?.values.get("map")?.get("key")?.as_str()
+    }
 }
 
 /// A row of the event log.
@@ -246,7 +270,7 @@ pub struct CallView {
 // the operation that made a task's last hold is found by its key: its legs are what was drawn at first
 const TASK: &str = "
 select t.id, t.tenant_id, t.mission_id, t.run_id, t.node, t.node_index, t.parent_id, t.item, t.fan, t.bound, t.kind, t.pool, t.state, t.wait,
-  t.status_reason, t.attempt, t.failures, t.ready_at, t.due_at, t.started_at, t.ended_at, t.worker_id,
+  t.status_reason, t.attempt, t.failures, t.ready_at, t.due_at, t.deadline_at, t.started_at, t.ended_at, t.worker_id,
   t.error, coalesce(h.amount_ucr, 0) as held_ucr, t.cost_ucr, t.usage,
   (select cast(sum(cast(leg.value ->> 2 as bigint)) as bigint)
    from missions m
@@ -264,7 +288,9 @@ fn tenant_arg(tenant: Option<TenantId>) -> Arg {
 impl dyn Store {
     /// One mission with its input.
     pub async fn mission(&self, tenant: Option<TenantId>, id: MissionId) -> Result<Option<MissionView>, StoreError> {
-        let sql = format!("{MISSION}, m.input {MISSION_FROM} where m.id = $1 and ($2 is null or m.tenant_id = $2)");
+        let sql = format!(
+            "{MISSION}, coalesce(r.input, m.input) as input {MISSION_FROM} where m.id = $1 and ($2 is null or m.tenant_id = $2)"
+        );
         first(self.rows(&sql, &[id.into(), tenant_arg(tenant)]).await?)
     }
 
@@ -274,14 +300,17 @@ impl dyn Store {
         first(self.rows(&sql, &[tenant.into(), key.into()]).await?)
     }
 
-    /// The mission of a run.
+    /// The mission of a run, with that run in the place of its latest one.
     pub async fn mission_of_run(
         &self,
         tenant: Option<TenantId>,
         run: RunId,
     ) -> Result<Option<MissionView>, StoreError> {
         let sql = format!(
-            "{MISSION}, m.input from runs r join missions m on m.id = r.mission_id join workflows w on w.id = m.workflow_id
+            "{RUN}, coalesce(r.input, m.input) as input
+             from runs r
+             join missions m on m.id = r.mission_id
+             join workflows w on w.id = r.workflow_id
              where r.id = $1 and ($2 is null or r.tenant_id = $2)"
         );
         first(self.rows(&sql, &[run.into(), tenant_arg(tenant)]).await?)
@@ -294,6 +323,7 @@ impl dyn Store {
             "{MISSION} {MISSION_FROM}
              where ($1 is null or m.tenant_id = $1)
                and ($2 is null or m.id < $2)
+               and r.pruned < 3
                and ($3 = 1 or r.state in {{list:4}})
                and ($5 is null or w.name = $5)
              order by m.id desc limit $6"
@@ -320,14 +350,22 @@ impl dyn Store {
         all(self.rows(&sql, &[run.into(), limit.into()]).await?)
     }
 
-    /// The tasks of a run behind the node of index `after`, in the order of the workflow, without their outputs.
-    pub async fn tasks_after(&self, run: RunId, after: i64, limit: i64) -> Result<Vec<TaskView>, StoreError> {
+    /// The tasks of a run behind the one of number `after`, in the order of their numbers, without their outputs; of all,
+    /// or of those that were made of one.
+    pub async fn tasks_after(
+        &self,
+        run: RunId,
+        parent: Option<TaskId>,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<TaskView>, StoreError> {
         let sql = format!(
             "{TASK}, null as output {TASK_FROM}
-             where t.run_id = $1 and t.node_index > $2
+             where t.run_id = $1 and t.node_index > $2 and ($4 is null or t.parent_id = $4)
              order by t.node_index limit $3"
         );
-        all(self.rows(&sql, &[run.into(), after.into(), limit.into()]).await?)
+        let parent = Arg::Text(parent.map(|id| id.to_string()));
+        all(self.rows(&sql, &[run.into(), after.into(), limit.into(), parent]).await?)
     }
 
     /// One task with its output.

@@ -30,7 +30,8 @@ where id in (select value from json_each($1)) and state = 'queued'";
 const BEAT: &str = "
 update tasks set lease_until = $4
 where id = $1 and fence = $2 and lease_token = $3 and state = 'running'
-returning (select r.state in ('failing', 'cancelling') from runs r where r.id = run_id)";
+returning coalesce(deadline_at <= $5, 0)
+  or (select r.state in ('failing', 'cancelling') from runs r where r.id = run_id)";
 
 /// Runs `work` in one transaction whose commit does not wait for the disk.
 async fn hastily<T>(
@@ -90,6 +91,7 @@ pub(super) async fn beat(store: &SqliteStore, beat: &Beat) -> Result<Vec<LeaseFa
                 .bind(lease.fence)
                 .bind(&lease.token)
                 .bind(beat.lease_until.ms())
+                .bind(beat.now.ms())
                 .fetch_optional(&mut *connection)
                 .await?;
             match row {

@@ -146,6 +146,18 @@ impl Store for SqliteStore {
         Ok(done.rows_affected())
     }
 
+    async fn execute_all(&self, statements: &[(&str, &[Arg])]) -> Result<Vec<u64>, StoreError> {
+        let mut tx = self.writer.begin_with("begin immediate").await?;
+        let mut touched = Vec::with_capacity(statements.len());
+        for (sql, args) in statements {
+            let text = expand(Dialect::Sqlite, sql);
+            touched.push(bind(sqlx::query(AssertSqlSafe(text)), args).execute(&mut *tx).await?.rows_affected());
+        }
+        tx.commit().await?;
+        self.count(1, (statements.len() as u64).saturating_add(2));
+        Ok(touched)
+    }
+
     async fn time(&self) -> Result<Timestamp, StoreError> {
         let ms: i64 = sqlx::query_scalar("select cast((julianday('now') - 2440587.5) * 86400000.0 as integer)")
             .fetch_one(&self.readers)

@@ -73,7 +73,13 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
                select t.id
                from {pairs} n
                join missions m on m.id = n.a
-               join tasks t on t.run_id = m.run_id and t.state = n.b)"
+               join tasks t on t.run_id = m.run_id and t.state = n.b
+               union
+               select above.value
+               from {pairs} n
+               join missions m on m.id = n.a
+               join tasks t on t.run_id = m.run_id and t.state = n.b
+               join json_each(t.ancestors) above)"
         ),
         results: format!(
             "select json_object('run_id', t.run_id, 'node_index', t.node_index, 'output', json({output}))
@@ -85,7 +91,12 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
              from {pairs} n join tasks t on t.parent_id = n.a and t.item = n.b and t.layer > 0
              where t.state = 'succeeded'"
         ),
-        inputs: format!("select json_object('id', id, 'input', json(input)) from missions where id in {}", list(1)),
+        inputs: format!(
+            "select json_object('id', m.id, 'input', json(coalesce(r.input, m.input)))
+             from missions m join runs r on r.id = m.run_id
+             where m.id in {}",
+            list(1)
+        ),
         missions: format!("select {} from missions where id in {}", MISSIONS.sqlite_object(false), list(1)),
         runs: format!("select {} from runs where id in {}", RUNS.sqlite_object(false), list(1)),
         holds: format!("select {} from holds where id in {}", HOLDS.sqlite_object(false), list(1)),

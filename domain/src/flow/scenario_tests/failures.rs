@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{open_holds, ops, workflow};
+use super::{ONE, open_holds, ops, workflow};
 use crate::flow::testbed::World;
 use crate::flow::{Refusal, Settlement};
 use crate::id::MissionId;
@@ -25,6 +25,23 @@ fn fail(world: &mut World, mission: MissionId, node: &str, class: ErrorClass) ->
     let calls = vec![world.call(&lease, 10, 10)];
     let error = StepError::new(class, "model_broke", "the model broke");
     world.settle(&lease, &lease.settle(Outcome::Failed { error, calls }))
+}
+
+#[test]
+fn a_run_that_fails_has_the_fingerprint_of_its_failure() {
+    let mut world = World::with_credits(100);
+    let fingerprint = |world: &mut World| {
+        let mission = world.submit(&workflow("", ONE));
+        let lease = world.claim(mission, "one");
+        assert_eq!(world.run(mission).fingerprint, None);
+        world.fail(&lease, ErrorClass::Permanent, vec![]);
+        let error = world.run(mission).error.clone().unwrap();
+        let text = |key: &str| error[key].as_str().unwrap().to_owned();
+        let expected = crate::fingerprint::fingerprint("w", "one", &text("code"), &text("message"));
+        assert_eq!(world.run(mission).fingerprint, Some(expected.clone()));
+        expected
+    };
+    assert_eq!(fingerprint(&mut world), fingerprint(&mut world));
 }
 
 #[test]

@@ -186,3 +186,14 @@ fn pausing_and_resuming_twice_is_the_same_as_once_and_what_is_over_refuses() {
     assert_eq!(world.resume(mission), Err(refused("resumed")));
     world.verify();
 }
+
+#[test]
+fn a_pause_counts_what_children_give_back() {
+    let mut world = World::with_credits(10);
+    let nodes = "  one: { agent: a, prompt: p, repeat: { until: output, max: 2 }, budget: { credits: 1 } }";
+    let mission = world.submit(&workflow("", nodes));
+    world.sweep();
+    world.verify();
+    world.pause(mission).unwrap();
+    world.verify();
+}

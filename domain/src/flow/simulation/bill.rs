@@ -23,7 +23,10 @@ impl Storm {
         };
         let mut distinct: BTreeMap<_, &FinishedCall> = BTreeMap::new();
         for call in calls {
-            distinct.entry(call.id).or_insert(call);
+            // what was charged before its run was retried is not charged again
+            if !self.world.tables.calls[&call.id].billable {
+                distinct.entry(call.id).or_insert(call);
+            }
         }
         let price = |call: &FinishedCall| {
             let reported = call.usage.filter(|usage| usage.cache_read_tokens <= usage.input_tokens);
@@ -44,7 +47,8 @@ impl Storm {
                     }
                 };
                 let listed: i64 = distinct.values().map(|call| capped(call)).sum();
-                listed + self.journaled(task.id, |id| !distinct.contains_key(&id))
+                let is_owed = |id| !distinct.contains_key(&id) && !self.world.tables.calls[&id].billable;
+                listed + self.journaled(task.id, is_owed)
             }
             RunState::Queued | RunState::Running | RunState::Paused if succeeded => {
                 let node = self.world.facts.workflows[&task.workflow_id].node_for(task.place()).unwrap();

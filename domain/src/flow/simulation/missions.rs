@@ -33,6 +33,7 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
             10 => signal(dice),
             _ => format!("sleep: {}s", 1 + dice.below(20)),
         };
+        let deadline = if dice.percent(10) { format!(", deadline: {}s", 2 + dice.below(60)) } else { String::new() };
         let units = if dice.percent(20) { ", units: { step: 1 }" } else { "" };
         let on = if dice.percent(20) { ", on: [retryable]" } else { "" };
         let retry = format!("retry: {{ max_attempts: {}{on} }}", 1 + dice.below(4));
@@ -43,7 +44,7 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
         let loops = if is_work { loops(dice, &action) } else { String::new() };
         let _ = writeln!(
             text,
-            "  n{index}: {{ needs: [{}], {action}, {retry}{units}{when}{on_error}{loops} }}",
+            "  n{index}: {{ needs: [{}], {action}, {retry}{units}{when}{on_error}{deadline}{loops} }}",
             needs.join(", ")
         );
     }

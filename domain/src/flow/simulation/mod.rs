@@ -1,7 +1,7 @@
 //! A seeded world of missions, workers, a queue, a provider and a clock in which everything goes wrong.
 //!
 //! Workers die at any point or freeze and come back, queue messages are lost, doubled and late, acknowledgements
-//! get lost, the clock jumps, the provider answers with every class of error, users cancel, credits come and go, operators
+//! get lost, the clock jumps, the provider answers with every class of error, users cancel, pause, resume, retry and fork, credits come and go, operators
 //! correct, limit and freeze, calls from outside hold and are charged late.
 //! After every step the invariants hold; when the storm is over, every run ends or waits for credits by name,
 //! and every task was charged exactly what the calls of its settle cost. A failure prints its seed.
@@ -13,6 +13,7 @@ mod bill;
 mod missions;
 mod operators;
 mod people;
+mod renewals;
 mod storm;
 
 use proptest::prelude::*;

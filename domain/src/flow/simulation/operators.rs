@@ -97,7 +97,8 @@ impl Storm {
         let budget = self.dice.percent(70).then(|| Ucr::new(self.amount(900_000)));
         let mission = self.world.mission(missions[at]);
         let committed = mission.spent_ucr.saturating_add(mission.held_ucr);
-        let lives = self.world.run(missions[at]).state.is_open();
+        let state = self.world.run(missions[at]).state;
+        let lives = state.is_open() || state.is_final();
         match self.world.change_budget(missions[at], budget) {
             Ok(()) => assert!(lives && budget.is_none_or(|budget| budget >= committed)),
             Err(Refusal::IllegalMove { .. }) => assert!(!lives),
@@ -143,7 +144,8 @@ impl Storm {
         let wallet = &self.world.tables.wallets[&self.world.wallet];
         let error = task.error.as_ref().unwrap();
         let is_own_fault = |error: &StepError| {
-            matches!(error.class, ErrorClass::Retryable | ErrorClass::Permanent) && error.code != "poison_pill"
+            matches!(error.class, ErrorClass::Retryable | ErrorClass::Permanent)
+                && !["poison_pill", "deadline_exceeded"].contains(&error.code.as_str())
         };
         let is_charged = match wallet.charge_failed {
             ChargeFailed::Never => false,

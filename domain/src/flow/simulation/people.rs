@@ -22,7 +22,8 @@ impl Storm {
         let Some(at) = self.pick(tasks.len()) else { return };
         let before = self.world.tables.tasks[&tasks[at]].clone();
         let is_open = self.world.tables.runs[&before.run_id].state.is_open();
-        let is_late = before.due_at.is_some_and(|due| due <= self.world.now);
+        let is_over = |end: Option<crate::time::Timestamp>| end.is_some_and(|end| end <= self.world.now);
+        let is_late = is_over(before.due_at) || is_over(before.deadline_at);
         let is_approved = self.dice.percent(60);
         let verdict = if is_approved { Verdict::Approved } else { Verdict::Rejected };
         match self.world.decide_approval(before.id, is_approved, None) {
@@ -96,7 +97,8 @@ impl Storm {
             let run = self.world.run(signal.mission_id);
             for task in tables.tasks_of(run.id).into_iter().filter(|task| task.wait == Some(WaitCause::Signal)) {
                 let reason = task.status_reason.clone().unwrap();
-                let is_late = task.due_at.is_some_and(|due| due <= signal.received_at);
+                let is_over = |end: Option<crate::time::Timestamp>| end.is_some_and(|end| end <= signal.received_at);
+                let is_late = is_over(task.due_at) || is_over(task.deadline_at);
                 assert!(is_late || !reason.contains(&format!("`{}`", signal.name)), "{signal:?} {task:?}");
             }
         }

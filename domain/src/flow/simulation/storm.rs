@@ -7,7 +7,7 @@ use crate::flow::testbed::{Dice, Lease, World, verify};
 use crate::flow::{Refusal, SettleRequest};
 use crate::id::{HoldId, TaskId, WorkerId};
 use crate::outcome::{FinishedCall, Outcome};
-use crate::record::{Account, CallState, Op, OpKind, Task};
+use crate::record::{Account, Op, OpKind, Task};
 use crate::state::{RunState, TaskState, WaitCause};
 
 use super::actors::{Job, Unanswered};
@@ -16,7 +16,7 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 62] = [
+pub(super) const CORNERS: [&str; 65] = [
     "adjustment",
     "approval expired",
     "approved",
@@ -32,6 +32,7 @@ pub(super) const CORNERS: [&str; 62] = [
     "call Lost",
     "call Rejected",
     "condition failed",
+    "deadline of a node",
     "debt",
     "debt refunded",
     "decided again",
@@ -60,7 +61,9 @@ pub(super) const CORNERS: [&str; 62] = [
     "run cancelled",
     "run expired",
     "run failed",
+    "run forked",
     "run paused",
+    "run retried",
     "run succeeded",
     "run succeeded without a failed node",
     "settle repeated",
@@ -92,7 +95,7 @@ pub(super) struct Storm {
     unanswered: Vec<Unanswered>,
     /// What each task must have been charged, by the settle that ended it and arithmetic of our own; `None` where it
     /// failed.
-    owed: BTreeMap<TaskId, Option<i64>>,
+    pub(super) owed: BTreeMap<TaskId, Option<i64>>,
     seen: BTreeSet<String>,
     submitted: usize,
     /// While it lasts, most workers die with what they just claimed.
@@ -180,7 +183,8 @@ impl Storm {
             95 if self.dice.percent(50) => self.change_terms(),
             95 => self.change_budget(),
             96 if self.dice.percent(50) => self.cancel(),
-            96 => self.pause_or_resume(),
+            96 if self.dice.percent(60) => self.pause_or_resume(),
+            96 => self.renew(),
             97..=98 => self.grant(),
             _ if self.dice.percent(50) => self.freeze(),
             _ => self.is_plague = self.dice.percent(60),
@@ -373,25 +377,6 @@ impl Storm {
         assert_eq!(self.world.cancel(missions[at]).is_err(), is_over);
     }
 
-    /// Somebody pauses or resumes whatever there is; what is over or being ended refuses.
-    fn pause_or_resume(&mut self) {
-        let missions: Vec<_> = self.world.tables.missions.keys().copied().collect();
-        let Some(at) = self.pick(missions.len()) else { return };
-        let mission = missions[at];
-        let is_open = self.world.run(mission).state.is_open();
-        let done = if self.dice.percent(50) { self.world.pause(mission) } else { self.world.resume(mission) };
-        assert_eq!(done.is_ok(), is_open);
-    }
-
-    fn resume_all(&mut self) {
-        let missions: Vec<_> = self.world.tables.missions.keys().copied().collect();
-        for mission in missions {
-            if self.world.run(mission).state == RunState::Paused {
-                self.world.resume(mission).unwrap();
-            }
-        }
-    }
-
     fn grant(&mut self) {
         let amount = Ucr::new(i64::try_from(1 + self.dice.below(self.most_granted_ucr)).unwrap());
         let lives_ms = i64::try_from(self.dice.below(60_000)).unwrap();
@@ -491,6 +476,8 @@ impl Storm {
         notice(waits(WaitCause::Credits), "waits for credits");
         notice(waits(WaitCause::RateLimit), "waits for a rate limit");
         notice(waits(WaitCause::Condition), "put off");
+        notice(tables.runs.values().any(|run| run.retries > 0), "run retried");
+        notice(tables.runs.values().any(|run| run.number > 1), "run forked");
         notice(waits(WaitCause::Approval), "asked for a decision");
         notice(waits(WaitCause::Signal), "waits for a signal");
         notice(waits(WaitCause::Paused), "parked by a pause");
@@ -506,6 +493,7 @@ impl Storm {
         notice(has_error("show_failed"), "show failed");
         notice(has_error("approval_expired"), "approval expired");
         notice(has_error("signal_expired"), "signal expired");
+        notice(has_error("deadline_exceeded"), "deadline of a node");
         notice(has_error("worker_lost"), "loss not tried again");
         let poison = |error: &crate::outcome::StepError| error.code == "poison_pill";
         notice(tables.tasks.values().any(|task| task.error.as_ref().is_some_and(poison)), "poison");
@@ -522,37 +510,6 @@ impl Storm {
         seen.extend(self.look_at_money());
         for what in seen {
             self.saw(&what);
-        }
-    }
-
-    /// Everything that was promised about the end.
-    fn reckon(&self) {
-        let tables = &self.world.tables;
-        for (id, task) in &tables.tasks {
-            let by_user = tables.runs[&task.run_id].state == RunState::Cancelled;
-            let unsettled = match task.state {
-                TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until" | "approval" | "signal") => {
-                    task.units_ucr.get()
-                }
-                // no worker had it in its hands when its user cancelled: what was answered before is charged
-                TaskState::Cancelled if by_user => self.most_absorbed(*id, self.journaled(*id, |_| true)),
-                TaskState::Failed => self.owed_for_failure(*id, task),
-                _ => 0,
-            };
-            let owed = self.owed.get(id).copied().flatten().unwrap_or(unsettled);
-            assert_eq!(task.cost_ucr.get(), owed, "{task:?}");
-            let settles = tables.ops.values().filter(|op| op.task_id == Some(*id) && op.kind == OpKind::Settle);
-            assert!(settles.count() <= 1, "{id} was charged twice");
-        }
-        for call in tables.calls.values().filter(|call| call.state == CallState::Sent) {
-            assert_eq!(tables.tasks[&call.task_id].state, TaskState::Running, "{call:?} is open for ever");
-        }
-        let mut fees = BTreeMap::new();
-        for op in tables.ops.values() {
-            let fee: i64 = op.legs.iter().filter(|leg| leg.1 == Account::Fee).map(|leg| leg.2.get()).sum();
-            if let Some(mission) = op.mission_id.filter(|_| fee > 0) {
-                assert_eq!(fees.insert(mission, fee), None, "two fees for {mission}");
-            }
         }
     }
 }

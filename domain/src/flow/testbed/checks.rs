@@ -66,14 +66,18 @@ pub(super) fn rows(tables: &Tables, next: &Written, broken: &mut Vec<String>) {
         // what begins to fail and has nothing left to end is over in the same transaction
         let through_failing =
             |from: RunState| from.may_become(RunState::Failing) && RunState::Failing.may_become(row.state);
-        let legal = old
-            .is_none_or(|old| old.state == row.state || old.state.may_become(row.state) || through_failing(old.state));
+        let is_retried = old.is_some_and(|old| old.retries < row.retries && old.state.may_become(RunState::Queued));
+        let from = old.map(|old| if is_retried { RunState::Queued } else { old.state });
+        let legal = from.is_none_or(|from| from == row.state || from.may_become(row.state) || through_failing(from));
         refuse(legal, "a run's move is illegal", format!("{:?} → {row:?}", old.map(|old| old.state)));
-        let rests = old.is_none_or(|old| !old.state.is_final() || old == row);
+        let rests = old.is_none_or(|old| !old.state.is_final() || old == row || is_retried);
         refuse(rests, "a run that is over was changed", format!("{row:?}"));
     }
     for row in &next.tasks {
-        task(tables, row, &mut refuse);
+        let run = |run: &&Run| run.id == row.run_id;
+        let is_retried = next.runs.iter().find(run).zip(tables.runs.get(&row.run_id));
+        let is_retried = is_retried.is_some_and(|(run, old)| old.retries < run.retries);
+        task(tables, row, is_retried, &mut refuse);
     }
     for row in &next.calls {
         call(tables, row, &mut refuse);
@@ -125,7 +129,7 @@ fn mission(tables: &Tables, row: &Mission, refuse: &mut impl FnMut(bool, &str, S
     refuse(twin.is_none(), "missions_idempotency", format!("{row:?}"));
 }
 
-fn task(tables: &Tables, row: &Task, refuse: &mut impl FnMut(bool, &str, String)) {
+fn task(tables: &Tables, row: &Task, is_retried: bool, refuse: &mut impl FnMut(bool, &str, String)) {
     let leased = row.lease_token.is_some() && row.lease_until.is_some() && row.worker_id.is_some();
     refuse(row.state != TaskState::Running || leased, "tasks_running", format!("{row:?}"));
     refuse((row.state == TaskState::Waiting) == row.wait.is_some(), "tasks_waiting", format!("{row:?}"));
@@ -140,13 +144,19 @@ fn task(tables: &Tables, row: &Task, refuse: &mut impl FnMut(bool, &str, String)
     let timed = (row.state != TaskState::Retrying && !waits_for_others) || row.due_at.is_some();
     refuse(timed, "a task retries or expires at no time", format!("{row:?}"));
     let Some(old) = tables.tasks.get(&row.id) else { return };
-    let rests = old.decision.is_none() || old.decision == row.decision;
+    let is_renewed = is_retried && old.state.may_become(TaskState::Pending);
+    let rests = old.decision.is_none() || old.decision == row.decision || is_renewed;
     refuse(rests, "a decision was changed", format!("{row:?}"));
-    let legal = old.state == row.state || old.state.may_become(row.state);
+    let from = if is_renewed { TaskState::Pending } else { old.state };
+    let legal = from == row.state || from.may_become(row.state);
     refuse(legal, "a task's move is illegal", format!("{:?} → {row:?}", old.state));
-    refuse(!old.state.is_final() || old == row, "a task that is over was changed", format!("{old:?} → {row:?}"));
+    refuse(
+        !old.state.is_final() || old == row || is_renewed,
+        "a task that is over was changed",
+        format!("{old:?} → {row:?}"),
+    );
     refuse(old.fence <= row.fence, "a fence went back", format!("{row:?}"));
-    refuse(old.remaining_needs >= row.remaining_needs, "needs came back", format!("{row:?}"));
+    refuse(old.remaining_needs >= row.remaining_needs || is_renewed, "needs came back", format!("{row:?}"));
 }
 
 fn call(tables: &Tables, row: &UsageCall, refuse: &mut impl FnMut(bool, &str, String)) {

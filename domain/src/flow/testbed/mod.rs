@@ -7,6 +7,7 @@
 
 mod checks;
 mod corrections;
+mod renewals;
 mod steps;
 pub(crate) mod tables;
 pub(crate) mod verify;

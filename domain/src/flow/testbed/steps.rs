@@ -104,7 +104,7 @@ impl World {
 
     /// Pauses a mission.
     pub(crate) fn pause(&mut self, mission: MissionId) -> Result<(), Refusal> {
-        let latest = vec![(mission, TaskState::Ready)];
+        let latest = vec![(mission, TaskState::Ready), (mission, TaskState::Waiting)];
         let want = Want { missions: vec![mission], latest, ..Want::default() };
         self.decide_or_nothing(&want, |turn| flow::pause(turn, mission, None)).map(drop)
     }
@@ -143,6 +143,9 @@ impl World {
     /// One pass of the sweep.
     pub(crate) fn sweep(&mut self) {
         let now = self.now;
+        let is_late = |task: &&Task| task.ended_at.is_none() && task.deadline_at.is_some_and(|end| end <= now);
+        let late = self.tables.tasks.values().filter(is_late).map(|task| task.id).collect();
+        self.for_tasks(late, |turn, task| drop(flow::expire_task(turn, task).unwrap()));
         let is_due = |task: &Task| {
             matches!(task.state, TaskState::Retrying | TaskState::Waiting) && task.due_at.is_some_and(|due| due <= now)
         };

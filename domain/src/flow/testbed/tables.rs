@@ -90,10 +90,16 @@ impl Tables {
         let nodes: BTreeSet<_> = want.nodes.iter().copied().collect();
         let mut named: BTreeSet<_> = want.tasks.iter().copied().collect();
         self.name_children(want, &mut named);
+        let is_latest = |task: &&Task| {
+            want.latest.contains(&(task.mission_id, task.state))
+                && self.missions.get(&task.mission_id).is_some_and(|mission| mission.run_id == task.run_id)
+        };
+        for task in self.tasks.values().filter(is_latest) {
+            named.insert(task.id);
+            named.extend(task.ancestors.iter().flatten());
+        }
         for task in self.tasks.values() {
-            let is_latest = want.latest.contains(&(task.mission_id, task.state))
-                && self.missions.get(&task.mission_id).is_some_and(|mission| mission.run_id == task.run_id);
-            if is_latest || named.contains(&task.id) || nodes.contains(&(task.run_id, task.node_index)) {
+            if named.contains(&task.id) || nodes.contains(&(task.run_id, task.node_index)) {
                 set.load_task(Task { output: None, shown: None, ..task.clone() });
             }
         }
@@ -327,7 +333,7 @@ fn keep_mission(before: &Mission, row: &Mission) -> Mission {
 }
 
 fn keep_run(before: &Run, row: &Run) -> Run {
-    Run { started_at: row.started_at.or(before.started_at), ..row.clone() }
+    Run { started_at: row.started_at.or(before.started_at), input: before.input.clone(), ..row.clone() }
 }
 
 fn keep_task(before: &Task, row: &Task) -> Task {

@@ -103,7 +103,7 @@ impl World {
         self.claim_for(worker, task).unwrap_or_else(|| panic!("{node} is {:?}", self.state(mission, node)))
     }
 
-    /// Renews a lease. Whether it is still held, and whether its run wants it to stop.
+    /// Renews a lease. Whether it is still held, and whether it has to stop: its run ends, or its time is over.
     pub(crate) fn beat(&mut self, lease: &Lease) -> (bool, bool) {
         let until = self.now.plus_ms(LEASE_MS);
         let task = self.tables.tasks.get_mut(&lease.task).unwrap();
@@ -112,7 +112,8 @@ impl World {
             return (false, false);
         }
         task.lease_until = Some(until);
-        (true, matches!(self.tables.runs[&lease.run].state, RunState::Failing | RunState::Cancelling))
+        let is_late = task.deadline_at.is_some_and(|deadline| deadline <= self.now);
+        (true, is_late || matches!(self.tables.runs[&lease.run].state, RunState::Failing | RunState::Cancelling))
     }
 
     /// Lets time pass with all leases renewed.
