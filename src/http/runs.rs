@@ -195,11 +195,13 @@ pub(super) struct Children {
     open: i32,
     /// How many of these are over.
     done: i32,
+    /// What they were charged together.
+    cost_credits: Amount,
 }
 
 impl From<Fan> for Children {
     fn from(fan: Fan) -> Self {
-        Self { total: fan.total, made: fan.made, open: fan.open(), done: fan.done }
+        Self { total: fan.total, made: fan.made, open: fan.open(), done: fan.done, cost_credits: fan.spent_ucr.into() }
     }
 }
 

@@ -4,8 +4,9 @@ use bursar_domain::state::{RunState, TaskState};
 use serde_json::{Value, json};
 
 use crate::support::docs::example;
+use crate::support::eventually;
 use crate::support::stores::on_both_stores;
-use crate::support::world::World;
+use crate::support::world::{PATIENCE, World};
 
 on_both_stores!(World::on:
     a_map_hands_on_the_list_of_what_its_items_made,
@@ -184,7 +185,8 @@ nodes:
 async fn a_paused_map_goes_on_where_it_stood(world: World) {
     let workflow = world.put(SLOW).await;
     let mission = world.submit_with(workflow.id, json!({"delay": 300})).await;
-    world.task_when(mission, "each", "under way", |task| task.fan.as_ref().is_some_and(|fan| fan.begun == 2)).await;
+    let runs = || async { world.tasks(mission).await.into_iter().find(|task| task.state == TaskState::Running) };
+    eventually("an item runs", PATIENCE, runs).await;
     world.engine().pause(mission, None).await.unwrap();
     world.task_when(mission, "each", "paused", |task| task.fan.as_ref().is_some_and(|fan| fan.done >= 1)).await;
     world.engine().resume(mission).await.unwrap();

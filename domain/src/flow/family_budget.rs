@@ -54,10 +54,13 @@ pub(super) fn count_held(turn: &mut Turn<'_>, task: &Task, more: Ucr, less: Ucr)
     }
 }
 
-/// Moves the counters of what the tasks of a node with a budget were charged together.
+/// Moves the counters of what the tasks below were charged together.
 pub(super) fn count_spent(turn: &mut Turn<'_>, task: &Task, charged: Ucr) {
-    for (id, _) in budgeted(turn, task).unwrap_or_default() {
-        if let Some(fan) = turn.set.tasks.change(id).and_then(|row| row.fan.as_mut()) {
+    if !charged.is_positive() {
+        return;
+    }
+    for id in task.ancestors.iter().flatten() {
+        if let Some(fan) = turn.set.tasks.change(*id).and_then(|row| row.fan.as_mut()) {
             fan.spent_ucr = fan.spent_ucr.saturating_add(charged);
         }
     }

@@ -26,7 +26,7 @@ pub struct Fan {
     /// What they hold, where the node has a budget of its own.
     #[serde(default)]
     pub held_ucr: Ucr,
-    /// What they were charged, where the node has a budget of its own.
+    /// What they were charged, those below them included.
     #[serde(default)]
     pub spent_ucr: Ucr,
 }

@@ -90,9 +90,14 @@ fn curve(start: Point, through: &[Point], end: Point) -> String {
 fn node(task: &TaskView, (x, y): Point) -> Markup {
     let state = task.state.as_str();
     let tries = if task.attempt > 1 { format!(" ×{}", task.attempt) } else { String::new() };
-    let cost = if task.cost_ucr.is_positive() { show::credits(task.cost_ucr) } else { String::new() };
-    let spoken_tries = if task.attempt == 1 { "1 attempt".to_owned() } else { format!("{} attempts", task.attempt) };
-    let label = format!("{}: {state}, {spoken_tries}, {} credits", task.node, show::credits(task.cost_ucr));
+    let charged = task.whole_cost();
+    let cost = if charged.is_positive() { show::credits(charged) } else { String::new() };
+    let spoken_tries = match (&task.fan, task.attempt) {
+        (Some(fan), _) => format!("{} of {} tasks", fan.done, fan.total.unwrap_or(fan.made)),
+        (None, 1) => "1 attempt".to_owned(),
+        (None, attempts) => format!("{attempts} attempts"),
+    };
+    let label = format!("{}: {state}, {spoken_tries}, {} credits", task.node, show::credits(charged));
     html! {
         a id={ "node-" (task.node) } class={ "node s-" (state) } href={ "#task-" (task.node) } aria-label=(label) {
             title { (label) }

@@ -88,7 +88,7 @@ fn task_row(shown: &Shown, task: &TaskView) -> Markup {
             td.n { (ran(shown, task)) }
             td.n { (amount(task.held_ucr)) }
             td.n { (estimate(task)) }
-            td.n { (amount(task.cost_ucr)) }
+            td.n { (amount(task.whole_cost())) }
             td.n { (tokens(task.usage.as_ref())) }
             td { @if let Some(model) = model(shown, task) { code { (model) } } @else { "–" } }
         }

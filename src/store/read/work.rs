@@ -186,6 +186,11 @@ pub struct TaskView {
 }
 
 impl TaskView {
+    /// What was charged for it and for the tasks that were made of it.
+    pub fn whole_cost(&self) -> Ucr {
+        self.cost_ucr.saturating_add(self.fan.as_ref().map(|fan| fan.spent_ucr).unwrap_or_default())
+    }
+
     /// The key of its item, where it stands for one.
     pub fn item_key(&self) -> Option<&str> {
         self.bound.as_ref()?.values.get("map")?.get("key")?.as_str()

@@ -258,6 +258,9 @@ fn family_counts(tables: &Tables, facts: &Facts, task: &Task, broken: &mut Broke
     let lives = tables.runs.get(&task.run_id).is_some_and(|run| run.state.is_live());
     let waits = task.state == TaskState::Waiting && task.due_at.is_none() && lives;
     expect(!waits || fan.open() > 0, broken, || format!("nobody will ever think of {task:?}"));
+    let below = tables.tasks.values().filter(|row| row.ancestors.iter().flatten().any(|above| *above == task.id));
+    let spent: i64 = below.map(|row| row.cost_ucr.get()).sum();
+    expect(spent == fan.spent_ucr.get(), broken, || format!("{spent} was spent below {task:?}"));
     let node = facts.workflows.get(&task.workflow_id).and_then(|definition| definition.node(task.place().index));
     if let Some(budget) = node.filter(|_| task.layer == 0).and_then(|node| node.budget) {
         let family: Vec<&Task> =
