@@ -57,7 +57,11 @@ async fn no_route_opens_another_tenants_object() {
                     continue; // the admin's tenant has a workflow of this name
                 }
                 let request = server.request(method.clone(), &path).bearer_auth(key);
-                let request = if method == Method::PATCH { request.json(&json!({})) } else { request };
+                let request = match (&method, path.ends_with("/fork")) {
+                    (_, true) => request.json(&json!({"from_node": "talk"})),
+                    (&Method::PATCH, _) => request.json(&json!({})),
+                    _ => request,
+                };
                 server.send(request).await.refused(404, "not-found");
             }
             swept += 1;

@@ -95,14 +95,13 @@ fn open_needs(turn: &Turn<'_>, again: &[TaskId]) -> Result<Vec<i32>, Refusal> {
     }
     let mut needs = Vec::with_capacity(tasks.len());
     for task in tasks {
-        needs.push(match task.parent_id.filter(|_| task.layer > 0) {
-            Some(parent) => followed.get(&(parent, task.item)).copied().unwrap_or_default(),
-            None => {
-                let definition = turn.definition(task.workflow_id)?;
-                let open =
-                    node_of(&definition, task)?.needs.iter().filter(|need| numbers.contains(&task.neighbour(**need)));
-                i32::try_from(open.count()).unwrap_or(i32::MAX)
-            }
+        needs.push(if let Some(parent) = task.parent_id.filter(|_| task.layer > 0) {
+            followed.get(&(parent, task.item)).copied().unwrap_or_default()
+        } else {
+            let definition = turn.definition(task.workflow_id)?;
+            let needs = &node_of(&definition, task)?.needs;
+            let open = needs.iter().filter(|need| numbers.contains(&task.neighbour(**need)));
+            i32::try_from(open.count()).unwrap_or(i32::MAX)
         });
     }
     Ok(needs)

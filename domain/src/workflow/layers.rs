@@ -113,7 +113,7 @@ pub enum OnMax {
 
 /// The judge of a review before its node is put together.
 #[derive(Debug, Clone)]
-pub(super) struct Judge(pub(super) AgentStep);
+pub(super) struct Judge(pub(super) Box<AgentStep>);
 
 /// A layer before its node is put together.
 #[derive(Debug, Clone)]
@@ -225,7 +225,7 @@ fn read_review<'v>(fields: &mut Fields<'v, '_>, around: &Surroundings<'v>, loops
     let on_max = on_max(&mut section);
     section.close(&[]);
     if let (Some(judge), Some(accept), Some(max)) = (judge, accept, max) {
-        loops.layers.push(Draft::Review { judge: Judge(judge), accept, max, on_max });
+        loops.layers.push(Draft::Review { judge: Judge(Box::new(judge)), accept, max, on_max });
     }
 }
 
@@ -286,7 +286,7 @@ pub(super) fn put_together(drafts: &[Draft], node: &Node) -> Vec<Layer> {
                 key: format!("{}.review", node.key),
                 dependents: Vec::new(),
                 when: None,
-                action: Action::Agent(judge.0.clone()),
+                action: Action::Agent((*judge.0).clone()),
                 pool: super::step::AGENT_POOL.to_owned(),
                 units: std::collections::BTreeMap::new(),
                 layers: Vec::new(),

@@ -337,7 +337,7 @@ impl dyn Store {
              where run_id = $1
                and (state in ('pending', 'ready', 'retrying', 'waiting') or (state = 'running' and lease_until <= $2))
                and not (state = 'waiting' and wait = 'children' and exists (
-                 select 1 from tasks child where child.parent_id = tasks.id and child.ended_at is null))
+                 select 1 from tasks child where child.parent_id = tasks.id and child.layer > 0 and child.ended_at is null))
              order by node_index desc limit $3"
         );
         all(self.rows(&sql, &[run.into(), now.into(), limit.into()]).await?)
