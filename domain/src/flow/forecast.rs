@@ -17,6 +17,7 @@ use crate::workflow::{Action, Definition, Node};
 
 use super::begin::first_nodes;
 use super::estimate::{BYTES_PER_TOKEN, Basis, is_priced, template_bytes};
+use super::forecast_families::altogether;
 
 /// What a node's figures are made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub enum Source {
     Fixed,
 }
 
-/// What one execution of a node would cost.
+/// What a node would cost: one execution, or all that a map, a repetition or a review makes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeForecast {
     /// The node's key.
@@ -42,7 +43,7 @@ pub struct NodeForecast {
     pub expected: Ucr,
     /// At the most; by experience, in 19 of 20 cases.
     pub high: Ucr,
-    /// What its hold is made with; zero for nodes that are not priced.
+    /// What the hold of its first task is made with; zero for nodes that are not priced, and for maps.
     pub hold: Ucr,
     /// Where the figures come from.
     pub source: Source,
@@ -91,7 +92,9 @@ pub fn forecast(learned: &Learned, request: &ForecastRequest<'_>) -> Result<Fore
     for node in &definition.nodes {
         let told = Told { bytes: template_bytes(node).saturating_add(input_bytes), upstream: upstream(node, &answers) };
         answers.insert(node.index, longest_answer(node, told));
-        let one = NodeForecast { is_first: first.contains(&node.index), ..foretell(&basis, node, told)? };
+        let one = foretell(&basis, node, told)?;
+        let all = altogether(&basis, definition, node, (told, input), one)?;
+        let one = NodeForecast { is_first: first.contains(&node.index), ..all };
         if one.is_first {
             hold_needed = hold_needed.saturating_add(one.hold);
         }
@@ -103,9 +106,9 @@ pub fn forecast(learned: &Learned, request: &ForecastRequest<'_>) -> Result<Fore
 
 /// What a node is told: text that is known, and the most that the nodes before it can answer.
 #[derive(Clone, Copy)]
-struct Told {
-    bytes: i64,
-    upstream: u64,
+pub(super) struct Told {
+    pub(super) bytes: i64,
+    pub(super) upstream: u64,
 }
 
 impl Told {
@@ -121,7 +124,7 @@ fn upstream(node: &Node, answers: &BTreeMap<u32, u64>) -> u64 {
 }
 
 /// The longest text a node hands on, in tokens: an agent's cap, or what a transform was told.
-fn longest_answer(node: &Node, told: Told) -> u64 {
+pub(super) fn longest_answer(node: &Node, told: Told) -> u64 {
     match &node.action {
         Action::Agent(step) => step.max_output_tokens,
         Action::Transform(_) => told.upstream.saturating_add(told.known_tokens()),
@@ -131,7 +134,7 @@ fn longest_answer(node: &Node, told: Told) -> u64 {
     }
 }
 
-fn foretell(basis: &Basis<'_>, node: &Node, told: Told) -> Result<NodeForecast, PricingError> {
+pub(super) fn foretell(basis: &Basis<'_>, node: &Node, told: Told) -> Result<NodeForecast, PricingError> {
     let hold = if is_priced(node) { basis.usual(node, told.bytes)? } else { Ucr::ZERO };
     let units = basis.prices.units_cost(&node.units)?;
     let (low, expected, high, source) = match (&node.action, basis.experience(node)) {

@@ -16,6 +16,7 @@ mod estimate;
 mod family;
 mod family_budget;
 mod forecast;
+mod forecast_families;
 mod fork;
 mod lesson;
 mod metering;

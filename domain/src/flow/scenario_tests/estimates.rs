@@ -276,3 +276,29 @@ fn a_forecast_needs_what_a_submit_needs_and_spans_what_is_possible() {
         assert_eq!((node("free").hold, node("free").high), (Ucr::ZERO, Ucr::ZERO));
     }
 }
+
+#[test]
+fn a_forecast_counts_what_a_map_and_a_review_make_of_a_node() {
+    let mut world = World::with_credits(1_000);
+    let one = foretold(&mut world, &workflow("flat_fee: 0", "  one: { agent: a, prompt: p }"));
+    let told = |world: &mut World, more: &str| {
+        let told = foretold(world, &workflow("flat_fee: 0", &format!("  one: {{ agent: a, prompt: p, {more} }}")));
+        (told.nodes[0].low.get(), told.nodes[0].high.get(), told.hold_needed.get())
+    };
+    let (low, high, hold) = (one.nodes[0].low.get(), one.nodes[0].high.get(), one.hold_needed.get());
+    assert_eq!(told(&mut world, "map: { over: '[1, 2, 3]' }"), (3 * low, 3 * high, 0), "the input tells the items");
+    assert_eq!(told(&mut world, "repeat: { until: output, max: 4 }"), (low, 4 * high, hold));
+    let reviewed = told(&mut world, "review: { agent: a, accept: verdict, max: 2 }");
+    assert!(reviewed.0 > 2 * low && reviewed.1 > 4 * high, "drafts, and reviews that read them: {reviewed:?}");
+    assert_eq!(reviewed.2, hold, "a draft comes first");
+    let most = told(&mut world, "map: { over: range(100) }, budget: { credits: 1 }").1;
+    assert_eq!(most, 1_000_000.min(100 * high), "never more than its budget");
+
+    let listed = workflow(
+        "flat_fee: 0",
+        "  list: { agent: a, prompt: p, output: { schema: { type: object, properties: { all: { type: array, minItems: 2, maxItems: 9 } } } } }
+  each: { needs: [list], transform: 1, units: { step: 1 }, map: { over: nodes.list.output.all } }",
+    );
+    let each = foretold(&mut world, &listed).nodes[1].clone();
+    assert_eq!((each.low, each.high), (Ucr::from_credits(2), Ucr::from_credits(9)), "the schema bounds the list");
+}
