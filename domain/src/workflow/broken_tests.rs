@@ -127,6 +127,7 @@ defaults: { max_output_tokens: 1000001 } ¦ /defaults/max_output_tokens ¦ out_o
 defaults: { temperature: 2.5 } ¦ /defaults/temperature ¦ out_of_range ¦ `temperature` must be a number from 0 to 2 with at most six decimals
 defaults: { max_tool_calls: 257 } ¦ /defaults/max_tool_calls ¦ out_of_range ¦ `max_tool_calls` must be a whole number from 0 to 256
 defaults: { models: [a, a] } ¦ /defaults/models/1 ¦ duplicate_model ¦ the model `a` is named twice
+defaults: { on_error: ignore } ¦ /defaults/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue
 defaults: { cache: {} } ¦ /defaults/cache ¦ unsupported ¦ `cache` is not supported by this version
 outputs: { x: inputs.idea } ¦ /outputs/x ¦ invalid_path ¦ an output is a path such as nodes.summary.output or nodes.summary.output.title
 outputs: { x: nodes.aa.output } ¦ /outputs/x ¦ unknown_node ¦ there is no node `aa` ¦ did you mean `a`?

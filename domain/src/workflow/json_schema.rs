@@ -42,6 +42,7 @@ pub fn json_schema() -> Value {
                     "timeout": described(of("duration"), "How long one attempt may take."),
                     "deadline": described(of("duration"), "How long a node may take altogether, once its needs are done."),
                     "retry": of("retry"),
+                    "on_error": on_error(),
                 })),
             },
             "agents": described(named(&identifier(), MAX_AGENTS, &of("agent")), "Who does the work, by name."),
@@ -124,6 +125,13 @@ fn definitions() -> Value {
 fn works() -> Value {
     let waits = ["sleep", "until", "approval", "signal"].map(|kind| json!({"required": [kind]}));
     json!({"not": {"anyOf": waits}})
+}
+
+fn on_error() -> Value {
+    json!({
+        "description": "What becomes of the run when a node fails for good; by default it fails as well.",
+        "enum": WORDS,
+    })
 }
 
 fn map() -> Value {
@@ -399,10 +407,7 @@ fn node() -> Value {
         "retry": of("retry"),
         "timeout": described(of("duration"), "How long one attempt may take."),
         "deadline": described(of("duration"), "How long all of it may take, whatever it waits for, once its needs are done."),
-        "on_error": {
-            "description": "What becomes of the run when the node fails for good; by default it fails as well.",
-            "enum": WORDS,
-        },
+        "on_error": on_error(),
         "units": described(
             named(
                 &format!("^[a-z0-9][a-z0-9_.-]{{0,{}}}$", MAX_NAME_BYTES.saturating_sub(1)),

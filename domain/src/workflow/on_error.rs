@@ -22,15 +22,15 @@ pub enum OnError {
 /// The words of `on_error`.
 pub(super) const WORDS: [&str; 3] = ["fail", "skip", "continue"];
 
-/// Reads `on_error`.
-pub(super) fn read(fields: &mut Fields<'_, '_>) -> OnError {
-    let Some(value) = fields.value("on_error") else { return OnError::Fail };
+/// Reads `on_error`; `None` where nothing is said, and where what is said is a problem.
+pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<OnError> {
+    let value = fields.value("on_error")?;
     let at = fields.at("on_error");
     match value {
         Value::String(word) => match word.as_str() {
-            "fail" => return OnError::Fail,
-            "skip" => return OnError::Skip,
-            "continue" => return OnError::Continue,
+            "fail" => return Some(OnError::Fail),
+            "skip" => return Some(OnError::Skip),
+            "continue" => return Some(OnError::Continue),
             other => {
                 let message = format!("`on_error` must be one of: {}", WORDS.join(", "));
                 fields.problems.push(Problem::new(at, "unknown_choice", message).with_hint(did_you_mean(other, WORDS)));
@@ -42,5 +42,5 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> OnError {
         }
         other => fields.problems.push(wrong_type(at, "fail, skip or continue", other)),
     }
-    OnError::Fail
+    None
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::template::{render_text, render_value};
-use super::{Action, Budget, Definition, OnExhausted, Syntax, Wait, json_schema, parse, parse_value};
+use super::{Action, Budget, Definition, OnError, OnExhausted, Syntax, Wait, json_schema, parse, parse_value};
 use crate::credits::Ucr;
 use crate::retry::RetryPolicy;
 
@@ -126,6 +126,19 @@ nodes:
     assert_eq!((small.budget, small.deadline_ms, small.inputs.as_ref()), (None, None, None));
     assert_eq!(small.check_input(&json!({"anything": 1})), Ok(()));
     assert_eq!(small.check_input(&json!([])).unwrap_err()[0].message, "expected a mapping, found a list");
+}
+
+#[test]
+fn what_becomes_of_a_failure_is_said_for_all_nodes_or_for_one() {
+    let text = "
+workflow: small
+defaults: { on_error: skip }
+nodes: { a: { transform: 1 }, b: { transform: 1, on_error: fail }, c: { transform: 1, on_error: continue } }
+";
+    let small = parse(text, Syntax::Yaml).unwrap();
+    let on_error: Vec<OnError> = small.nodes.iter().map(|node| node.on_error).collect();
+    assert_eq!(on_error, [OnError::Skip, OnError::Fail, OnError::Continue]);
+    assert!(published().is_valid(&small.source));
 }
 
 #[test]

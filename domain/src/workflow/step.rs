@@ -103,6 +103,7 @@ pub(super) struct Defaults {
     pub(super) timeout_ms: Option<i64>,
     pub(super) deadline_ms: Option<i64>,
     pub(super) retry: RetryPolicy,
+    pub(super) on_error: OnError,
 }
 
 /// An agent that nodes may name.
@@ -190,7 +191,7 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
             .or(around.defaults.timeout_ms)
             .unwrap_or(DEFAULT_TIMEOUT_MS),
         deadline_ms: fields.duration_ms("deadline", 1, MAX_DEADLINE_MS).or(around.defaults.deadline_ms),
-        on_error: on_error::read(&mut fields),
+        on_error: on_error::read(&mut fields).unwrap_or(around.defaults.on_error),
         units: read_units(&mut fields),
         budget: read_budget(&mut fields, "it is the most a node may spend"),
         loops,
@@ -532,7 +533,8 @@ pub(super) fn read_defaults(fields: &mut Fields<'_, '_>) -> Defaults {
         timeout_ms: section.duration_ms("timeout", 1, MAX_TIMEOUT_MS),
         deadline_ms: section.duration_ms("deadline", 1, MAX_DEADLINE_MS),
         retry: read_retry(&mut section, RetryPolicy::default()),
+        on_error: on_error::read(&mut section).unwrap_or_default(),
     };
-    section.close(&["cache", "concurrency", "memory", "on_error"]);
+    section.close(&["cache", "concurrency", "memory"]);
     defaults
 }
