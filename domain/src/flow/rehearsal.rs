@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::credits::Ucr;
 use crate::id::{Id, MissionId, RunId};
 use crate::ledger;
-use crate::record::{Grant, GrantKind, HoldState, Task};
+use crate::record::{Grant, GrantKind, Task};
 use crate::state::TaskState;
 use crate::working_set::WorkingSet;
 
@@ -48,7 +48,7 @@ pub struct Plan {
     pub nodes: Vec<PlannedNode>,
     /// How many tasks keep what came out of them.
     pub kept: i64,
-    /// What is held at once: the fee and the holds of the nodes that begin.
+    /// What is held at once: the fee and the holds of the nodes that begin, also of those that end in the same breath.
     pub hold_needed: Ucr,
 }
 
@@ -101,7 +101,8 @@ pub(super) fn rehearse(
     let before: Vec<_> = copy.holds.iter().map(|hold| hold.id).collect();
     let mut trial = Turn { set: &mut copy, facts: turn.facts, now: turn.now, chance: &mut *turn.chance };
     let run = act(&mut trial)?;
-    let fresh = trial.set.holds.added().filter(|hold| !before.contains(&hold.id) && hold.state == HoldState::Open);
+    // one that is given back in the same breath must have been had, too
+    let fresh = trial.set.holds.added().filter(|hold| !before.contains(&hold.id));
     let hold_needed = fresh.map(|hold| hold.amount_ucr).sum();
     plan(&trial, mission, run, hold_needed)
 }

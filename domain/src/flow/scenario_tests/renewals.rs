@@ -364,3 +364,17 @@ fn a_map_that_failed_goes_on_with_the_items_that_did_not_succeed() {
     assert_eq!((names(&plan), plan.kept), (vec!["then"], 2));
     world.verify();
 }
+
+#[test]
+fn a_retry_that_ends_at_once_is_refused_when_it_can_not_hold_its_fee_on_the_way() {
+    let mut world = World::with_credits(1);
+    let hopeless = world.submit(&workflow("flat_fee: 1", "  only: { when: inputs.nothing, transform: 1 }"));
+    assert_eq!((world.run(hopeless).state, world.purse()), (RunState::Failed, (1_000_000, 0, 0)));
+    world.submit(&workflow("flat_fee: 1", "  wait: { sleep: 1h }"));
+    assert_eq!(world.purse(), (0, 1_000_000, 0));
+    let refused = world.retry(hopeless).unwrap_err();
+    let required = Ucr::from_credits(1);
+    assert_eq!(refused, Refusal::Ledger(LedgerRefusal::Insufficient { required, available: Ucr::ZERO }));
+    assert_eq!(world.run(hopeless).state, RunState::Failed);
+    world.verify();
+}
