@@ -175,6 +175,18 @@ pub const ITEM_CHUNK: usize = 256;
 /// Items of one map that may be under way at once.
 pub const MAX_PARALLEL_ITEMS: i64 = 1_000;
 
+/// Steps of one plan: as many as a person can still look through.
+pub const MAX_PLAN_NODES: i64 = 50;
+
+/// Levels of plans inside of plans: three of the largest are 125,000 tasks.
+pub const MAX_PLAN_DEPTH: i64 = 3;
+
+/// Characters of the prompt of one step of a plan.
+pub const MAX_PLAN_PROMPT_CHARS: usize = 20_000;
+
+/// Workflows inside of each other, the outermost included.
+pub const MAX_WORKFLOW_DEPTH: usize = 8;
+
 /// Rounds of a `repeat` or `review`.
 pub const MAX_ROUNDS: i64 = 100;
 

@@ -4,18 +4,20 @@
 //! nothing about how that happens. Effects are data: new rows are consequences.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::id::{
     CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, ScheduleId, SignalId, TaskId, TenantId, ToolCallId,
-    WalletId,
+    WalletId, WorkflowId,
 };
 use crate::record::{
-    Attempt, DedupeKey, Event, Grant, Hold, KeptOutput, Mission, Op, Run, Schedule, Signal, Task, ToolRun, UsageCall,
-    Wallet,
+    Attempt, DedupeKey, Event, Grant, Hold, KeptOutput, Mission, Op, PlannedWorkflow, Run, Schedule, Signal, Task,
+    ToolRun, UsageCall, Wallet,
 };
 use crate::time::Timestamp;
+use crate::workflow::Definition;
 
 /// Whether a row must be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,8 +120,13 @@ pub struct WorkingSet {
     pub schedules: Rows<ScheduleId, Schedule>,
     /// Operations that exist already, of those keys that were asked for.
     pub known_ops: BTreeMap<(WalletId, String), Op>,
-    /// Inputs of missions, where a decision reads them.
-    pub inputs: BTreeMap<MissionId, Value>,
+    /// What the nodes of workflows see as `inputs`, by mission and the number of the workflow's first node, where a
+    /// decision reads it.
+    pub inputs: BTreeMap<(MissionId, i32), Value>,
+    /// Workflow versions that this decision came by, besides its facts.
+    pub definitions: BTreeMap<WorkflowId, Arc<Definition>>,
+    /// Workflow versions to insert.
+    pub planned: Vec<PlannedWorkflow>,
     /// What nodes of a run handed on, by node index, where a decision reads it: those that are over and let their
     /// dependents go on.
     pub results: BTreeMap<(RunId, i32), Value>,
@@ -155,17 +162,17 @@ impl WorkingSet {
 
     fn index(&mut self, task: &Task) {
         self.nodes.insert((task.run_id, task.node_index), task.id);
-        if let Some(parent) = task.parent_id.filter(|_| task.layer > 0) {
+        if let Some(parent) = task.parent_id {
             self.items.insert((parent, task.item), task.id);
         }
     }
 
-    /// The loaded tasks that a layer made of a task, by their numbers.
+    /// The loaded tasks that were made of a task, by their numbers.
     pub fn items_of(&self, parent: TaskId) -> impl Iterator<Item = &Task> {
         self.items.range((parent, i32::MIN)..=(parent, i32::MAX)).filter_map(|(_, id)| self.tasks.get(*id))
     }
 
-    /// The task of that number among those that a layer made of a task, if it was loaded.
+    /// The task of that number among those that were made of a task, if it was loaded.
     pub fn item_of(&self, parent: TaskId, item: i32) -> Option<&Task> {
         self.items.get(&(parent, item)).and_then(|id| self.tasks.get(*id))
     }
@@ -234,10 +241,12 @@ impl WorkingSet {
         self.nodes.get(&(run, node_index)).and_then(|id| self.tasks.get(*id))
     }
 
-    /// The input of a mission that was just made, or whose input was loaded.
-    pub fn input_of(&self, mission: MissionId) -> Option<&Value> {
-        let new = self.missions.get(mission).and_then(|mission| mission.input.as_ref());
-        new.or_else(|| self.inputs.get(&mission))
+    /// What the nodes of a workflow see as `inputs`, of a mission that was just made, or where it was loaded. `base` is
+    /// the number in the run of the workflow's first node.
+    pub fn input_of(&self, mission: MissionId, base: i32) -> Option<&Value> {
+        let row = self.missions.get(mission).filter(|_| base == 0);
+        let new = row.and_then(|mission| mission.input.as_ref());
+        new.or_else(|| self.inputs.get(&(mission, base)))
     }
 
     /// What a node handed on: just now, or before its result was loaded.
@@ -275,6 +284,7 @@ impl WorkingSet {
             && self.events.is_empty()
             && self.attempts.is_empty()
             && self.kept.is_empty()
+            && self.planned.is_empty()
             && quiet(&self.missions)
             && quiet(&self.runs)
             && quiet(&self.tasks)

@@ -304,7 +304,7 @@ pub(super) fn fail(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<
     let now = turn.now;
     let output = output_of_failure(turn, id, &error)?;
     // what becomes of one of many is its parent's to decide
-    let goes_on = output.is_some() || turn.task(id)?.layer > 0;
+    let goes_on = output.is_some() || turn.task(id)?.parent_id.is_some();
     let Some(task) = turn.set.tasks.change(id) else {
         return Err(Refusal::NotFound(format!("task {id}")));
     };

@@ -166,7 +166,7 @@ pub(super) fn view(turn: &Turn<'_>, definition: &Definition, node: &Node, task: 
     if node.opening.signals && !turn.set.signals_of.contains(&task.mission_id) {
         return None;
     }
-    let input = if node.opening.input { turn.set.input_of(task.mission_id)? } else { &Value::Null };
+    let input = if node.opening.input { turn.set.input_of(task.mission_id, task.base)? } else { &Value::Null };
     let output_of = |index: u32| turn.set.result_of(task.run_id, task.neighbour(index));
     Some(json!({"inputs": input, "nodes": context(definition, &node.opening, output_of)?}))
 }

@@ -22,7 +22,8 @@ pub(super) fn start_clock(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal
     let Some(ms) = definition.node(task.place().index).and_then(|node| node.deadline_ms) else { return Ok(()) };
     let deadline = turn.now.plus_ms(ms);
     if let Some(task) = turn.set.tasks.change(id) {
-        task.deadline_at = task.deadline_at.or(Some(deadline));
+        // the tasks of a scope have at most the time of the node that they are part of
+        task.deadline_at = Some(task.deadline_at.map_or(deadline, |earlier| earlier.min(deadline)));
     }
     Ok(())
 }
@@ -35,12 +36,15 @@ pub(super) fn has_passed(task: &Task, now: Timestamp) -> bool {
 /// What a task fails with whose time is over.
 pub(super) fn exceeded(turn: &Turn<'_>, task: &Task) -> Result<StepError, Refusal> {
     let definition = turn.definition(task.workflow_id)?;
-    let ms = definition.node(task.place().index).and_then(|node| node.deadline_ms).unwrap_or_default();
+    let own = definition.node(task.place().index).and_then(|node| node.deadline_ms);
     let was = match task.state {
         TaskState::Waiting => task.wait.map(|wait| format!("; it was waiting ({})", wait.as_str())).unwrap_or_default(),
         state => format!("; it was {}", state.as_str()),
     };
-    let message = format!("the node's deadline of {ms} ms passed{was}");
+    let message = match own {
+        Some(ms) => format!("the node's deadline of {ms} ms passed{was}"),
+        None => format!("the deadline of a node that it is part of passed{was}"),
+    };
     Ok(StepError::new(ErrorClass::Permanent, "deadline_exceeded", message))
 }
 

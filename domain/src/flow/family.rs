@@ -19,10 +19,10 @@ use crate::workflow::{Definition, Item, Layer, Map, Node, OnError, OnItemError, 
 
 use super::advance::{self, fail, fail_run, make_ready, park, skip};
 use super::begin::{Ended, broken, context, ended, go_on as go_on_without, put_off, release_dependents};
-use super::cancel::end_idle;
+use super::cancel::{RUN_ENDED, end_idle};
 use super::estimate::{is_priced, template_bytes};
 pub(super) use super::family_budget::{check_budgets, count_held, count_spent, never_fits};
-use super::{Refusal, Turn, node_of};
+use super::{Refusal, Turn, node_of, scope};
 
 /// The kind of a task: the layer that it opens, or what its node does.
 pub(super) fn kind_at(node: &Node, layer: u32) -> &'static str {
@@ -50,7 +50,7 @@ pub(super) fn on_item_error(turn: &Turn<'_>, task: &Task) -> Result<Option<OnErr
             OnItemError::Skip => OnError::Skip,
             OnItemError::Continue => OnError::Continue,
         },
-        Layer::Repeat(_) | Layer::Review(_) => OnError::Fail,
+        Layer::Repeat(_) | Layer::Review(_) | Layer::Plan(_) | Layer::Workflow(_) => OnError::Fail,
     }))
 }
 
@@ -90,7 +90,7 @@ pub(super) fn start(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) ->
                 Layer::Map(_) => {
                     park(turn, id, WaitCause::Children, Some(0), "its items are about to become tasks");
                 }
-                Layer::Repeat(_) | Layer::Review(_) => {
+                Layer::Repeat(_) | Layer::Review(_) | Layer::Plan(_) | Layer::Workflow(_) => {
                     park(turn, id, WaitCause::Children, None, "waits for its first round");
                     next_round(turn, id, ready)?;
                 }
@@ -116,18 +116,21 @@ pub(super) fn parent_fan<'t>(turn: &'t mut Turn<'_>, task: &Task) -> Option<&'t 
 /// Counts a task that is over with its parent, whose turn it is when all are over or one failed it.
 pub(super) fn count_done(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal> {
     let task = turn.task(id)?.clone();
-    let Some(parent) = task.parent_id.filter(|_| task.layer > 0) else { return Ok(()) };
+    let Some(parent) = task.parent_id else { return Ok(()) };
+    let is_item = task.layer > 0;
     let lives = turn.run(task.run_id)?.state.is_open();
     let (now, label) = (turn.now, label(&task));
     let bytes = task.output.as_ref().map_or(4, |output| output.to_string().len());
     let row = turn.set.tasks.change(parent).ok_or_else(|| Refusal::Unloaded(format!("task {parent}")))?;
     let Some(fan) = row.fan.as_mut() else { return Ok(()) };
-    if task.state == TaskState::Skipped {
+    if task.state == TaskState::Skipped && is_item {
         // it never left `pending`
         fan.begun = fan.begun.saturating_add(1);
     }
     fan.done = fan.done.saturating_add(1);
-    fan.bytes = fan.bytes.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+    if is_item {
+        fan.bytes = fan.bytes.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
     let failure = task.error.filter(|_| task.state == TaskState::Failed && task.output.is_none());
     if let Some(error) = failure.filter(|_| fan.error.is_none()) {
         fan.error = Some(StepError { message: format!("{label}: {}", error.message), ..error });
@@ -144,6 +147,7 @@ pub(super) fn count_done(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
 fn label(task: &Task) -> String {
     let key = task.bound.as_ref().and_then(|bound| bound.values.get("map")?.get("key")?.as_str().map(str::to_owned));
     match key {
+        _ if task.layer == 0 => format!("node `{}`", task.node),
         Some(key) => format!("item `{key}`"),
         None => format!("round {}", task.item.saturating_add(1)),
     }
@@ -347,6 +351,7 @@ fn next_round(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Resul
             }
             bytes = bytes.saturating_add(fan.bytes);
         }
+        Some(Layer::Plan(_) | Layer::Workflow(_)) => {}
         Some(Layer::Map(_)) | None => return Ok(()),
     }
     let child = add_child(turn, id, bound, bytes, 0)?;
@@ -366,6 +371,8 @@ fn round_reason(node: &Node, task: &Task, made: i32) -> String {
         Some(Layer::Repeat(repeat)) => {
             format!("waits for iteration {} of at most {}", made.saturating_add(1), repeat.max)
         }
+        Some(Layer::Plan(_)) => "waits for its plan".to_owned(),
+        Some(Layer::Workflow(nested)) => format!("waits for the input of workflow `{}`", nested.name),
         Some(Layer::Map(_)) | None => String::new(),
     }
 }
@@ -394,6 +401,9 @@ pub(super) fn decide(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Ref
             go_on(turn, &over, &mut ready, &mut ended)?;
         }
         return Ok(ready);
+    }
+    if layer.is_scope() {
+        return scope::decide(turn, &task, layer, &fan);
     }
     if !fan.is_over() {
         return Ok(Vec::new());
@@ -441,7 +451,7 @@ fn verdict(
         Layer::Review(review) => {
             (&review.accept, "accept", review.max, review.on_max, fan.made / 2, last.saturating_sub(1))
         }
-        Layer::Map(_) => return Ok(Verdict::Unknown),
+        Layer::Map(_) | Layer::Plan(_) | Layer::Workflow(_) => return Ok(Verdict::Unknown),
     };
     let Some(view) = view(turn, definition, node, task, last) else { return Ok(Verdict::Unknown) };
     let holds = condition::holds(expression, &view).map_err(|error| broken(of, &error))?;
@@ -458,7 +468,7 @@ fn verdict(
 
 /// What decides whether a loop is over: what conditions see, what the task sees, and the output of its last child.
 fn view(turn: &Turn<'_>, definition: &Definition, node: &Node, task: &Task, last: i32) -> Option<Value> {
-    let input = if node.verdict.input { turn.set.input_of(task.mission_id)? } else { &Value::Null };
+    let input = if node.verdict.input { turn.set.input_of(task.mission_id, task.base)? } else { &Value::Null };
     let output_of = |index: u32| turn.set.result_of(task.run_id, task.neighbour(index));
     let output = turn.set.item_result(task.id, last)?;
     let mut seen = task.bound.clone().unwrap_or_default();
@@ -491,7 +501,7 @@ fn gather(turn: &mut Turn<'_>, task: &Task, fan: &Fan) -> Result<Vec<TaskId>, Re
 }
 
 /// The parent is over, with the output of one of its children, or with the list of all.
-fn succeed(turn: &mut Turn<'_>, task: &Task, output: Option<Value>) -> Result<Vec<TaskId>, Refusal> {
+pub(super) fn succeed(turn: &mut Turn<'_>, task: &Task, output: Option<Value>) -> Result<Vec<TaskId>, Refusal> {
     let now = turn.now;
     let own = output.as_ref().map(|output| i64::try_from(output.to_string().len()).unwrap_or(i64::MAX));
     let bytes = own.or_else(|| task.fan.as_ref().map(|fan| fan.bytes)).unwrap_or_default();
@@ -508,6 +518,16 @@ fn succeed(turn: &mut Turn<'_>, task: &Task, output: Option<Value>) -> Result<Ve
     turn.emit(task.mission_id, "task.succeeded", Some(task.id), data);
     advance::count_done(turn, task.id)?;
     release_dependents(turn, task.id, bytes)
+}
+
+/// Skips one of many that has not begun, for another one failed. One of a scope is not decided by that: a retry of the
+/// run renews it.
+fn skip_unbegun(turn: &mut Turn<'_>, task: &Task) -> Result<(), Refusal> {
+    let reason = if task.layer > 0 { "skipped: another item failed" } else { "skipped: another node failed" };
+    if let Some(row) = turn.set.tasks.change(task.id).filter(|row| row.layer == 0) {
+        row.error = Some(StepError::new(ErrorClass::Cancelled, RUN_ENDED, "another node failed before it could start"));
+    }
+    skip(turn, task.id, reason, None)
 }
 
 /// The parent is to fail as soon as none of its children is under way. Where its run fails with it, that ends them;
@@ -529,7 +549,7 @@ fn end_family(turn: &mut Turn<'_>, task: &Task, node: &Node, error: &StepError) 
     let mut ended: usize = 0;
     for item in idle {
         match item.state {
-            TaskState::Pending => skip(turn, item.id, "skipped: another item failed", None)?,
+            TaskState::Pending => skip_unbegun(turn, &item)?,
             TaskState::Waiting if item.fan.is_some() => {
                 let now = turn.now;
                 let Some(row) = turn.set.tasks.change(item.id) else { continue };

@@ -153,6 +153,6 @@ pub(super) fn foretell(basis: &Basis<'_>, node: &Node, told: Told) -> Result<Nod
             (units, units, units, Source::Fixed)
         }
     };
-    let kind = node.action.kind();
+    let kind = node.kind();
     Ok(NodeForecast { node: node.key.clone(), kind, low, expected, high, hold, source, is_first: false })
 }

@@ -8,13 +8,15 @@ use serde_json::{Value, json};
 use crate::credits::Ucr;
 use crate::limits::MAX_ITEMS;
 use crate::pricing::PricingError;
-use crate::workflow::{Action, Definition, Layer, Map, Node, spread};
+use crate::workflow::{Action, Definition, Layer, Map, Nested, Node, ParentClose, Plan, spread};
 
 use super::estimate::{Basis, template_bytes};
-use super::forecast::{NodeForecast, Told, foretell, longest_answer};
+use super::forecast::{ForecastRequest, NodeForecast, Told, forecast, foretell, longest_answer};
 
 /// How often something is done: at least, probably, at most.
 type Times = (i64, i64, i64);
+
+const ONCE: Times = (1, 1, 1);
 
 /// The node's figures for all of its tasks together, of those for one execution. Never more than its own budget.
 pub(super) fn altogether(
@@ -41,6 +43,14 @@ pub(super) fn altogether(
                 all.high = all.high.saturating_add(judge.high);
                 rounds(review.max)
             }
+            Layer::Plan(plan) => {
+                add_steps(basis, plan, told, &mut all)?;
+                ONCE
+            }
+            Layer::Workflow(nested) => {
+                add_nested(basis, nested, &mut all)?;
+                ONCE
+            }
         };
         all.low = so_often(all.low, times.0);
         all.expected = so_often(all.expected, times.1);
@@ -56,6 +66,42 @@ pub(super) fn altogether(
         all.high = all.high.min(budget.credits);
     }
     Ok(all)
+}
+
+/// Adds the steps of a plan: at least one of the cheapest agent, at most as many as may be of the dearest.
+fn add_steps(basis: &Basis<'_>, plan: &Plan, told: Told, all: &mut NodeForecast) -> Result<(), PricingError> {
+    let mut staff = Vec::with_capacity(plan.staff.len());
+    for node in &plan.staff {
+        staff.push(foretell(basis, node, told)?);
+    }
+    let most = i64::from(plan.form.max_nodes).saturating_pow(plan.form.depth);
+    let of = |pick: fn(&NodeForecast) -> Ucr| staff.iter().map(pick);
+    let usual = of(|step| step.expected).max().unwrap_or_default();
+    all.low = all.low.saturating_add(of(|step| step.low).min().unwrap_or_default());
+    all.expected = all.expected.saturating_add(so_often(usual, most.saturating_add(1).div_euclid(2)));
+    all.high = all.high.saturating_add(so_often(of(|step| step.high).max().unwrap_or_default(), most));
+    Ok(())
+}
+
+/// Adds what the nodes of another workflow would cost, whose input is not known yet.
+fn add_nested(basis: &Basis<'_>, nested: &Nested, all: &mut NodeForecast) -> Result<(), PricingError> {
+    // a mission of its own has its own forecast
+    let Some((_, definition)) = nested.of.as_ref().filter(|_| nested.parent_close == ParentClose::Cancel) else {
+        return Ok(());
+    };
+    let request = ForecastRequest {
+        definition,
+        prices: basis.prices,
+        price_book_id: basis.price_book_id,
+        tenant_id: basis.tenant_id,
+        input: &Value::Null,
+    };
+    for node in forecast(basis.learned, &request)?.nodes {
+        all.low = all.low.saturating_add(node.low);
+        all.expected = all.expected.saturating_add(node.expected);
+        all.high = all.high.saturating_add(node.high);
+    }
+    Ok(())
 }
 
 fn so_often(amount: Ucr, times: i64) -> Ucr {

@@ -81,9 +81,9 @@ fn begin_run(turn: &mut Turn<'_>, request: &ForkRequest, order: Option<&Order>) 
         return Err(Refusal::NotFound(format!("node {}", request.from_node)));
     }
     if let Some(input) = &request.input {
-        turn.set.inputs.insert(mission.id, input.clone());
+        turn.set.inputs.insert((mission.id, 0), input.clone());
     }
-    let input = turn.set.input_of(mission.id);
+    let input = turn.set.input_of(mission.id, 0);
     let input = input.ok_or_else(|| Refusal::Unloaded(format!("the input of {}", mission.id)))?;
     let input_bytes = i64::try_from(input.to_string().len()).unwrap_or(i64::MAX);
     let kept = keep(turn, &definition, &old, &request.from_node)?;

@@ -28,6 +28,7 @@ mod reserve;
 mod retry;
 mod reunion;
 mod schedule;
+mod scope;
 mod settle;
 mod signal;
 mod submit;
@@ -182,7 +183,8 @@ impl Turn<'_> {
     }
 
     fn definition(&self, id: WorkflowId) -> Result<Arc<Definition>, Refusal> {
-        self.facts.workflows.get(&id).cloned().ok_or_else(|| Refusal::Unloaded(format!("workflow {id}")))
+        let known = self.facts.workflows.get(&id).or_else(|| self.set.definitions.get(&id));
+        known.cloned().ok_or_else(|| Refusal::Unloaded(format!("workflow {id}")))
     }
 
     fn prices(&self, run: RunId) -> Result<Arc<PriceBook>, Refusal> {

@@ -137,7 +137,7 @@ fn make_rich(copy: &mut WorkingSet, mission: MissionId, gift: Id<crate::id::Gran
 fn plan(trial: &Turn<'_>, mission: MissionId, run_id: RunId, hold_needed: Ucr) -> Result<Plan, Refusal> {
     let (run, row) = (trial.run(run_id)?, trial.mission(mission)?);
     let (definition, prices) = (trial.definition(run.workflow_id)?, trial.prices(run_id)?);
-    let input = trial.set.input_of(mission).ok_or_else(|| Refusal::Unloaded(format!("the input of {mission}")))?;
+    let input = trial.set.input_of(mission, 0).ok_or_else(|| Refusal::Unloaded(format!("the input of {mission}")))?;
     let request = ForecastRequest {
         definition: &definition,
         prices: &prices,

@@ -48,6 +48,19 @@ pub(super) fn has_passed(turn: &Turn<'_>, node: &Node, task: &Task) -> Result<bo
     })
 }
 
+/// Whether a task keeps what came out of it: others went on with it, or with a task above it.
+fn is_settled(turn: &Turn<'_>, task: &Task) -> Result<bool, Refusal> {
+    let above = task.ancestors.iter().flatten().map(|id| turn.task(*id));
+    for task in above.chain([Ok(task)]) {
+        let task = task?;
+        let definition = turn.definition(task.workflow_id)?;
+        if has_passed(turn, node_of(&definition, task)?, task)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn renew(turn: &mut Turn<'_>, mission: MissionId, order: Option<&Order>) -> Result<RunId, Refusal> {
     let run = turn.run(turn.mission(mission)?.run_id)?.clone();
     if !matches!(run.state, RunState::Failed | RunState::Cancelled | RunState::Expired) {
@@ -57,10 +70,9 @@ fn renew(turn: &mut Turn<'_>, mission: MissionId, order: Option<&Order>) -> Resu
         // what it journaled is gone
         return Err(Refusal::IllegalMove { what: "mission", state: "pruned", wish: "retried" });
     }
-    let definition = turn.definition(run.workflow_id)?;
     let mut again: Vec<TaskId> = Vec::new();
     for task in turn.set.tasks.iter().filter(|task| task.run_id == run.id && task.state.is_final()) {
-        if !has_passed(turn, node_of(&definition, task)?, task)? {
+        if !is_settled(turn, task)? {
             again.push(task.id);
         }
     }

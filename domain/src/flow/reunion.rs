@@ -8,7 +8,7 @@ use crate::state::{TaskState, WaitCause};
 use crate::workflow::Layer;
 
 use super::begin::begin_all;
-use super::family::{begin_items, go_on, layer_around, parent_fan};
+use super::family::{begin_items, go_on, layer_around};
 use super::{Refusal, Turn};
 
 /// After a task of a run that is retried was renewed: its parent counts it as not over, and as not begun unless it has
@@ -27,10 +27,13 @@ pub(super) fn renew(turn: &mut Turn<'_>, id: TaskId, has_children: bool) {
         fan.error = None;
     }
     let task = row.clone();
-    if let Some(fan) = parent_fan(turn, &task) {
+    let is_item = task.layer > 0;
+    if let Some(fan) = task.parent_id.and_then(|parent| turn.set.tasks.change(parent)?.fan.as_mut()) {
         fan.done = fan.done.saturating_sub(1);
-        fan.bytes = fan.bytes.saturating_sub(4);
-        if !has_children {
+        if is_item {
+            fan.bytes = fan.bytes.saturating_sub(4);
+        }
+        if is_item && !has_children {
             fan.begun = fan.begun.saturating_sub(1);
         }
     }

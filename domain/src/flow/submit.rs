@@ -9,7 +9,7 @@ use crate::id::{MissionId, PriceBookId, RunId, TaskId, TenantId, WalletId, Workf
 use crate::ledger::{self, HoldRequest, LedgerRefusal, Subject};
 use crate::record::{HoldOwner, Mission, Run, Task};
 use crate::state::{RunState, TaskState};
-use crate::workflow::{Definition, Layer, Node, OnExhausted};
+use crate::workflow::{Definition, Node, OnExhausted};
 
 use super::advance::count_held_of_mission;
 use super::dedupe::{self, Dedupe};
@@ -81,8 +81,8 @@ pub fn submit(turn: &mut Turn<'_>, submission: &Submission) -> Result<Vec<TaskId
     for node in &definition.nodes {
         // every node is priced here, so that a model without a price is refused before anything runs
         let size = basis.usual(node, template_bytes(node).saturating_add(input_bytes))?;
-        for judge in node.layers.iter().filter_map(Layer::judge) {
-            basis.usual(judge, template_bytes(judge).saturating_add(input_bytes))?;
+        for other in node.all_work() {
+            basis.usual(other, template_bytes(other).saturating_add(input_bytes))?;
         }
         if begins.contains(&node.index) && is_priced(node) && !node.is_spread() {
             sizes.insert(node.index, size);

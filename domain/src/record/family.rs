@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::credits::Ucr;
-use crate::id::TaskId;
+use crate::id::{TaskId, TenantId, WorkflowId};
 use crate::outcome::StepError;
+use crate::time::Timestamp;
 
 /// The tasks that a layer made of one, counted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,39 @@ pub struct Fan {
     /// What they were charged, those below them included.
     #[serde(default)]
     pub spent_ucr: Ucr,
+    /// The workflow inside of the run that it opened, besides its first child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+}
+
+/// A workflow inside of a run: tasks of another version than the run's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// That version.
+    pub workflow_id: WorkflowId,
+    /// The number in the run of its first node.
+    pub base: i32,
+}
+
+/// A workflow version that was made by a plan, for one scope of one run alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedWorkflow {
+    /// Its id.
+    pub id: WorkflowId,
+    /// Whose.
+    pub tenant_id: TenantId,
+    /// The name of the definition around it, and the task that planned it.
+    pub name: String,
+    /// Always 1.
+    pub version: i32,
+    /// SHA-256 of its content.
+    pub content_hash: String,
+    /// The definition.
+    pub definition: Value,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// The task whose plan it is.
+    pub planned_by: TaskId,
 }
 
 impl Fan {

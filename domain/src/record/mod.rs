@@ -15,7 +15,7 @@ mod work;
 
 pub use decision::{Decision, Verdict};
 pub use dedupe::DedupeKey;
-pub use family::{Bound, BoundOutput, Fan};
+pub use family::{Bound, BoundOutput, Fan, PlannedWorkflow, Scope};
 pub use kept::KeptOutput;
 pub use money::{
     Account, CallState, ChargeFailed, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Overrun, Slice,

@@ -203,7 +203,7 @@ pub struct Task {
     pub parent_id: Option<TaskId>,
     /// How many of its node's layers are around it; 0 for the node's own task.
     pub layer: i32,
-    /// Its number among the tasks that the innermost of these layers made.
+    /// Its number among the tasks that were made of its parent.
     pub item: i32,
     /// What it sees besides what its node sees.
     pub bound: Option<Bound>,

@@ -13,7 +13,7 @@ use super::problem::{Problem, Problems, did_you_mean};
 use super::reader::{Entry, Fields, wrong_type};
 use super::scan::Mention;
 use super::schema::{self, InputCheck};
-use super::step::{self, Draft, Surroundings};
+use super::step::{self, Draft, Frame, Surroundings};
 use super::{Action, Definition, Node, Opening, Wait};
 use crate::limits::{MAX_AGENTS, MAX_DEADLINE_MS, MAX_DESCRIPTION_BYTES, MAX_NODES, MAX_OUTPUTS};
 
@@ -60,7 +60,13 @@ fn read_nodes<'v>(fields: &mut Fields<'v, '_>) -> Vec<Draft<'v>> {
     let schemas = output::read_schemas(fields);
     let agent = |entry: &Entry<'v>| (entry.name, step::read_agent_entry(entry, &schemas, fields.problems));
     let agents = agents.iter().map(agent).collect();
-    let around = Surroundings { defaults, agents, schemas };
+    let frame = Frame {
+        workflow: fields.value("workflow"),
+        defaults: fields.value("defaults"),
+        agents: fields.value("agents"),
+        schemas: fields.value("schemas"),
+    };
+    let around = Surroundings { defaults, agents, schemas, frame };
     let none = match fields.value("nodes") {
         None => true,
         Some(nodes) => nodes.as_object().is_some_and(serde_json::Map::is_empty),

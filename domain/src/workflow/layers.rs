@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::condition;
 use super::name::IDENTIFIER;
+use super::nested::Nested;
 use super::output::OutputSchema;
+use super::plan::{self, Plan};
 use super::reader::Fields;
 use super::scan::{Mention, ROOTS};
 use super::step::{self, Seen, Surroundings};
@@ -27,6 +29,10 @@ pub enum Layer {
     Repeat(Repeat),
     /// Again until a reviewer accepts it.
     Review(Review),
+    /// Once, to plan; then the tasks of the plan.
+    Plan(Plan),
+    /// Once, to compute an input; then the tasks of another workflow.
+    Workflow(Nested),
 }
 
 impl Layer {
@@ -36,15 +42,53 @@ impl Layer {
             Self::Map(_) => "map",
             Self::Repeat(_) => "repeat",
             Self::Review(_) => "review",
+            Self::Plan(_) => "plan",
+            Self::Workflow(_) => "workflow",
         }
     }
 
-    /// The reviewer's part of the node, where there is one.
-    pub fn judge(&self) -> Option<&Node> {
+    /// What runs because of it besides the node itself: the reviewer's part, the steps that a plan may have, the nodes
+    /// of another workflow.
+    pub fn others(&self) -> &[Node] {
         match self {
-            Self::Review(review) => Some(&review.judge),
-            Self::Map(_) | Self::Repeat(_) => None,
+            Self::Review(review) => std::slice::from_ref(&*review.judge),
+            Self::Plan(plan) => &plan.staff,
+            Self::Workflow(nested) => nested.of.as_ref().map_or(&[], |(_, definition)| &definition.nodes),
+            Self::Map(_) | Self::Repeat(_) => &[],
         }
+    }
+
+    /// Whether what it makes is a workflow inside of the run, besides a first task.
+    pub fn is_scope(&self) -> bool {
+        matches!(self, Self::Plan(_) | Self::Workflow(_))
+    }
+
+    pub(super) fn nested_mut(&mut self) -> Option<&mut Nested> {
+        if let Self::Workflow(nested) = self { Some(nested) } else { None }
+    }
+}
+
+impl Node {
+    /// The workflow that runs in place of the node, where one does.
+    pub fn nested(&self) -> Option<&Nested> {
+        match self.layers.last() {
+            Some(Layer::Workflow(nested)) => Some(nested),
+            _ => None,
+        }
+    }
+
+    /// The kind of node, as its key in the definition.
+    pub fn kind(&self) -> &'static str {
+        self.layers.last().filter(|layer| layer.is_scope()).map_or_else(|| self.action.kind(), Layer::kind)
+    }
+
+    /// The node and everything that runs because of it, nodes of other workflows included.
+    pub fn all_work(&self) -> Vec<&Self> {
+        let mut work = vec![self];
+        for other in self.layers.iter().flat_map(Layer::others) {
+            work.extend(other.all_work());
+        }
+        work
     }
 }
 
@@ -121,6 +165,8 @@ pub(super) enum Draft {
     Map(Map),
     Repeat(Repeat),
     Review { judge: Judge, accept: String, max: u32, on_max: OnMax },
+    Plan(plan::Draft),
+    Workflow(Nested),
 }
 
 /// What a node's layers say.
@@ -276,24 +322,30 @@ fn expression<'v>(
     condition::read_expression(text, key, &at, known, mentions, section.problems).then(|| text.to_owned())
 }
 
-/// The layers of a node, with the reviewer's task made of the node itself.
+/// The layers of a node, with what other agents do of it made of the node itself.
 pub(super) fn put_together(drafts: &[Draft], node: &Node) -> Vec<Layer> {
+    let part = |name: &str, step: &AgentStep| Node {
+        key: format!("{}.{name}", node.key),
+        dependents: Vec::new(),
+        when: None,
+        action: Action::Agent(step.clone()),
+        pool: step::AGENT_POOL.to_owned(),
+        units: std::collections::BTreeMap::new(),
+        layers: Vec::new(),
+        ..node.clone()
+    };
     let layer = |draft: &Draft| match draft {
         Draft::Map(map) => Layer::Map(map.clone()),
         Draft::Repeat(repeat) => Layer::Repeat(repeat.clone()),
         Draft::Review { judge, accept, max, on_max } => {
-            let judge = Node {
-                key: format!("{}.review", node.key),
-                dependents: Vec::new(),
-                when: None,
-                action: Action::Agent((*judge.0).clone()),
-                pool: super::step::AGENT_POOL.to_owned(),
-                units: std::collections::BTreeMap::new(),
-                layers: Vec::new(),
-                ..node.clone()
-            };
-            Layer::Review(Review { judge: Box::new(judge), accept: accept.clone(), max: *max, on_max: *on_max })
+            let judge = Box::new(part("review", &judge.0));
+            Layer::Review(Review { judge, accept: accept.clone(), max: *max, on_max: *on_max })
         }
+        Draft::Plan(draft) => Layer::Plan(Plan {
+            form: draft.form.clone(),
+            staff: draft.staff.iter().map(|step| part(&step.agent, step)).collect(),
+        }),
+        Draft::Workflow(nested) => Layer::Workflow(nested.clone()),
     };
     drafts.iter().map(layer).collect()
 }

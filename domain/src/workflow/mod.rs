@@ -33,9 +33,11 @@ mod json_schema;
 mod layers;
 mod models;
 mod name;
+mod nested;
 mod on_error;
 mod output;
 mod output_path;
+mod plan;
 mod problem;
 mod reach;
 mod reader;
@@ -64,9 +66,11 @@ pub use exec::ExecStep;
 pub use http::{HttpBody, HttpHeader, HttpMethod, HttpStep};
 pub use json_schema::json_schema;
 pub use layers::{Layer, Map, OnItemError, OnMax, Repeat, Review};
+pub use nested::{Nested, ParentClose, WorkflowRef};
 pub use on_error::OnError;
 pub use output::OutputSchema;
 pub use output_path::OutputPath;
+pub use plan::{Plan, PlanForm};
 pub use problem::Problem;
 pub use reach::{Opening, Reach};
 pub use schema::Schema;
@@ -309,6 +313,11 @@ impl Definition {
             Some(Layer::Review(review)) if place.item % 2 == 1 => Some(&review.judge),
             _ => Some(node),
         }
+    }
+
+    /// The nodes whose outputs a run of it hands back.
+    pub fn handed_back(&self) -> impl Iterator<Item = u32> + '_ {
+        self.outputs.values().filter_map(|path| Some(self.node_by_key(path.nodes())?.index))
     }
 
     /// The node with this key.

@@ -4,10 +4,12 @@
 //! that name places and rules, never values: they go back to the model, and into the error when no chance is left.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::name::SCHEMA;
+use super::plan::PlanForm;
 use super::problem::{Problem, Problems, did_you_mean};
 use super::reader::{Fields, wrong_type};
 use super::schema::{self, InputCheck};
@@ -29,12 +31,18 @@ pub struct OutputSchema {
     /// How many answers that break it are sent back to be mended. Each is a call of its own.
     pub repairs: u32,
     check: InputCheck,
+    /// How it is read, where it is a plan.
+    plan: Option<Arc<PlanForm>>,
 }
 
 impl OutputSchema {
     /// Checks an answer's value. Errors: what is wrong with it, by places and rules.
     pub fn check(&self, value: &Value) -> Result<(), Vec<Problem>> {
-        self.check.check(value)
+        self.check.check(value)?;
+        match &self.plan {
+            Some(form) => form.assemble(value).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// The fields that the schema lists at its top.
@@ -53,7 +61,14 @@ impl OutputSchema {
             "type": "object",
         });
         let check = InputCheck::compile(&schema, "", problems);
-        Self { name: "review".to_owned(), schema, repairs: DEFAULT_REPAIRS, check }
+        Self { name: "review".to_owned(), schema, repairs: DEFAULT_REPAIRS, check, plan: None }
+    }
+
+    /// What a planner answers.
+    pub(super) fn of_plan(form: Arc<PlanForm>, repairs: u32, problems: &mut Problems) -> Self {
+        let schema = form.schema();
+        let check = InputCheck::compile(&schema, "", problems);
+        Self { name: "plan".to_owned(), schema, repairs, check, plan: Some(form) }
     }
 }
 
@@ -99,6 +114,6 @@ pub(super) fn read_output(fields: &mut Fields<'_, '_>, schemas: &Schemas<'_>) ->
     found.map(|(name, schema, check)| {
         let mut schema = schema.clone();
         schema.sort_all_objects();
-        OutputSchema { name: name.to_owned(), schema, repairs: repairs.unwrap_or(DEFAULT_REPAIRS), check }
+        OutputSchema { name: name.to_owned(), schema, repairs: repairs.unwrap_or(DEFAULT_REPAIRS), check, plan: None }
     })
 }

@@ -24,7 +24,7 @@ use super::signal;
 use super::template::{self, TemplateError};
 use super::wait::{self, Wait};
 use super::{Action, AgentStep, Budget, OnExhausted, TransformStep};
-use super::{exec, http};
+use super::{exec, http, nested, plan};
 use crate::credits::Ucr;
 use crate::limits::{
     MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_DEADLINE_MS, MAX_NEEDS_PER_NODE, MAX_OUTPUT_TOKENS, MAX_PRIORITY,
@@ -49,13 +49,14 @@ const DEFAULT_MAX_TOOL_CALLS: u32 = 64;
 pub(super) const AGENT_POOL: &str = "agent";
 
 /// The kinds of nodes, as their keys.
-const KINDS: [&str; 8] = ["agent", "transform", "http", "exec", "sleep", "until", "approval", "signal"];
+const KINDS: [&str; 10] =
+    ["agent", "transform", "http", "exec", "sleep", "until", "approval", "signal", "workflow", "plan"];
 
 /// Kinds of nodes that a later version will know.
-const LATER_KINDS: [&str; 4] = ["external", "plan", "retrieve", "workflow"];
+const LATER_KINDS: [&str; 2] = ["external", "retrieve"];
 
 /// Keys of nodes that a later version will know, besides its kinds.
-const LATER_KEYS: [&str; 2] = ["memory", "parent_close"];
+const LATER_KEYS: [&str; 1] = ["memory"];
 
 /// Keys that only nodes with an agent have.
 const AGENT_KEYS: [&str; 9] =
@@ -120,6 +121,17 @@ pub(super) struct Surroundings<'v> {
     pub(super) defaults: Defaults,
     pub(super) agents: BTreeMap<&'v str, Agent>,
     pub(super) schemas: Schemas<'v>,
+    /// What of the definition surrounds plans.
+    pub(super) frame: Frame<'v>,
+}
+
+/// What of a definition surrounds its nodes, as it was written.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Frame<'v> {
+    pub(super) workflow: Option<&'v Value>,
+    pub(super) defaults: Option<&'v Value>,
+    pub(super) agents: Option<&'v Value>,
+    pub(super) schemas: Option<&'v Value>,
 }
 
 /// What the templates of a node see, and what they mention of it.
@@ -166,8 +178,9 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
     let mut seen = Seen { roots: ROOTS.to_vec(), mentions: Vec::new() };
     let mut opening = Vec::new();
     let when = condition::read(&mut fields, &mut opening);
-    let loops = layers::read(&mut fields, around, &mut seen);
-    let action = read_action(&mut fields, around, &mut seen, &mut opening);
+    let mut loops = layers::read(&mut fields, around, &mut seen);
+    let (action, inner) = read_action(&mut fields, around, &mut seen, &mut opening).unzip();
+    loops.layers.extend(inner.flatten());
     let cache = cache::read(&mut fields, action.as_ref(), &mut seen);
     let concurrency = concurrency::read(&mut fields, action.as_ref(), &mut opening);
     let default_pool = action.as_ref().map_or("default", Action::default_pool);
@@ -248,18 +261,27 @@ fn read_action<'v>(
     around: &Surroundings<'v>,
     seen: &mut Seen<'v>,
     opening: &mut Vec<(Mention<'v>, String)>,
-) -> Option<Action> {
+) -> Option<(Action, Option<layers::Draft>)> {
     let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| fields.has_any(&[kind])).collect();
     let unsupported = fields.has_any(&LATER_KINDS);
+    let alone = |action| (action, None);
     let action = match kinds.as_slice() {
-        ["agent"] => return read_agent(fields, around, seen).map(Action::Agent),
-        ["transform"] => read_transform(fields, seen).map(Action::Transform),
-        ["http"] => http::read(fields, seen).map(Action::Http),
-        ["exec"] => exec::read(fields, seen).map(Action::Exec),
-        ["sleep"] => wait::read_sleep(fields).map(Action::Wait),
-        ["until"] => wait::read_until(fields, opening).map(Action::Wait),
-        ["approval"] => approval::read(fields, opening).map(Wait::Approval).map(Action::Wait),
-        ["signal"] => signal::read(fields).map(Wait::Signal).map(Action::Wait),
+        ["agent"] => return read_agent(fields, around, seen).map(|step| (Action::Agent(step), None)),
+        ["plan"] => {
+            let (draft, step) = plan::read(fields, around, seen)?;
+            return Some((Action::Agent(step), Some(layers::Draft::Plan(draft))));
+        }
+        ["workflow"] => {
+            let read = nested::read(fields, seen);
+            read.map(|(nested, input)| (Action::Transform(input), Some(layers::Draft::Workflow(nested))))
+        }
+        ["transform"] => read_transform(fields, seen).map(Action::Transform).map(alone),
+        ["http"] => http::read(fields, seen).map(Action::Http).map(alone),
+        ["exec"] => exec::read(fields, seen).map(Action::Exec).map(alone),
+        ["sleep"] => wait::read_sleep(fields).map(Action::Wait).map(alone),
+        ["until"] => wait::read_until(fields, opening).map(Action::Wait).map(alone),
+        ["approval"] => approval::read(fields, opening).map(Wait::Approval).map(Action::Wait).map(alone),
+        ["signal"] => signal::read(fields).map(Wait::Signal).map(Action::Wait).map(alone),
         [] if !unsupported => {
             let message = format!("a node must have one of: {}", KINDS.join(", "));
             let hint = fields.has_any(&["prompt"]).then(|| "`prompt` goes with `agent: <name>`".to_owned());
@@ -287,25 +309,30 @@ fn read_action<'v>(
 }
 
 fn read_agent<'v>(fields: &mut Fields<'v, '_>, around: &Surroundings<'v>, seen: &mut Seen<'v>) -> Option<AgentStep> {
-    let agent = read_agent_name(fields, around);
-    let prompt = fields.text("prompt", MAX_PROMPT_BYTES);
-    if !fields.has_any(&["prompt"]) {
-        fields.missing("prompt", "it says what to ask the agent");
-    }
-    if let Some(prompt) = prompt {
-        let at = fields.at("prompt");
-        read_template(prompt, &at, seen, fields.problems);
-    }
+    let agent = read_agent_name(fields, around, "it is the agent that is asked");
+    let prompt = read_prompt(fields, seen);
     let own = CallSettings::read(fields);
     let output = read_output(fields, &around.schemas);
     let tools = read_tools(fields);
     let (name, agent) = agent?;
-    let step = put_together(fields, around, (name, agent), own, prompt.map(str::to_owned))?;
+    let step = put_together(fields, around, (name, agent), own, prompt)?;
     Some(AgentStep {
         output: output.or_else(|| agent.output.clone()),
         tools: tools.or_else(|| agent.tools.clone()).unwrap_or_default(),
         ..step
     })
+}
+
+/// Reads `prompt`, a template.
+pub(super) fn read_prompt<'v>(fields: &mut Fields<'v, '_>, seen: &mut Seen<'v>) -> Option<String> {
+    let prompt = fields.text("prompt", MAX_PROMPT_BYTES);
+    if !fields.has_any(&["prompt"]) {
+        fields.missing("prompt", "it says what to ask the agent");
+    }
+    let prompt = prompt?;
+    let at = fields.at("prompt");
+    read_template(prompt, &at, seen, fields.problems);
+    Some(prompt.to_owned())
 }
 
 /// Reads who reviews, with what may be said about the reviewer's calls; what it answers is the agent's, or a verdict.
@@ -314,10 +341,7 @@ pub(super) fn read_reviewer<'v>(
     around: &Surroundings<'v>,
     prompt: String,
 ) -> Option<AgentStep> {
-    if !fields.has_any(&["agent"]) {
-        fields.missing("agent", "it is the agent that reviews");
-    }
-    let agent = read_agent_name(fields, around);
+    let agent = read_agent_name(fields, around, "it is the agent that reviews");
     let own = CallSettings::read(fields);
     let (name, agent) = agent?;
     let step = put_together(fields, around, (name, agent), own, Some(prompt))?;
@@ -325,8 +349,15 @@ pub(super) fn read_reviewer<'v>(
     Some(AgentStep { output: Some(output), tools: agent.tools.clone().unwrap_or_default(), ..step })
 }
 
-/// Reads `agent`, the name of one.
-fn read_agent_name<'a, 'v>(fields: &mut Fields<'v, '_>, around: &'a Surroundings<'v>) -> Option<(&'v str, &'a Agent)> {
+/// Reads `agent`, the name of one; `why` tells what it is for.
+pub(super) fn read_agent_name<'a, 'v>(
+    fields: &mut Fields<'v, '_>,
+    around: &'a Surroundings<'v>,
+    why: &str,
+) -> Option<(&'v str, &'a Agent)> {
+    if !fields.has_any(&["agent"]) {
+        fields.missing("agent", why);
+    }
     let name = fields.text("agent", usize::MAX)?;
     let agent = around.agents.get(name);
     if agent.is_none() {
@@ -339,7 +370,7 @@ fn read_agent_name<'a, 'v>(fields: &mut Fields<'v, '_>, around: &'a Surroundings
 }
 
 /// A step of the agent, without output and tools. `None` without a model or a prompt.
-fn put_together(
+pub(super) fn put_together(
     fields: &mut Fields<'_, '_>,
     around: &Surroundings<'_>,
     (name, agent): (&str, &Agent),
@@ -370,7 +401,7 @@ fn put_together(
 }
 
 /// Reads `tools`, a list of names, each once. `None` when there is no such key; an empty list takes an agent's away.
-fn read_tools(fields: &mut Fields<'_, '_>) -> Option<Vec<String>> {
+pub(super) fn read_tools(fields: &mut Fields<'_, '_>) -> Option<Vec<String>> {
     let value = fields.value("tools")?;
     let at = fields.at("tools");
     let Value::Array(items) = value else {
@@ -402,19 +433,29 @@ fn read_tools(fields: &mut Fields<'_, '_>) -> Option<Vec<String>> {
 fn read_transform<'v>(fields: &mut Fields<'v, '_>, seen: &mut Seen<'v>) -> Option<TransformStep> {
     let value = fields.value("transform")?;
     let at = fields.at("transform");
+    read_values(value, &at, seen, fields.problems)
+}
+
+/// Reads a value whose texts are templates.
+pub(super) fn read_values<'v>(
+    value: &'v Value,
+    at: &str,
+    seen: &mut Seen<'v>,
+    problems: &mut Problems,
+) -> Option<TransformStep> {
     let mut templates = Vec::new();
-    collect_templates(value, &at, &mut templates);
+    collect_templates(value, at, &mut templates);
     if templates.len() > MAX_TRANSFORM_TEMPLATES {
         let message =
             format!("a transform has at most {MAX_TRANSFORM_TEMPLATES} templates, this has {}", templates.len());
-        fields.problems.add(at, "too_many", message);
+        problems.add(at, "too_many", message);
         return None;
     }
     for (text, at) in templates {
         if text.len() > MAX_PROMPT_BYTES {
-            fields.problems.add(at, "too_long", format!("a template has at most {MAX_PROMPT_BYTES} bytes"));
+            problems.add(at, "too_long", format!("a template has at most {MAX_PROMPT_BYTES} bytes"));
         } else {
-            read_template(text, &at, seen, fields.problems);
+            read_template(text, &at, seen, problems);
         }
     }
     let mut output = value.clone();

@@ -19,6 +19,7 @@ mod pauses;
 mod renewals;
 mod reuse;
 mod schedules;
+mod scopes;
 mod signals;
 mod time;
 mod turns;

@@ -161,6 +161,10 @@ impl World {
         if let Err(broken) = self.tables.apply(&set) {
             panic!("a store would refuse the write:\n{}", broken.join("\n"));
         }
+        for row in &set.planned {
+            let definition = workflow::parse_value(&row.definition).unwrap();
+            self.facts.workflows.insert(row.id, Arc::new(definition));
+        }
         let rows = set.tasks.added().chain(set.tasks.changed());
         self.outbox.extend(rows.filter(|task| task.state == TaskState::Ready).map(|task| task.id));
         answer
@@ -188,11 +192,15 @@ impl World {
 
     /// Makes a workflow known.
     pub(crate) fn define(&mut self, yaml: &str) -> WorkflowId {
-        let definition = match workflow::parse(yaml, Syntax::Yaml) {
+        let mut definition = match workflow::parse(yaml, Syntax::Yaml) {
             Ok(definition) => definition,
             Err(problems) => panic!("{problems:?} in\n{yaml}"),
         };
         let id = self.dice.id();
+        let known = self.facts.workflows.clone();
+        definition.link(|name, _| {
+            known.iter().find(|(_, known)| known.name == name).map(|(id, known)| (*id, known.clone()))
+        });
         self.facts.workflows.insert(id, Arc::new(definition));
         id
     }

@@ -17,7 +17,7 @@ impl World {
             missions: vec![mission],
             latest: states.iter().map(|state| (mission, *state)).collect(),
             results: nodes.map(|node| (run.id, i32::try_from(node.index).unwrap())).collect(),
-            inputs: vec![mission],
+            inputs: vec![(mission, 0)],
             signals: vec![mission],
             ..Want::default()
         }

@@ -236,7 +236,11 @@ impl World {
         want.item_results.extend([fan.made - 1, fan.made - 2].map(|item| (task.id, item)));
         let reach = self.facts.workflows[&task.workflow_id].reach_of_children(task.place());
         want.results.extend(reach.results.into_iter().map(|index| (task.run_id, task.neighbour(index))));
-        want.inputs.extend(reach.input.then_some(task.mission_id));
+        if let Some(scope) = fan.scope {
+            let inside = self.facts.workflows[&scope.workflow_id].handed_back();
+            want.results.extend(inside.map(|index| (task.run_id, scope.base + i32::try_from(index).unwrap())));
+        }
+        want.inputs.extend(reach.input.then_some((task.mission_id, task.base)));
     }
 
     /// Makes the tasks of maps, as the engine does: a chunk at a time.
@@ -261,7 +265,7 @@ impl World {
                     (above.node.clone(), json!({"output": self.tables.output_of(above)}))
                 })
                 .collect();
-            let input = self.tables.missions[&task.mission_id].input.clone();
+            let input = self.tables.input_of((task.mission_id, task.base));
             let items = spread(map, &json!({"inputs": input, "nodes": nodes}));
             let mut want = Want { tasks: vec![task.id], missions: vec![task.mission_id], ..Want::default() };
             self.reach(&task, true, &mut want);
@@ -290,7 +294,7 @@ impl World {
         let nodes = reach.nodes.into_iter().take(own + self.sight);
         want.nodes.extend(nodes.map(at));
         want.results.extend(reach.results.into_iter().map(at));
-        want.inputs.extend(reach.input.then_some(task.mission_id));
+        want.inputs.extend(reach.input.then_some((task.mission_id, task.base)));
         want.signals.extend(reach.signals.then_some(task.mission_id));
     }
 

@@ -8,11 +8,11 @@ use std::fmt::Debug;
 
 use crate::id::{
     CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, ScheduleId, SignalId, TaskId, TenantId, ToolCallId,
-    WalletId,
+    WalletId, WorkflowId,
 };
 use crate::record::{
-    Attempt, CallState, DedupeKey, Event, Grant, Hold, KeptOutput, Mission, Op, Run, Schedule, Signal, Task, ToolRun,
-    UsageCall, Wallet,
+    Attempt, CallState, DedupeKey, Event, Grant, Hold, KeptOutput, Mission, Op, PlannedWorkflow, Run, Schedule, Signal,
+    Task, ToolRun, UsageCall, Wallet,
 };
 use crate::state::TaskState;
 use crate::working_set::{Rows, WorkingSet};
@@ -31,8 +31,8 @@ pub(crate) struct Want {
     pub wallets: Vec<WalletId>,
     /// Nodes whose results are read.
     pub results: Vec<(RunId, i32)>,
-    /// Missions whose input is read.
-    pub inputs: Vec<MissionId>,
+    /// Workflows whose `inputs` are read, by mission and the number of their first node.
+    pub inputs: Vec<(MissionId, i32)>,
     pub op_keys: Vec<(WalletId, String)>,
     pub calls: Vec<CallId>,
     /// Whether calls are loaded with their journaled answers.
@@ -77,6 +77,7 @@ pub(crate) struct Tables {
     pub events: BTreeMap<(MissionId, i64), Event>,
     pub attempts: BTreeMap<(TaskId, i32), Attempt>,
     pub kept: BTreeMap<TaskId, KeptOutput>,
+    pub planned: BTreeMap<WorkflowId, PlannedWorkflow>,
     pub dedupe_keys: BTreeMap<DedupeKeyId, DedupeKey>,
     pub schedules: BTreeMap<ScheduleId, Schedule>,
     /// What the entries of all operations add up to, kept by the tests and not by the code under test.
@@ -146,11 +147,22 @@ impl Tables {
             }
         }
         for id in &want.inputs {
-            if let Some(input) = self.missions.get(id).and_then(|mission| mission.input.clone()) {
+            if let Some(input) = self.input_of(*id) {
                 set.inputs.insert(*id, input);
             }
         }
         set
+    }
+
+    /// What the nodes of a workflow see as `inputs`: the mission's input, or what the first child of a scope made.
+    pub(crate) fn input_of(&self, (mission, base): (MissionId, i32)) -> Option<serde_json::Value> {
+        let mission = self.missions.get(&mission)?;
+        if base == 0 {
+            return mission.input.clone();
+        }
+        let mut tasks = self.tasks.values();
+        let first = tasks.clone().find(|task| task.run_id == mission.run_id && task.node_index == base)?;
+        tasks.find(|task| task.parent_id == first.parent_id && task.item == 0)?.output.clone()
     }
 
     /// The tasks of families that are wanted.
@@ -166,7 +178,8 @@ impl Tables {
         }
         for (parent, most) in &heirs {
             let may_begin = |child: &&(TaskId, &Task)| {
-                child.0 == *parent && child.1.state == TaskState::Pending && child.1.remaining_needs == 0
+                let is_free = child.1.state == TaskState::Pending && child.1.remaining_needs == 0;
+                child.0 == *parent && is_free && child.1.layer > 0
             };
             let most = usize::try_from(*most).unwrap();
             named.extend(children.iter().filter(may_begin).take(most).map(|child| child.1.id));
@@ -269,6 +282,7 @@ impl Tables {
         self.events.extend(set.events.iter().map(|event| ((event.mission_id, event.seq), event.clone())));
         let attempts = set.attempts.iter().map(|attempt| ((attempt.task_id, attempt.number), attempt.clone()));
         self.attempts.extend(attempts);
+        self.planned.extend(set.planned.iter().map(|row| (row.id, row.clone())));
         self.kept.extend(set.kept.iter().map(|row| (row.task_id, row.clone())));
         Ok(())
     }
