@@ -26,6 +26,7 @@ impl Engine {
             let index = u32::try_from(view.node_at).unwrap_or(u32::MAX);
             want.reach(view.mission_id, view.run_id, view.base, &definition.reach_of_start(index));
         }
+        want.tasks.extend(view.ancestors.iter().flatten());
         let decided = self.decide(&want, &mut |turn| flow::decide(turn, answer)).await??;
         if let Some(run) = decided.ending {
             self.end_run(run, view.mission_id).await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bursar_domain::flow::SettleRequest;
-use bursar_domain::id::{MissionId, TaskId, WorkerId};
+use bursar_domain::id::{TaskId, WorkerId};
 use bursar_domain::outcome::Outcome;
 use bursar_domain::workflow::Definition;
 use serde_json::{Map, Value, json};
@@ -17,7 +17,7 @@ use super::Engine;
 use super::leases::{KeptLease, Leases};
 use super::settle::Settle;
 use crate::clock::new_token;
-use crate::store::read::ItemOutput;
+use crate::store::read::{ItemOutput, WorkflowInput};
 use crate::store::{Claim, Claimed, StoreError};
 
 /// Tasks taken at once at most.
@@ -165,7 +165,7 @@ impl Engine {
         claimed: Vec<Claimed>,
         token: &str,
         asked: Instant,
-        known: Option<(MissionId, Value)>,
+        known: Option<WorkflowInput>,
     ) -> Vec<ClaimedJob> {
         let mut jobs = Vec::with_capacity(claimed.len());
         let mut refused = Vec::new();
@@ -201,31 +201,34 @@ impl Engine {
     async fn bring_context(
         &self,
         jobs: &mut [ClaimedJob],
-        known: Option<(MissionId, Value)>,
+        known: Option<WorkflowInput>,
     ) -> Result<(), StoreError> {
         let mut nodes = Vec::new();
-        let mut missions = Vec::new();
+        let mut wanted = Vec::new();
         for job in &*jobs {
             let node = job.definition.node_for(job.claimed.place());
             let base = u32::try_from(job.claimed.base).unwrap_or_default();
             let number = |index: &u32| (job.claimed.run_id, base.saturating_add(*index));
             nodes.extend(node.into_iter().flat_map(|node| &node.uses).map(number));
-            missions.push(job.claimed.mission_id);
+            wanted.push((job.claimed.mission_id, job.claimed.base));
         }
         if jobs.is_empty() {
             return Ok(());
         }
         nodes.sort_unstable();
         nodes.dedup();
-        missions.sort_unstable();
-        missions.dedup();
-        missions.retain(|id| known.as_ref().is_none_or(|(known, _)| known != id));
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted.retain(|of| known.as_ref().is_none_or(|known| (known.mission_id, known.base) != *of));
         let outputs = if nodes.is_empty() { Vec::new() } else { self.parts.store.outputs(&nodes).await? };
-        let mut inputs = if missions.is_empty() { Vec::new() } else { self.parts.store.inputs(&missions).await? };
+        let mut inputs = if wanted.is_empty() { Vec::new() } else { self.parts.store.inputs(&wanted).await? };
         inputs.extend(known);
         let bound = self.bound_outputs(jobs).await?;
         for job in jobs {
-            let input = inputs.iter().find(|(id, _)| *id == job.claimed.mission_id).map(|(_, input)| input.clone());
+            let is_own = |input: &&WorkflowInput| {
+                (input.mission_id, input.base) == (job.claimed.mission_id, job.claimed.base)
+            };
+            let input = inputs.iter().find(is_own).map(|input| input.input.clone());
             let mut upstream = Map::new();
             for output in outputs.iter().filter(|output| output.run_id == job.claimed.run_id) {
                 let index = u32::try_from(output.node_index.saturating_sub(job.claimed.base)).ok();

@@ -1,16 +1,19 @@
 //! Facts, kept in memory: workflow versions and price books, which never change, and the latest snapshot of estimates.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bursar_domain::estimate::Learned;
 use bursar_domain::flow::Facts;
-use bursar_domain::id::{PriceBookId, WorkflowId};
+use bursar_domain::id::{PriceBookId, TenantId, WorkflowId};
 use bursar_domain::pricing::PriceBook;
-use bursar_domain::workflow::{self, Definition};
+use bursar_domain::workflow::{self, Definition, WorkflowRef};
 use bursar_domain::working_set::WorkingSet;
 
 use crate::store::{Store, StoreError};
+
+/// Workflow versions by the name and version by which another one names them.
+pub(super) type Inside = BTreeMap<(String, Option<i64>), (WorkflowId, Arc<Definition>)>;
 
 /// Workflow versions kept at once; the one fetched first leaves first.
 const MOST_WORKFLOWS: usize = 1_000;
@@ -86,10 +89,12 @@ impl FactsCache {
         let mut workflows = Vec::new();
         let wanted: Vec<_> = missing.workflows.iter().copied().collect();
         for row in store.workflows_by_id(&wanted).await? {
-            let definition = workflow::parse_value(&row.definition.unwrap_or_default()).map_err(|problems| {
+            let mut definition = workflow::parse_value(&row.definition.unwrap_or_default()).map_err(|problems| {
                 let first = problems.first().map(ToString::to_string).unwrap_or_default();
                 StoreError::Corrupt(format!("workflow {} is not valid any more: {first}", row.id))
             })?;
+            let inside = Box::pin(self.inside(store, row.tenant_id, &definition)).await?;
+            definition.link(|name, version| inside.get(&(name.to_owned(), version)).cloned());
             workflows.push((row.id, Arc::new(definition)));
         }
         let mut prices = Vec::new();
@@ -107,6 +112,24 @@ impl FactsCache {
         }
         self.add(workflows, prices);
         Ok(())
+    }
+
+    /// The workflows that run inside of a definition, by name and version; those that there are.
+    pub(super) async fn inside(
+        &self,
+        store: &Arc<dyn Store>,
+        tenant: TenantId,
+        definition: &Definition,
+    ) -> Result<Inside, StoreError> {
+        let mut inside = Inside::new();
+        let named: Vec<WorkflowRef> = definition.nested().collect();
+        for named in named {
+            let Some(id) = store.workflow_id(tenant, &named.name, named.version).await? else { continue };
+            if let Some(definition) = self.workflow(store, id).await? {
+                inside.insert((named.name, named.version), (id, definition));
+            }
+        }
+        Ok(inside)
     }
 
     fn add(&self, workflows: Vec<(WorkflowId, Arc<Definition>)>, prices: Vec<(PriceBookId, Arc<PriceBook>)>) {

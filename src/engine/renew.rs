@@ -62,7 +62,7 @@ impl Engine {
     async fn renewal(&self, mission: MissionId, states: &[TaskState], all: bool) -> Result<Want, StoreError> {
         let latest = states.iter().map(|state| (mission, *state)).collect();
         let mut want = Want { missions: vec![mission], latest, ..Want::default() };
-        want.inputs.insert(mission);
+        want.inputs.insert((mission, 0));
         want.signals.insert(mission);
         let Some(view) = self.store().mission(None, mission).await? else { return Ok(want) };
         let Some(definition) = self.parts.facts.workflow(&self.parts.store, view.workflow_id).await? else {

@@ -19,6 +19,7 @@ use super::claim::ClaimedJob;
 use super::leases::{LeaseHandle, Leases, StopCause};
 use super::settle::{Settle, SettleError, Settled};
 use crate::clock::new_token;
+use crate::store::read::WorkflowInput;
 use crate::stream::{Frame, FrameBody};
 
 /// How many successors a worker may take in a row while other tasks wait.
@@ -68,8 +69,9 @@ async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bo
     let settled = settle(runtime, job, request).await;
     runtime.leases.remove(&guard);
     let successor = settled?.successor?;
-    // a successor is of the same run: its mission's input is known
-    let known = job.context.get("inputs").map(|input| (job.claimed.mission_id, input.clone()));
+    // a successor is most often of the same workflow of the same run, whose input is known
+    let (mission_id, base) = (job.claimed.mission_id, job.claimed.base);
+    let known = job.context.get("inputs").map(|input| WorkflowInput { mission_id, base, input: input.clone() });
     runtime.engine.prepare(&runtime.leases, vec![successor], &next_token?, asked, known).await.pop()
 }
 

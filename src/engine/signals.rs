@@ -2,6 +2,7 @@
 
 use bursar_domain::flow::{self, NewSignal, Received, SignalRefusal};
 use bursar_domain::id::MissionId;
+use bursar_domain::state::TaskState;
 use bursar_domain::workflow::{Action, Definition, Wait};
 use serde_json::Value;
 
@@ -11,6 +12,8 @@ use crate::store::{StoreError, Want};
 
 /// How often a signal is tried again because the mission began another run meanwhile.
 const MAX_TRIES: u32 = 3;
+/// Tasks of workflows inside of a run that a signal is offered to.
+const MOST_WAITERS: i64 = 256;
 
 /// A signal for a mission.
 #[derive(Clone)]
@@ -58,10 +61,16 @@ impl Engine {
             let definition = self.parts.facts.workflow(&self.parts.store, mission.workflow_id).await?;
             let definition = definition.ok_or_else(unknown)?;
             let takers = takers(&definition, &wish.name);
-            if takers.is_empty() {
+            let mut want = Want { missions: vec![wish.mission_id], ..Want::default() };
+            if is_waited_for_inside(&definition, &wish.name) {
+                let waiting = self.store().signal_waiters(mission.run_id, MOST_WAITERS).await?;
+                want = self.want(&waiting).await?;
+                want.missions = vec![wish.mission_id];
+                // one may begin to wait until the mission is locked
+                want.latest.push((wish.mission_id, TaskState::Waiting));
+            } else if takers.is_empty() {
                 return Err(unknown());
             }
-            let mut want = Want { missions: vec![wish.mission_id], ..Want::default() };
             want.signals.insert(wish.mission_id);
             want.signal_keys.extend(wish.key.clone().map(|key| (wish.mission_id, key)));
             for index in takers {
@@ -84,6 +93,12 @@ impl Engine {
         }
         Err(StoreError::Contention(MAX_TRIES).into())
     }
+}
+
+/// Whether a node of a workflow inside of this one waits for signals of that name.
+fn is_waited_for_inside(definition: &Definition, name: &str) -> bool {
+    let inside = definition.nodes.iter().filter_map(|node| node.nested()?.of.as_ref());
+    inside.into_iter().any(|(_, inner)| !takers(inner, name).is_empty() || is_waited_for_inside(inner, name))
 }
 
 /// The nodes that wait for signals of that name.

@@ -214,6 +214,11 @@ impl Engine {
             want.family(task.ancestors.as_deref(), task.bound.as_ref().map_or(&[], |bound| &bound.followers));
             if let Some((fan, definition)) = task.fan.as_ref().zip(definition) {
                 want.children(task.id, fan);
+                if let Some(scope) = fan.scope
+                    && let Some(inside) = self.parts.facts.workflow(&self.parts.store, scope.workflow_id).await?
+                {
+                    want.scope(task.run_id, scope, &inside);
+                }
                 want.reach(task.mission_id, task.run_id, base, &definition.reach_of_children(place));
             }
         }

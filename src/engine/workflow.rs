@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 
 use bursar_domain::id::{PriceBookId, TenantId, WorkflowId};
 use bursar_domain::pricing::PriceBook;
-use bursar_domain::workflow::{self, Definition, Problem};
-use serde_json::Value;
+use bursar_domain::limits::MAX_WORKFLOW_DEPTH;
+use bursar_domain::workflow::{self, Definition, Problem, WorkflowRef};
+use serde_json::{Map, Value};
 
 use super::Engine;
 use crate::clock::new_id;
@@ -22,6 +23,9 @@ pub enum PutWorkflowError {
     /// Nodes that this installation does not run.
     #[error("{} nodes are not allowed here", .0.len())]
     NotAllowed(Vec<Problem>),
+    /// Workflows that it names and that there are not.
+    #[error("{} workflows are unknown", .0.len())]
+    Unresolved(Vec<Problem>),
     /// No price book is active.
     #[error("no price book is active: run `bursar migrate`")]
     NoPrices,
@@ -50,6 +54,7 @@ impl Engine {
         if !problems.is_empty() {
             return Err(PutWorkflowError::NotAllowed(problems));
         }
+        let definition = &self.pinned(tenant, definition).await??;
         let (_, prices) = self.active_prices().await?.ok_or(PutWorkflowError::NoPrices)?;
         let problems = unpriced(definition, &prices);
         if !problems.is_empty() {
@@ -77,6 +82,41 @@ impl Engine {
                 Ok(()) => return Ok(WorkflowPut { workflow, created: true }),
             }
         }
+    }
+
+    /// The definition with the versions of the workflows that it names, and linked with these: what runs inside of it
+    /// does not change any more. Errors: those that there are not, or that are too deep inside of each other.
+    pub async fn pinned(
+        &self,
+        tenant: TenantId,
+        definition: &Definition,
+    ) -> Result<Result<Definition, PutWorkflowError>, StoreError> {
+        let (mut versions, mut problems) = (Map::new(), Vec::new());
+        let named: Vec<WorkflowRef> = definition.nested().collect();
+        if named.is_empty() {
+            return Ok(Ok(definition.clone()));
+        }
+        for named in named {
+            match self.store().workflow(tenant, &named.name, named.version).await? {
+                Some(found) => drop(versions.insert(named.node, found.version.into())),
+                None => problems.push(unknown_workflow(named)),
+            }
+        }
+        if !problems.is_empty() {
+            return Ok(Err(PutWorkflowError::Unresolved(problems)));
+        }
+        let mut pinned = match workflow::parse_value(&definition.pinned_source(&versions)) {
+            Ok(pinned) => pinned,
+            Err(problems) => return Ok(Err(PutWorkflowError::Unresolved(problems))),
+        };
+        let inside = self.parts.facts.inside(&self.parts.store, tenant, &pinned).await?;
+        pinned.link(|name, version| inside.get(&(name.to_owned(), version)).cloned());
+        if pinned.depth() > MAX_WORKFLOW_DEPTH {
+            let message = format!("at most {MAX_WORKFLOW_DEPTH} workflows run inside of each other, these are {}", pinned.depth());
+            let problem = Problem { pointer: "/nodes".to_owned(), code: "too_deep", message, hint: None };
+            return Ok(Err(PutWorkflowError::Unresolved(vec![problem])));
+        }
+        Ok(Ok(pinned))
     }
 
     /// Nodes of the definition that this installation does not run, each as a problem.
@@ -121,10 +161,20 @@ impl Engine {
     }
 }
 
+fn unknown_workflow(named: WorkflowRef) -> Problem {
+    let version = named.version.map(|version| format!(" in version {version}")).unwrap_or_default();
+    Problem {
+        pointer: named.pointer,
+        code: "unknown_workflow",
+        message: format!("there is no workflow `{}`{version}", named.name),
+        hint: Some("put it before this one".to_owned()),
+    }
+}
+
 /// Models and units of the definition that have no price.
 fn unpriced(definition: &Definition, prices: &PriceBook) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for node in &definition.nodes {
+    for node in definition.nodes.iter().flat_map(workflow::Node::all_work) {
         let models = match &node.action {
             workflow::Action::Agent(step) => step.models().collect(),
             _ => Vec::new(),

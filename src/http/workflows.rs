@@ -140,9 +140,9 @@ pub(super) async fn put(
         return Err(Problem::invalid("/workflow", "wrong_name", "the name must be the one in the address"));
     }
     let put = site.engine().put_workflow(caller.tenant_id, &definition).await.map_err(|error| match error {
-        PutWorkflowError::NotPriced(problems) | PutWorkflowError::NotAllowed(problems) => {
-            Problem::of_workflow("", &problems)
-        }
+        PutWorkflowError::NotPriced(problems)
+        | PutWorkflowError::NotAllowed(problems)
+        | PutWorkflowError::Unresolved(problems) => Problem::of_workflow("", &problems),
         PutWorkflowError::NoPrices => Problem::new(Code::NoPrices, "no price book is active"),
         PutWorkflowError::Store(error) => error.into(),
     })?;

@@ -7,7 +7,7 @@ use super::StoreError;
 use super::columns::Columns;
 use super::schema::{
     ATTEMPTS, CALLS, DEDUPE_KEYS, Dialect, EVENTS, GRANTS, HOLDS, KEPT_OUTPUTS, Kind, MISSIONS, OPS, RUNS, SCHEDULES,
-    SIGNALS, TASKS, TOOL_CALLS, Table, WALLETS,
+    SIGNALS, TASKS, TOOL_CALLS, Table, WALLETS, WORKFLOWS,
 };
 
 /// One statement to run: rows to insert into or to update in one table.
@@ -48,6 +48,7 @@ pub(super) fn writes(set: &WorkingSet, dialect: Dialect) -> Result<Vec<Write>, S
     writes.both(&GRANTS, &set.grants)?;
     writes.both(&MISSIONS, &set.missions)?;
     writes.both(&RUNS, &set.runs)?;
+    writes.push(&WORKFLOWS, true, set.planned.iter())?;
     writes.both(&TASKS, &set.tasks)?;
     writes.both(&HOLDS, &set.holds)?;
     writes.both(&CALLS, &set.calls)?;
@@ -197,10 +198,11 @@ fn load_read(set: &mut WorkingSet, table: &str, body: &str) -> Result<(), StoreE
             #[derive(serde::Deserialize)]
             struct Read {
                 id: bursar_domain::id::MissionId,
+                base: i32,
                 input: serde_json::Value,
             }
             let row: Read = parse(table, body)?;
-            set.inputs.insert(row.id, row.input);
+            set.inputs.insert((row.id, row.base), row.input);
         }
         other => return Err(StoreError::Corrupt(format!("unknown table {other}"))),
     }

@@ -125,7 +125,10 @@ fn clearing(next: Pruned) -> Vec<String> {
             format!("delete from attempts where task_id in ({TASKS})"),
         ],
         Pruned::Outputs => {
-            vec![format!("update tasks set output = null, shown = null, bound = null where id in ({TASKS})")]
+            vec![
+                format!("update tasks set output = null, shown = null, bound = null where id in ({TASKS})"),
+                format!("delete from workflows where planned_by in ({TASKS})"),
+            ]
         }
         Pruned::Mission => vec![
             format!("update missions set input = '{{}}', metadata = null where id in ({MISSIONS})"),

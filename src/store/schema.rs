@@ -154,6 +154,10 @@ table!(DEDUPE_KEYS, "dedupe_keys",
     id Text Once, tenant_id Text Once, key Text Once, mission_id Text Always, run_id Text Always,
     taken_until Int Always);
 
+table!(WORKFLOWS, "workflows",
+    id Text Once, tenant_id Text Once, name Text Once, version Int Once, content_hash Text Once, definition Json Once,
+    created_at Int Once, planned_by Text Once);
+
 table!(KEPT_OUTPUTS, "kept_outputs",
     task_id Text Once, tenant_id Text Once, hash Text Once, created_at Int Once, expires_at Int Once);
 
@@ -208,6 +212,17 @@ pub fn output_sql(dialect: Dialect, t: &str) -> String {
     format!(
         "case when {t}.kind = 'map' and {t}.state = 'succeeded' and {t}.fan is not null
            then ({list} where item.parent_id = {t}.id and item.layer > 0) else {t}.output end"
+    )
+}
+
+/// The expression for what the nodes of a workflow see as `inputs`, of a mission (`m`) and its latest run (`r`): what that
+/// run was given, or what the first child of the task made whose scope begins with the number `base`.
+pub fn input_sql(base: &str) -> String {
+    format!(
+        "case when {base} = 0 then coalesce(r.input, m.input) else (
+           select made.output from tasks inner_first
+           join tasks made on made.parent_id = inner_first.parent_id and made.item = 0 and made.layer > 0
+           where inner_first.run_id = m.run_id and inner_first.node_index = {base}) end"
     )
 }
 

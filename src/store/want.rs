@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bursar_domain::id::{CallId, GrantId, HoldId, MissionId, RunId, ScheduleId, TaskId, TenantId, WalletId};
-use bursar_domain::record::Fan;
+use bursar_domain::record::{Fan, Scope};
 use bursar_domain::state::TaskState;
 use bursar_domain::time::Timestamp;
-use bursar_domain::workflow::Reach;
+use bursar_domain::workflow::{Definition, Reach};
 use bursar_domain::working_set::WorkingSet;
 
 use super::StoreError;
@@ -36,8 +36,8 @@ pub struct Want {
     pub nodes: Vec<(RunId, i32)>,
     /// Nodes whose results are read: what they handed on, where they are over. Their tasks are not locked.
     pub results: BTreeSet<(RunId, i32)>,
-    /// Missions whose input is read.
-    pub inputs: BTreeSet<MissionId>,
+    /// Workflows whose `inputs` are read, by mission and the number in its latest run of the workflow's first node.
+    pub inputs: BTreeSet<(MissionId, i32)>,
     /// Tasks for which a family is loaded: of each of these parents the next items that may begin, so many at most.
     pub heirs: BTreeMap<TaskId, i32>,
     /// Items by their parent and number.
@@ -117,12 +117,18 @@ impl Want {
         self.idle.extend(fan.error.is_some().then_some(id));
     }
 
+    /// What it takes to tell what a workflow inside of a run hands back.
+    pub fn scope(&mut self, run: RunId, scope: Scope, definition: &Definition) {
+        let at = |index: u32| i32::try_from(index).ok().map(|index| (run, scope.base.saturating_add(index)));
+        self.results.extend(definition.handed_back().filter_map(at));
+    }
+
     /// What the end of a task reaches, or its beginning. `base` is the number in the run of its workflow's first node.
     pub fn reach(&mut self, mission: MissionId, run: RunId, base: i32, reach: &Reach) {
         let at = |index: &u32| i32::try_from(*index).ok().map(|index| (run, base.saturating_add(index)));
         self.nodes.extend(reach.nodes.iter().filter_map(at));
         self.results.extend(reach.results.iter().filter_map(at));
-        self.inputs.extend(reach.input.then_some(mission));
+        self.inputs.extend(reach.input.then_some((mission, base)));
         self.signals.extend(reach.signals.then_some(mission));
     }
 

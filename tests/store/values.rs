@@ -67,7 +67,7 @@ async fn inputs_and_metadata_come_back_as_they_went_in(mut hand: Hand) {
         hand.submit(&submission).await.unwrap().unwrap();
         let mission = hand.store.mission(None, submission.mission_id).await.unwrap().unwrap();
         assert_eq!((mission.input, mission.metadata), (Some(json!({"value": shape})), Some(shape)));
-        let inputs = hand.store.inputs(&[submission.mission_id]).await.unwrap();
+        let inputs = hand.store.inputs(&[(submission.mission_id, 0)]).await.unwrap();
         assert_eq!(inputs, [(submission.mission_id, submission.input)]);
     }
 }

@@ -66,10 +66,14 @@ fn follow(turn: &mut Turn<'_>, mut ended: VecDeque<Ended>, mut ready: Vec<TaskId
         let definition = turn.definition(task.workflow_id)?;
         for dependent in &node_of(&definition, &task)?.dependents {
             let next = dependent_of(turn, &task, *dependent)?.id;
+            let is_ending = is_ending(turn, next)?;
             let Some(row) = turn.set.tasks.change(next) else { continue };
+            if is_ending && row.state.is_final() {
+                continue;
+            }
             row.remaining_needs = row.remaining_needs.saturating_sub(1);
             row.input_bytes = row.input_bytes.saturating_add(output_bytes);
-            let is_next = row.remaining_needs == 0 && row.state == TaskState::Pending;
+            let is_next = row.remaining_needs == 0 && row.state == TaskState::Pending && !is_ending;
             if is_next {
                 start_clock(turn, next)?;
             }
@@ -82,6 +86,12 @@ fn follow(turn: &mut Turn<'_>, mut ended: VecDeque<Ended>, mut ready: Vec<TaskId
         }
     }
     Ok(ready)
+}
+
+/// Whether the node that the task is part of is to fail, so that nothing new of it begins and the rest is skipped.
+pub(super) fn is_ending(turn: &Turn<'_>, id: TaskId) -> Result<bool, Refusal> {
+    let above = turn.task(id)?.parent_id.map(|parent| turn.task(parent)).transpose()?;
+    Ok(above.and_then(|above| above.fan.as_ref()).is_some_and(|fan| fan.error.is_some()))
 }
 
 fn dependent_of<'t>(turn: &'t Turn<'_>, task: &Task, index: u32) -> Result<&'t Task, Refusal> {

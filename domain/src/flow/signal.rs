@@ -65,8 +65,8 @@ pub enum SignalRefusal {
     /// Too many signals of the mission wait for somebody to take them.
     #[error("{MAX_BUFFERED_SIGNALS} signals of this mission wait already for a node to take them")]
     TooMany,
-    /// The mission has another run by now: look again.
-    #[error("the mission began another run")]
+    /// The mission has another run by now, or another task that waits: look again.
+    #[error("the mission went on meanwhile")]
     RunChanged,
     /// Something else.
     #[error(transparent)]
@@ -90,9 +90,11 @@ pub fn receive_signal(turn: &mut Turn<'_>, new: &NewSignal) -> Result<Received, 
     if run_id != new.run_id {
         return Err(SignalRefusal::RunChanged);
     }
-    let taker = taker_of(turn, new)?;
+    let taker = taker_of(turn, new);
     match &taker {
-        Some(task) => check_dependents(turn, task)?,
+        // it began to wait after somebody looked for who waits
+        Some(task) if check_dependents(turn, task).is_err() => return Err(SignalRefusal::RunChanged),
+        Some(_) => {}
         None if waiting(turn, new.mission_id).count() >= MAX_BUFFERED_SIGNALS => return Err(SignalRefusal::TooMany),
         None => {}
     }
@@ -119,20 +121,19 @@ pub fn receive_signal(turn: &mut Turn<'_>, new: &NewSignal) -> Result<Received, 
 }
 
 /// The task that has waited longest for such a signal and whose time is not over.
-fn taker_of(turn: &Turn<'_>, new: &NewSignal) -> Result<Option<Task>, Refusal> {
-    let definition = turn.definition(turn.run(new.run_id)?.workflow_id)?;
+fn taker_of(turn: &Turn<'_>, new: &NewSignal) -> Option<Task> {
     let waits = |task: &&Task| {
         let is_due = task.due_at.is_some_and(|due| due <= turn.now) || has_passed(task, turn.now);
         let is_waiting = task.state == TaskState::Waiting && task.wait == Some(WaitCause::Signal) && !is_due;
-        let node = node_of(&definition, task).ok();
-        let name = node.and_then(|node| match &node.action {
-            Action::Wait(Wait::Signal(wanted)) => Some(&wanted.name),
-            _ => None,
-        });
-        task.run_id == new.run_id && is_waiting && name == Some(&new.name)
+        let definition = turn.definition(task.workflow_id).ok();
+        let node = definition.as_ref().and_then(|definition| node_of(definition, task).ok());
+        let is_named = node.is_some_and(
+            |node| matches!(&node.action, Action::Wait(Wait::Signal(wanted)) if wanted.name == new.name),
+        );
+        task.run_id == new.run_id && is_waiting && is_named
     };
     let oldest = turn.set.tasks.iter().filter(waits).min_by_key(|task| (task.ready_at, task.node_index));
-    Ok(oldest.cloned())
+    oldest.cloned()
 }
 
 /// Signals of a mission that nobody took yet.

@@ -41,6 +41,8 @@ pub enum ParentClose {
 /// A workflow that a definition names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkflowRef {
+    /// The key of the node that names it.
+    pub node: String,
     /// Where it is named.
     pub pointer: String,
     /// Its name.
@@ -111,7 +113,7 @@ impl Definition {
             let is_short = self.node_value(&node.key).and_then(|node| node.get("workflow")).is_some_and(Value::is_string);
             let rest = if is_short { "" } else { "/name" };
             let pointer = format!("/nodes/{}/workflow{rest}", node.key);
-            Some(WorkflowRef { pointer, name: nested.name.clone(), version: nested.version })
+            Some(WorkflowRef { node: node.key.clone(), pointer, name: nested.name.clone(), version: nested.version })
         })
     }
 

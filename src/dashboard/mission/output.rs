@@ -21,7 +21,11 @@ pub(super) const SIMULATED: &str = "simulated";
 pub(super) fn model<'s>(shown: &'s Shown, task: &TaskView) -> Option<&'s str> {
     let node = shown.definition.node_by_key(&task.node)?;
     let reviews = || shown.tasks.iter().any(|parent| task.parent_id == Some(parent.id) && parent.kind == "review");
-    let judge = node.layers.iter().find_map(Layer::judge).filter(|_| task.item % 2 == 1 && reviews());
+    let judge = node.layers.iter().find_map(|layer| match layer {
+        Layer::Review(review) => Some(&*review.judge),
+        _ => None,
+    });
+    let judge = judge.filter(|_| task.item % 2 == 1 && reviews());
     let node = judge.unwrap_or(node);
     match &node.action {
         Action::Agent(step) => Some(&step.model),

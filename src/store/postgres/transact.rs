@@ -20,7 +20,8 @@ use crate::store::changes::{Sent, Write, load_row, writes};
 use crate::store::columns::Values;
 use crate::store::error::asks_to_retry;
 use crate::store::schema::{
-    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS, output_sql,
+    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS, input_sql,
+    output_sql,
 };
 use crate::store::want::CHUNK;
 use crate::store::{Decide, Journals, StoreError, Want};
@@ -90,10 +91,11 @@ fn work_sql(parts: Parts) -> String {
 }
 
 /// What a decision reads and mostly does not change: results, inputs, and signals, which whoever receives or takes them
-/// holds the mission of. Takes eight parameters.
+/// holds the mission of. Takes nine parameters.
 fn read_sql(parameter: &mut dyn FnMut() -> String) -> String {
     let output = output_sql(Dialect::Postgres, "t");
-    let (runs, indexes, inputs) = (parameter(), parameter(), parameter());
+    let (runs, indexes) = (parameter(), parameter());
+    let (inputs, bases, input) = (parameter(), parameter(), input_sql("n.base"));
     let (parents, items) = (parameter(), parameter());
     let (takers, senders, keys) = (parameter(), parameter(), parameter());
     let signals = SIGNALS.loaded(true);
@@ -104,10 +106,10 @@ fn read_sql(parameter: &mut dyn FnMut() -> String) -> String {
          join tasks t on t.run_id = n.run_id and t.node_index = n.node_index
          where t.state in ('succeeded', 'skipped', 'failed')
          union all
-         select 'inputs', json_build_object('id', m.id, 'input', coalesce(r.input, m.input))::text
-         from missions m
+         select 'inputs', json_build_object('id', m.id, 'base', n.base, 'input', {input})::text
+         from unnest({inputs}::text[], {bases}::int[]) as n (mission_id, base)
+         join missions m on m.id = n.mission_id
          join runs r on r.id = m.run_id
-         where m.id = any({inputs}::text[])
          union all
          select 'item_results', json_build_object('parent_id', t.parent_id, 'item', t.item, 'output', {output})::text
          from unnest({parents}::text[], {items}::int[]) as n (parent_id, item)
@@ -170,6 +172,14 @@ fn family_sql(parameter: &mut dyn FnMut() -> String) -> String {
          cross join lateral (
            select id from tasks
            where parent_id = n.parent_id and layer > 0 and ended_at is null and state <> 'running'
+           order by item limit {CHUNK}
+         ) s
+         union
+         select s.id
+         from unnest({idle}::text[]) as n (parent_id)
+         cross join lateral (
+           select id from tasks
+           where parent_id = n.parent_id and layer = 0 and ended_at is null and state <> 'running'
            order by item limit {CHUNK}
          ) s
          union
@@ -391,7 +401,8 @@ async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut Wo
     if parts.reads {
         let (runs, indexes) = columns(&want.results);
         let (parents, items) = columns(&want.item_results);
-        query = query.bind(runs).bind(indexes).bind(texts(&want.inputs)).bind(parents).bind(items);
+        let (missions, bases) = columns(&want.inputs);
+        query = query.bind(runs).bind(indexes).bind(missions).bind(bases).bind(parents).bind(items);
         let (missions, keys): (Vec<String>, Vec<String>) =
             want.signal_keys.iter().map(|(mission, key)| (mission.to_string(), key.clone())).unzip();
         query = query.bind(texts(&want.signals)).bind(missions).bind(keys);

@@ -32,6 +32,8 @@ pub struct ApprovalView {
     pub node_at: i32,
     /// The number in the run of its workflow's first node.
     pub base: i32,
+    /// The tasks above it, the nearest first.
+    pub ancestors: Option<Vec<TaskId>>,
     /// Where the task stands.
     pub state: TaskState,
     /// What it waits for.
@@ -49,7 +51,7 @@ pub struct ApprovalView {
 }
 
 const APPROVAL: &str = "
-select t.id, t.tenant_id, t.mission_id, t.run_id, t.workflow_id, w.name as workflow_name, t.node, t.node_index, t.node_at, t.base, t.state,
+select t.id, t.tenant_id, t.mission_id, t.run_id, t.workflow_id, w.name as workflow_name, t.node, t.node_index, t.node_at, t.base, t.ancestors, t.state,
   t.wait, t.decision, t.ready_at, t.due_at, t.ended_at";
 const APPROVAL_FROM: &str = "
 from tasks t

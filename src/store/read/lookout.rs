@@ -9,6 +9,7 @@ use bursar_domain::workflow::Place;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::schema::input_sql;
 use super::super::{Store, StoreError};
 use super::all;
 
@@ -80,6 +81,17 @@ pub struct Due {
     pub fan: Option<Fan>,
 }
 
+/// What the nodes of a workflow see as `inputs`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WorkflowInput {
+    /// The mission.
+    pub mission_id: MissionId,
+    /// The number in its latest run of the workflow's first node.
+    pub base: i32,
+    /// The input.
+    pub input: Value,
+}
+
 impl From<&Task> for Due {
     fn from(task: &Task) -> Self {
         Self {
@@ -118,13 +130,6 @@ impl Due {
 const COLUMNS: &str =
     "id, mission_id, run_id, workflow_id, kind, node_index, node_at, base, layer, item, ancestors, bound, fan";
 
-/// A run that was forked with another input has its own.
-const INPUTS: &str = "
-    select m.id, coalesce(r.input, m.input) as input
-    from missions m
-    join runs r on r.id = m.run_id
-    where m.id in {list:1}";
-
 impl dyn Store {
     /// Outputs of nodes.
     pub async fn outputs(&self, nodes: &[(RunId, u32)]) -> Result<Vec<NodeOutput>, StoreError> {
@@ -144,15 +149,17 @@ impl dyn Store {
         all(self.rows(sql, &[json!(items).into()]).await?)
     }
 
-    /// Inputs of missions' latest runs.
-    pub async fn inputs(&self, missions: &[MissionId]) -> Result<Vec<(MissionId, Value)>, StoreError> {
-        #[derive(Deserialize)]
-        struct Row {
-            id: MissionId,
-            input: Value,
-        }
-        let rows = self.rows(INPUTS, &[json!(missions).into()]).await?;
-        Ok(all::<Row>(rows)?.into_iter().map(|row| (row.id, row.input)).collect())
+    /// What the nodes of workflows see as `inputs`, by mission and the number in its latest run of the workflow's first
+    /// node; 0 is the run's own input.
+    pub async fn inputs(&self, of: &[(MissionId, i32)]) -> Result<Vec<WorkflowInput>, StoreError> {
+        let sql = format!(
+            "select m.id as mission_id, cast(n.b as integer) as base, {} as input
+             from {{pairs:1}} n
+             join missions m on m.id = n.a
+             join runs r on r.id = m.run_id",
+            input_sql("cast(n.b as integer)")
+        );
+        all(self.rows(&sql, &[json!(of).into()]).await?)
     }
 
     /// Pools that have ready tasks, with how many, at most 256 pools.
@@ -268,6 +275,15 @@ impl dyn Store {
         all(self.rows(&sql, &[now.into(), limit.into()]).await?)
     }
 
+    /// Tasks of a run that wait for signals, those that waited longest first.
+    pub async fn signal_waiters(&self, run: RunId, limit: i64) -> Result<Vec<Due>, StoreError> {
+        let sql = format!(
+            "select {COLUMNS} from tasks where run_id = $1 and state = 'waiting' and wait = 'signal'
+             order by ready_at, node_index limit $2"
+        );
+        all(self.rows(&sql, &[run.into(), limit.into()]).await?)
+    }
+
     /// Tasks whose own deadline passed and that are not over.
     pub async fn overdue_tasks(&self, now: Timestamp, limit: i64) -> Result<Vec<Due>, StoreError> {
         let sql = format!(
@@ -338,6 +354,8 @@ impl dyn Store {
                and (state in ('pending', 'ready', 'retrying', 'waiting') or (state = 'running' and lease_until <= $2))
                and not (state = 'waiting' and wait = 'children' and exists (
                  select 1 from tasks child where child.parent_id = tasks.id and child.layer > 0 and child.ended_at is null))
+               and not (state = 'waiting' and wait = 'children' and exists (
+                 select 1 from tasks child where child.parent_id = tasks.id and child.layer = 0 and child.ended_at is null))
              order by node_index desc limit $3"
         );
         all(self.rows(&sql, &[run.into(), now.into(), limit.into()]).await?)

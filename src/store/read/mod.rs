@@ -19,7 +19,7 @@ pub use admin::{Overview, PoolView};
 pub use approvals::{ApprovalFilter, ApprovalView};
 pub use dead_letters::DeadLetterGroup;
 pub use ledger::{Change, GrantedView, OpFilter, TransactionView};
-pub use lookout::{Due, ItemOutput, NodeOutput, ReadyRow};
+pub use lookout::{Due, ItemOutput, NodeOutput, ReadyRow, WorkflowInput};
 pub use money::{EntryView, GrantView, HoldView, WalletView};
 pub use prices::{PriceBookView, UsedCall};
 pub use statement::{Balance, MovementKind, StatementView};

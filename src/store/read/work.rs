@@ -468,7 +468,7 @@ impl dyn Store {
         let sql = "
             select w.id, w.tenant_id, w.name, w.version, w.content_hash, w.created_at
             from workflows w
-            where w.tenant_id = $1 and ($2 is null or w.name > $2)
+            where w.tenant_id = $1 and ($2 is null or w.name > $2) and w.planned_by is null
               and w.version = (
                 select max(n.version) from workflows n where n.tenant_id = w.tenant_id and n.name = w.name)
             order by w.name limit $3";

@@ -9,7 +9,8 @@ use sqlx::{AssertSqlSafe, Row};
 use super::SqliteStore;
 use crate::store::changes::{Sent, load_row, writes};
 use crate::store::schema::{
-    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS, output_sql,
+    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS, input_sql,
+    output_sql,
 };
 use crate::store::want::{CHUNK, json_list};
 use crate::store::{Decide, Journals, StoreError, Want};
@@ -65,9 +66,16 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
         ),
         items: format!("select {task} from {pairs} n join tasks on parent_id = n.a and item = n.b and layer > 0"),
         idle: format!(
-            "select {task} from tasks
-             where parent_id = (select value from json_each($1)) and layer > 0 and ended_at is null and state <> 'running'
-             order by item limit {CHUNK}"
+            "select {task} from tasks where id in (
+               select id from (
+                 select id from tasks
+                 where parent_id = (select value from json_each($1)) and layer > 0 and ended_at is null and state <> 'running'
+                 order by item limit {CHUNK})
+               union all
+               select id from (
+                 select id from tasks
+                 where parent_id = (select value from json_each($1)) and layer = 0 and ended_at is null and state <> 'running'
+                 order by item limit {CHUNK}))"
         ),
         handed: format!("select {task} from tasks where state = 'running' and lease_token in {}", list(1)),
         latest: format!(
@@ -94,10 +102,9 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
              where t.state = 'succeeded'"
         ),
         inputs: format!(
-            "select json_object('id', m.id, 'input', json(coalesce(r.input, m.input)))
-             from missions m join runs r on r.id = m.run_id
-             where m.id in {}",
-            list(1)
+            "select json_object('id', m.id, 'base', n.b, 'input', json({}))
+             from {pairs} n join missions m on m.id = n.a join runs r on r.id = m.run_id",
+            input_sql("n.b")
         ),
         missions: format!("select {} from missions where id in {}", MISSIONS.sqlite_object(false), list(1)),
         runs: format!("select {} from runs where id in {}", RUNS.sqlite_object(false), list(1)),

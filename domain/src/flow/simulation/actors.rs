@@ -1,6 +1,6 @@
 //! What a worker has in its hands, and how one attempt goes on: calls, their ends, the settle.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::flow::SettleRequest;
 use crate::flow::testbed::{Dice, Lease, World, answer, request};
@@ -19,6 +19,8 @@ pub(super) struct Job {
     pub next: i32,
     /// Why the step cannot go on, once it can't.
     pub stopped: Option<ErrorClass>,
+    /// What it hands on, where something begins with that.
+    pub makes: Option<Value>,
     /// A frozen worker does nothing, not even renew its lease, until it wakes up.
     pub is_frozen: bool,
 }
@@ -31,8 +33,16 @@ pub(super) struct Unanswered {
 }
 
 impl Job {
-    pub(super) fn new(lease: Lease) -> Self {
-        Self { lease, calls: Vec::new(), journaled: 0, next: 1, stopped: None, is_frozen: false }
+    pub(super) fn new(lease: Lease, world: &World, dice: &mut Dice) -> Self {
+        let task = &world.tables.tasks[&lease.task];
+        let above = task.parent_id.map(|parent| world.tables.tasks[&parent].kind.as_str());
+        let makes = match above.filter(|_| task.layer > 0) {
+            Some("plan") => Some(plan(dice)),
+            Some("workflow") if dice.percent(95) => Some(json!({"go": dice.percent(60), "at": "2023-11-14T22:14:00Z"})),
+            Some("workflow") => Some(json!(["no", "input"])),
+            _ => None,
+        };
+        Self { lease, calls: Vec::new(), journaled: 0, next: 1, stopped: None, makes, is_frozen: false }
     }
 
     /// Asks for the next call and, if it is granted, brings it to some end. A call that the worker dies in is
@@ -92,7 +102,10 @@ impl Job {
         });
         match class {
             _ if dice.percent(3) => Outcome::HandedBack,
-            None => Outcome::Succeeded { output: json!("x".repeat(usize::try_from(dice.below(30)).unwrap())), calls },
+            None => {
+                let text = json!("x".repeat(usize::try_from(dice.below(30)).unwrap()));
+                Outcome::Succeeded { output: self.makes.clone().unwrap_or(text), calls }
+            }
             Some(class) => {
                 let mut error = StepError::new(class, "storm", "the storm says so");
                 error.retry_after_ms = dice.percent(50).then(|| i64::try_from(dice.below(3_000)).unwrap());
@@ -103,4 +116,17 @@ impl Job {
             }
         }
     }
+}
+
+/// A plan of some steps; few can't be carried out.
+fn plan(dice: &mut Dice) -> Value {
+    let odd = dice.percent(6);
+    let steps: Vec<Value> = (0..1 + dice.below(4))
+        .map(|step| {
+            let mut needs: Vec<String> = (0..step).filter(|_| dice.percent(40)).map(|need| format!("s{need}")).collect();
+            needs.extend(odd.then(|| "nobody".to_owned()));
+            json!({"key": format!("s{step}"), "agent": "a", "prompt": "p", "needs": needs, "plan": dice.percent(20)})
+        })
+        .collect();
+    json!({"nodes": steps})
 }

@@ -9,8 +9,9 @@ use crate::flow::testbed::{Dice, World};
 use crate::id::MissionId;
 
 /// A workflow as YAML.
-pub(super) fn workflow(dice: &mut Dice) -> String {
-    let mut text = "workflow: storm\nagents: { a: { instructions: i, model: m, max_output_tokens: 50 } }\n".to_owned();
+pub(super) fn workflow(dice: &mut Dice, name: &str, inner: Option<&str>) -> String {
+    let mut text = format!("workflow: {name}\n");
+    text.push_str("agents: { a: { instructions: i, model: m, max_output_tokens: 50 } }\n");
     if dice.percent(40) {
         let _ = writeln!(text, "flat_fee: '0.{:02}'", 1 + dice.below(50));
     }
@@ -25,22 +26,25 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
     let nodes = 1 + dice.below(8);
     for index in 0..nodes {
         let needs: Vec<String> = (0..index).filter(|_| dice.percent(35)).map(|need| format!("n{need}")).collect();
-        let action = match dice.below(12) {
+        let action = match dice.below(14) {
             0..=5 => format!("agent: a, prompt: p, pool: {}", if dice.percent(50) { "default" } else { "agent" }),
             6..=7 => "transform: 1".to_owned(),
             8 => until(dice),
             9 => approval(dice),
             10 => signal(dice),
+            11 => format!("plan: {{ agent: a, agents: [a], max_nodes: 5, depth: {} }}, prompt: p", 1 + dice.below(2)),
+            12 => nested(dice, inner),
             _ => format!("sleep: {}s", 1 + dice.below(20)),
         };
         let deadline = if dice.percent(10) { format!(", deadline: {}s", 2 + dice.below(60)) } else { String::new() };
-        let units = if dice.percent(20) { ", units: { step: 1 }" } else { "" };
+        let is_nested = action.starts_with("workflow");
+        let units = if dice.percent(20) && !is_nested { ", units: { step: 1 }" } else { "" };
         let on = if dice.percent(20) { ", on: [retryable]" } else { "" };
         let retry = format!("retry: {{ max_attempts: {}{on} }}", 1 + dice.below(4));
         let when = if dice.percent(25) { format!(", when: \"{}\"", condition(dice, &needs)) } else { String::new() };
         let on_error =
             ["", "", "", ", on_error: skip", ", on_error: continue"][usize::try_from(dice.below(5)).unwrap()];
-        let is_work = action.starts_with("agent") || action.starts_with("transform");
+        let is_work = ["agent", "transform", "plan", "workflow"].iter().any(|kind| action.starts_with(kind));
         let loops = if is_work { loops(dice, &action) } else { String::new() };
         let _ = writeln!(
             text,
@@ -49,6 +53,13 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
         );
     }
     text
+}
+
+/// Another workflow in place of a node.
+fn nested(dice: &mut Dice, inner: Option<&str>) -> String {
+    let Some(inner) = inner else { return "transform: 2".to_owned() };
+    let close = if dice.percent(20) { "abandon" } else { "cancel" };
+    format!("workflow: {{ name: {inner}, parent_close: {close} }}")
 }
 
 /// What makes many tasks of a node, sometimes.
@@ -125,7 +136,12 @@ fn condition(dice: &mut Dice, needs: &[String]) -> String {
 
 /// Submits a random mission. `None` when it was refused, which left nothing behind.
 pub(super) fn submit(world: &mut World, dice: &mut Dice) -> Option<MissionId> {
-    let workflow = world.define(&workflow(dice));
+    let inner = format!("inner{}", world.facts.workflows.len());
+    if dice.percent(50) {
+        world.define(&workflow(dice, &inner, None));
+    }
+    let inner = world.facts.workflows.values().any(|known| known.name == inner).then_some(inner);
+    let workflow = world.define(&workflow(dice, "storm", inner.as_deref()));
     let mut submission = world.submission(workflow);
     if dice.percent(20) {
         submission.budget_ucr = Some(Ucr::new(i64::try_from(dice.below(600_000)).unwrap()));

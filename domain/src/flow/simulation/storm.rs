@@ -7,7 +7,7 @@ use crate::flow::testbed::{Dice, Lease, World, verify};
 use crate::flow::{Refusal, SettleRequest};
 use crate::id::{HoldId, TaskId, WorkerId};
 use crate::outcome::{FinishedCall, Outcome};
-use crate::record::{Account, Op, OpKind, Task};
+use crate::record::{Account, Mission, Op, OpKind, Task};
 use crate::state::{RunState, TaskState, WaitCause};
 
 use super::actors::{Job, Unanswered};
@@ -16,7 +16,7 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 65] = [
+pub(super) const CORNERS: [&str; 72] = [
     "adjustment",
     "approval expired",
     "approved",
@@ -43,6 +43,7 @@ pub(super) const CORNERS: [&str; 65] = [
     "grant expired",
     "hold expired",
     "in line",
+    "input of a workflow refused",
     "item failed its map",
     "late charge",
     "loss not tried again",
@@ -51,8 +52,10 @@ pub(super) const CORNERS: [&str; 65] = [
     "never fits",
     "over a limit",
     "overrun absorbed",
-    "poison",
     "parked by a pause",
+    "plan carried out",
+    "plan refused",
+    "poison",
     "put off",
     "refund",
     "rejected",
@@ -66,6 +69,7 @@ pub(super) const CORNERS: [&str; 65] = [
     "run retried",
     "run succeeded",
     "run succeeded without a failed node",
+    "scope in a scope",
     "settle repeated",
     "settle stale",
     "show failed",
@@ -81,6 +85,9 @@ pub(super) const CORNERS: [&str; 65] = [
     "waits for a rate limit",
     "waits for a signal",
     "waits for credits",
+    "workflow abandoned",
+    "workflow inside failed",
+    "workflow inside is over",
     "write-off",
 ];
 
@@ -230,7 +237,8 @@ impl Storm {
         let worker = self.workers[who];
         let claimed = self.world.claim_for(worker, task);
         let dies = self.is_plague && self.dice.percent(70);
-        self.jobs.extend(claimed.map(Job::new).filter(|_| !dies));
+        let job = claimed.map(|lease| Job::new(lease, &self.world, &mut self.dice));
+        self.jobs.extend(job.filter(|_| !dies));
     }
 
     fn work(&mut self) {
@@ -283,7 +291,8 @@ impl Storm {
                     let lease = Lease::of(&self.world, next);
                     assert_eq!(Some(&lease.guard.token), sent.request.handoff.as_ref().map(|offer| &offer.token));
                     if self.dice.percent(90) {
-                        self.jobs.push(Job::new(lease));
+                        let job = Job::new(lease, &self.world, &mut self.dice);
+                        self.jobs.push(job);
                     }
                 }
             }
@@ -414,7 +423,7 @@ impl Storm {
             let ready: Vec<TaskId> = ready.map(|task| task.id).collect();
             for task in ready {
                 let claimed = self.world.claim_for(self.workers[0], task);
-                self.jobs.extend(claimed.map(Job::new));
+                self.jobs.extend(claimed.map(|lease| Job::new(lease, &self.world, &mut self.dice)));
             }
             self.world.pass_ms(1_000);
             self.beat();
@@ -505,6 +514,15 @@ impl Storm {
         notice(is_over("map", TaskState::Succeeded), "map over");
         notice(is_over("map", TaskState::Failed), "item failed its map");
         notice(is_over("review", TaskState::Succeeded), "review accepted");
+        notice(is_over("plan", TaskState::Succeeded), "plan carried out");
+        notice(is_over("workflow", TaskState::Succeeded), "workflow inside is over");
+        notice(is_over("workflow", TaskState::Failed), "workflow inside failed");
+        notice(has_error("plan_refused"), "plan refused");
+        notice(has_error("input_refused"), "input of a workflow refused");
+        let deep = |task: &Task| task.base > 0 && task.fan.as_ref().is_some_and(|fan| fan.scope.is_some());
+        notice(tables.tasks.values().any(deep), "scope in a scope");
+        let own = |mission: &Mission| mission.metadata.is_some();
+        notice(tables.missions.values().any(own), "workflow abandoned");
         let again = |task: &Task| task.bound.as_ref().is_some_and(|bound| !bound.outputs.is_empty());
         notice(tables.tasks.values().any(again), "made again");
         seen.extend(self.look_at_money());

@@ -72,6 +72,7 @@ impl World {
         let row = &self.tables.tasks[&task];
         let mut want = Want { tasks: vec![task], missions: vec![row.mission_id], ..Want::default() };
         self.reach(row, true, &mut want);
+        self.reach_family(row, &mut want);
         let comment = comment.map(str::to_owned);
         let answer = Answer { task_id: task, is_approved, by: "key_1".to_owned(), comment };
         let decided = self.decide_or_nothing(&want, |turn| flow::decide(turn, &answer))?;
@@ -98,6 +99,7 @@ impl World {
         for task in self.tables.tasks_of(run_id).into_iter().filter(|task| task.kind == "signal") {
             want.tasks.push(task.id);
             self.reach(task, true, &mut want);
+            self.reach_family(task, &mut want);
         }
         self.decide_or_nothing(&want, |turn| flow::receive_signal(turn, &new))
     }
