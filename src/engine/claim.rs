@@ -198,11 +198,7 @@ impl Engine {
     }
 
     /// Reads what the templates of the jobs see.
-    async fn bring_context(
-        &self,
-        jobs: &mut [ClaimedJob],
-        known: Option<WorkflowInput>,
-    ) -> Result<(), StoreError> {
+    async fn bring_context(&self, jobs: &mut [ClaimedJob], known: Option<WorkflowInput>) -> Result<(), StoreError> {
         let mut nodes = Vec::new();
         let mut wanted = Vec::new();
         for job in &*jobs {
@@ -225,9 +221,8 @@ impl Engine {
         inputs.extend(known);
         let bound = self.bound_outputs(jobs).await?;
         for job in jobs {
-            let is_own = |input: &&WorkflowInput| {
-                (input.mission_id, input.base) == (job.claimed.mission_id, job.claimed.base)
-            };
+            let is_own =
+                |input: &&WorkflowInput| (input.mission_id, input.base) == (job.claimed.mission_id, job.claimed.base);
             let input = inputs.iter().find(is_own).map(|input| input.input.clone());
             let mut upstream = Map::new();
             for output in outputs.iter().filter(|output| output.run_id == job.claimed.run_id) {

@@ -57,7 +57,8 @@ impl Engine {
                 nodes.insert(node.key.clone(), json!({"output": output.output}));
             }
         }
-        let inputs = if node.spread.input { self.store().inputs(&[(task.mission_id, base)]).await? } else { Vec::new() };
+        let inputs =
+            if node.spread.input { self.store().inputs(&[(task.mission_id, base)]).await? } else { Vec::new() };
         let mut context = task.bound.as_ref().map(|bound| bound.values.clone()).unwrap_or_default();
         context.insert("inputs".to_owned(), inputs.into_iter().next().map_or(Value::Null, |found| found.input));
         context.insert("nodes".to_owned(), Value::Object(nodes));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bursar_domain::id::{PriceBookId, TenantId, WorkflowId};
-use bursar_domain::pricing::PriceBook;
 use bursar_domain::limits::MAX_WORKFLOW_DEPTH;
+use bursar_domain::pricing::PriceBook;
 use bursar_domain::workflow::{self, Definition, Problem, WorkflowRef};
 use serde_json::{Map, Value};
 
@@ -112,7 +112,10 @@ impl Engine {
         let inside = self.parts.facts.inside(&self.parts.store, tenant, &pinned).await?;
         pinned.link(|name, version| inside.get(&(name.to_owned(), version)).cloned());
         if pinned.depth() > MAX_WORKFLOW_DEPTH {
-            let message = format!("at most {MAX_WORKFLOW_DEPTH} workflows run inside of each other, these are {}", pinned.depth());
+            let message = format!(
+                "at most {MAX_WORKFLOW_DEPTH} workflows run inside of each other, these are {}",
+                pinned.depth()
+            );
             let problem = Problem { pointer: "/nodes".to_owned(), code: "too_deep", message, hint: None };
             return Ok(Err(PutWorkflowError::Unresolved(vec![problem])));
         }

@@ -17,6 +17,7 @@ mod retention;
 mod reuse;
 mod runs;
 mod schedules;
+mod scopes;
 mod services;
 mod share;
 mod signals;

@@ -43,21 +43,19 @@ pub(super) fn decide(turn: &mut Turn<'_>, task: &Task, layer: &Layer, fan: &Fan)
     }
     let made = turn.set.item_result(task.id, 0).cloned();
     let made = made.ok_or_else(|| Refusal::Unloaded(format!("what the first child of {} made", task.id)))?;
-    let opened = match layer {
-        Layer::Workflow(Nested { parent_close: ParentClose::Abandon, of: Some((id, inner)), .. }) => {
-            return detach(turn, task, *id, inner, &made);
-        }
-        Layer::Workflow(nested) => inside_of(nested, made),
-        Layer::Plan(plan) => plan.form.assemble(&made).map_err(|problems| refused("plan_refused", &problems)).map(
-            |definition| Inside {
-                workflow_id: turn.id(),
-                definition: Arc::new(definition),
-                input: made,
-                is_planned: true,
-            },
-        ),
-        Layer::Map(_) | Layer::Repeat(_) | Layer::Review(_) => return Ok(Vec::new()),
-    };
+    let opened =
+        match layer {
+            Layer::Workflow(Nested { parent_close: ParentClose::Abandon, of: Some((id, inner)), .. }) => {
+                return detach(turn, task, *id, inner, &made);
+            }
+            Layer::Workflow(nested) => inside_of(nested, made),
+            Layer::Plan(plan) => {
+                plan.form.assemble(&made).map_err(|problems| refused("plan_refused", &problems)).map(|definition| {
+                    Inside { workflow_id: turn.id(), definition: Arc::new(definition), input: made, is_planned: true }
+                })
+            }
+            Layer::Map(_) | Layer::Repeat(_) | Layer::Review(_) => return Ok(Vec::new()),
+        };
     let opened = match opened {
         Ok(inside) => too_dear(turn, task, &inside)?.map_or(Ok(inside), Err),
         Err(error) => Err(error),
@@ -81,8 +79,10 @@ fn inside_of(nested: &Nested, input: Value) -> Result<Inside, StepError> {
 }
 
 fn refused(code: &'static str, problems: &[Problem]) -> StepError {
-    let told: Vec<String> = problems.iter().take(5).map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
-    let what = if code == "plan_refused" { "the plan can't be carried out" } else { "the workflow does not take its input" };
+    let told: Vec<String> =
+        problems.iter().take(5).map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
+    let what =
+        if code == "plan_refused" { "the plan can't be carried out" } else { "the workflow does not take its input" };
     StepError::new(ErrorClass::Permanent, code, format!("{what}: {}", told.join("; ")))
 }
 
@@ -213,7 +213,8 @@ fn close(turn: &mut Turn<'_>, task: &Task, scope: Scope) -> Result<Vec<TaskId>, 
     let output = Value::Object(outputs);
     let bytes = output.to_string().len();
     if i64::try_from(bytes).unwrap_or(i64::MAX) > MAX_GATHERED_BYTES {
-        let message = format!("its outputs have {bytes} bytes together, and may have {MAX_GATHERED_BYTES}: hand on less");
+        let message =
+            format!("its outputs have {bytes} bytes together, and may have {MAX_GATHERED_BYTES}: hand on less");
         fail(turn, task.id, StepError::new(ErrorClass::Permanent, "output_too_large", message))?;
         return go_on(turn, task.id);
     }

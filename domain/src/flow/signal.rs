@@ -127,9 +127,8 @@ fn taker_of(turn: &Turn<'_>, new: &NewSignal) -> Option<Task> {
         let is_waiting = task.state == TaskState::Waiting && task.wait == Some(WaitCause::Signal) && !is_due;
         let definition = turn.definition(task.workflow_id).ok();
         let node = definition.as_ref().and_then(|definition| node_of(definition, task).ok());
-        let is_named = node.is_some_and(
-            |node| matches!(&node.action, Action::Wait(Wait::Signal(wanted)) if wanted.name == new.name),
-        );
+        let is_named = node
+            .is_some_and(|node| matches!(&node.action, Action::Wait(Wait::Signal(wanted)) if wanted.name == new.name));
         task.run_id == new.run_id && is_waiting && is_named
     };
     let oldest = turn.set.tasks.iter().filter(waits).min_by_key(|task| (task.ready_at, task.node_index));

@@ -17,7 +17,7 @@ fn problems(text: &str, syntax: Syntax) -> Vec<Problem> {
 }
 
 /// Checks each row of a table: `around` puts what it says into a whole definition.
-fn check(table: &str, syntax: Syntax, around: impl Fn(&str) -> String) {
+pub(super) fn check(table: &str, syntax: Syntax, around: impl Fn(&str) -> String) {
     let published = jsonschema::validator_for(&json_schema()).unwrap();
     for row in table.trim_matches('\n').lines() {
         let (says, expected) = row.split_once(" ¦ ").expect(row);
@@ -166,7 +166,7 @@ b: { instructions: x, model: gpt 4 } ¦ /agents/b/model ¦ invalid_name ¦ `mode
 }
 
 /// `says` is the inside of node `a`; before it comes node `first`, apart from both stands `other`.
-fn around_node(says: &str) -> String {
+pub(super) fn around_node(says: &str) -> String {
     format!(
         "workflow: w
 inputs: {{ type: object, properties: {{ idea: {{}} }} }}
@@ -232,9 +232,9 @@ until: '{{ inputs.idea' ¦ /nodes/a/until ¦ template_syntax ¦ line 1: unexpect
 fn more_fields_of_nodes() {
     let rows = r#"
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, http, exec, until, approval, signal, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, cache, concurrency, pool, priority, retry, timeout, deadline, on_error, units, budget
-needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal
-prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal ¦ `prompt` goes with `agent: <name>`
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, http, exec, until, approval, signal, workflow, plan, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, cache, concurrency, pool, priority, retry, timeout, deadline, on_error, units, budget
+needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal, workflow, plan
+prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal, workflow, plan ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
 agent: writer, prompt: x, output: Plan ¦ /nodes/a/output ¦ wrong_type ¦ expected a mapping, found text
 agent: writer, prompt: x, output: { repair: 1 } ¦ /nodes/a/output/schema ¦ missing ¦ `schema` is missing: it is the name of one of the `schemas`, or a JSON Schema in place
@@ -271,7 +271,7 @@ sleep: 1s, retry: { backoff: { initial: 2m } } ¦ /nodes/a/retry/backoff ¦ out_
 sleep: 1s, units: { page: 0 } ¦ /nodes/a/units/page ¦ out_of_range ¦ the quantity of `page` must be a whole number from 1 to 1000000000
 sleep: 1s, units: { 'a b': 1 } ¦ /nodes/a/units/a b ¦ invalid_name ¦ names in `units` must be 1 to 64 of the characters a-z, 0-9, _, - and ., a letter or digit first
 sleep: 1s, units: { page: many } ¦ /nodes/a/units/page ¦ wrong_type ¦ expected a whole number, found text
- ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal
+ ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal, workflow, plan
 "#;
     check(rows, Syntax::Yaml, around_node);
 }

@@ -4,7 +4,7 @@
 //! texts and the exactness of amounts are `parse`'s alone, so a text may keep to this schema and still be refused;
 //! what `parse` accepts always keeps to it. The limits are the parser's own.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::approval::{EXPIRE_WORDS, REJECT_WORDS};
 use super::on_error::WORDS;
@@ -13,9 +13,9 @@ use super::signal::SILENCE_WORDS;
 use crate::limits::{
     MAX_AGENTS, MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_CONCURRENCY, MAX_EXEC_ARGUMENTS, MAX_EXEC_CODES,
     MAX_EXEC_VARIABLES, MAX_HTTP_BODY_BYTES, MAX_HTTP_EXPECTED, MAX_HTTP_FIELDS, MAX_MODEL_NAME_BYTES, MAX_MODELS,
-    MAX_NAME_BYTES, MAX_NEEDS_PER_NODE, MAX_NODES, MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_PARALLEL_ITEMS,
-    MAX_POOL_NAME_BYTES, MAX_PRIORITY, MAX_REPAIRS, MAX_ROUNDS, MAX_SCHEMAS, MAX_TOOL_CALLS, MAX_TOOLS, MAX_TURNS,
-    MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
+    MAX_NAME_BYTES, MAX_NEEDS_PER_NODE, MAX_NODES, MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_PARALLEL_ITEMS, MAX_PLAN_DEPTH,
+    MAX_PLAN_NODES, MAX_POOL_NAME_BYTES, MAX_PRIORITY, MAX_REPAIRS, MAX_ROUNDS, MAX_SCHEMAS, MAX_TOOL_CALLS, MAX_TOOLS,
+    MAX_TURNS, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
 };
 
 /// The JSON Schema (draft 2020-12) of a workflow definition.
@@ -348,6 +348,46 @@ fn exec() -> Value {
     })
 }
 
+fn workflow_ref() -> Value {
+    let name = json!({"type": "string", "pattern": format!("^[a-z0-9-]{{1,{MAX_NAME_BYTES}}}(@[1-9][0-9]*)?$")});
+    let whole = json!({
+        "type": "object",
+        "required": ["name"],
+        "additionalProperties": false,
+        "properties": {
+            "name": described(name.clone(), "Which one: its name, or name@version."),
+            "inputs": described(json!({"type": "object"}), "What it is given; texts in it are templates."),
+            "parent_close": {
+                "description": "`abandon` makes it a mission of its own that the node does not wait for.",
+                "enum": ["cancel", "abandon"],
+            },
+        },
+    });
+    json!({"description": "Runs another workflow in place of the node.", "anyOf": [name, whole]})
+}
+
+fn plan() -> Value {
+    json!({
+        "description": "An agent breaks the task down into steps that other agents do.",
+        "type": "object",
+        "required": ["agent", "agents"],
+        "additionalProperties": false,
+        "properties": {
+            "agent": described(text(), "The agent that plans."),
+            "agents": {
+                "description": "The agents that its steps may name.",
+                "type": "array",
+                "minItems": 1,
+                "uniqueItems": true,
+                "items": {"type": "string"},
+            },
+            "max_nodes": described(whole(1, MAX_PLAN_NODES), "The most steps."),
+            "depth": described(whole(1, MAX_PLAN_DEPTH), "How many levels of plans there may be."),
+            "repair": described(whole(0, MAX_REPAIRS), "How often a plan may be sent back to be mended."),
+        },
+    })
+}
+
 fn cache() -> Value {
     json!({
         "description": "For how long its output may stand in for doing the same again.",
@@ -381,8 +421,18 @@ fn node() -> Value {
         "output": of("output"),
         "tools": tools(),
     }));
-    let beside_agent: Value =
-        call.as_object().into_iter().flatten().map(|(key, _)| (key.clone(), json!(["agent"]))).collect();
+    let asks = json!({"anyOf": [{"required": ["agent"]}, {"required": ["plan"]}]});
+    let mut beside: Map<String, Value> =
+        call.as_object().into_iter().flatten().map(|(key, _)| (key.clone(), asks.clone())).collect();
+    beside.insert("output".to_owned(), json!({"required": ["agent"]}));
+    beside.extend(["map", "repeat", "review"].map(|key| (key.to_owned(), works())));
+    // what goes with neither a plan nor another workflow, and what that one says itself
+    let alone = |kinds: &[&str]| {
+        let kinds: Vec<Value> = kinds.iter().map(|kind| json!({"required": [kind]})).collect();
+        json!({"not": {"anyOf": kinds}})
+    };
+    beside.extend(["cache", "concurrency"].map(|key| (key.to_owned(), alone(&["plan", "workflow"]))));
+    beside.extend(["retry", "timeout", "pool", "units"].map(|key| (key.to_owned(), alone(&["workflow"]))));
     let common = json!({
         "agent": described(text(), "The name of an agent."),
         "transform": {"description": "The output: any value, its texts are templates."},
@@ -392,6 +442,8 @@ fn node() -> Value {
         "until": described(text(), "Waits until then: a time such as 2026-08-01T09:30:00Z, or a template that becomes one."),
         "approval": of("approval"),
         "signal": of("signal"),
+        "workflow": workflow_ref(),
+        "plan": plan(),
         "needs": {
             "description": "The nodes that must be done before.",
             "type": "array",
@@ -427,10 +479,9 @@ fn node() -> Value {
         "oneOf": [
             {"required": ["agent", "prompt"]}, {"required": ["transform"]}, {"required": ["http"]},
             {"required": ["exec"]}, {"required": ["sleep"]}, {"required": ["until"]}, {"required": ["approval"]},
-            {"required": ["signal"]},
+            {"required": ["signal"]}, {"required": ["workflow"]}, {"required": ["plan", "prompt"]},
         ],
-        "dependentRequired": beside_agent,
-        "dependentSchemas": {"map": works(), "repeat": works(), "review": works()},
+        "dependentSchemas": beside,
         "properties": with(common, call),
     })
 }

@@ -31,6 +31,7 @@ mod graph;
 mod http;
 mod json_schema;
 mod layers;
+mod misplaced;
 mod models;
 mod name;
 mod nested;
@@ -51,6 +52,8 @@ mod strict;
 pub mod template;
 mod wait;
 
+#[cfg(test)]
+mod broken_scope_tests;
 #[cfg(test)]
 mod broken_tests;
 #[cfg(test)]

@@ -110,7 +110,8 @@ impl Definition {
     pub fn nested(&self) -> impl Iterator<Item = WorkflowRef> + '_ {
         self.nodes.iter().filter_map(|node| {
             let nested = node.nested()?;
-            let is_short = self.node_value(&node.key).and_then(|node| node.get("workflow")).is_some_and(Value::is_string);
+            let is_short =
+                self.node_value(&node.key).and_then(|node| node.get("workflow")).is_some_and(Value::is_string);
             let rest = if is_short { "" } else { "/name" };
             let pointer = format!("/nodes/{}/workflow{rest}", node.key);
             Some(WorkflowRef { node: node.key.clone(), pointer, name: nested.name.clone(), version: nested.version })

@@ -106,10 +106,8 @@ fn frame_of(definition: &Frame<'_>, agents: &[String]) -> Value {
     keep("defaults", definition.defaults);
     keep("schemas", definition.schemas);
     let known = definition.agents.and_then(Value::as_object).into_iter().flatten();
-    let listed: Map<String, Value> = known
-        .filter(|(name, _)| agents.contains(name))
-        .map(|(name, agent)| (name.clone(), agent.clone()))
-        .collect();
+    let listed: Map<String, Value> =
+        known.filter(|(name, _)| agents.contains(name)).map(|(name, agent)| (name.clone(), agent.clone())).collect();
     keep("agents", Some(&Value::Object(listed)));
     let mut frame = Value::Object(frame);
     frame.sort_all_objects();
@@ -159,11 +157,11 @@ impl PlanForm {
             "agent": {"description": "who does it", "enum": self.agents, "type": "string"},
             "key": {
                 "description": "what the step is called: lower case letters, digits and _, a letter first",
-                "maxLength": 32,
-                "minLength": 1,
+                "pattern": "^[a-z][a-z0-9_]{0,31}$",
                 "type": "string",
             },
             "needs": {
+                "default": [],
                 "description": "the keys of the steps whose results it is given",
                 "items": {"type": "string"},
                 "maxItems": MAX_NEEDS_PER_NODE.min(usize::try_from(self.max_nodes).unwrap_or(usize::MAX)),
@@ -180,7 +178,7 @@ impl PlanForm {
             && let Some(fields) = step.as_object_mut()
         {
             let told = "whether the agent is to break the step down further instead of doing it";
-            fields.insert("plan".to_owned(), json!({"description": told, "type": "boolean"}));
+            fields.insert("plan".to_owned(), json!({"default": false, "description": told, "type": "boolean"}));
         }
         json!({
             "additionalProperties": false,

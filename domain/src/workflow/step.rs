@@ -24,7 +24,7 @@ use super::signal;
 use super::template::{self, TemplateError};
 use super::wait::{self, Wait};
 use super::{Action, AgentStep, Budget, OnExhausted, TransformStep};
-use super::{exec, http, nested, plan};
+use super::{exec, http, misplaced, nested, plan};
 use crate::credits::Ucr;
 use crate::limits::{
     MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_DEADLINE_MS, MAX_NEEDS_PER_NODE, MAX_OUTPUT_TOKENS, MAX_PRIORITY,
@@ -209,23 +209,10 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
         budget: read_budget(&mut fields, "it is the most a node may spend"),
         loops,
     };
-    refuse_loops_of_waits(&draft, &mut fields);
+    misplaced::refuse(&mut fields, draft.action.as_ref());
     let later = [LATER_KINDS.as_slice(), LATER_KEYS.as_slice()].concat();
     fields.close(&later);
     Some(draft)
-}
-
-/// A node that waits is not worth doing twice: nothing comes of it that an expression could judge.
-fn refuse_loops_of_waits(draft: &Draft<'_>, fields: &mut Fields<'_, '_>) {
-    if !matches!(draft.action, Some(Action::Wait(_))) {
-        return;
-    }
-    for key in ["map", "repeat", "review"] {
-        if fields.has_any(&[key]) {
-            let pointer = fields.at(key);
-            fields.problems.add(pointer, "misplaced_key", format!("`{key}` does not go with a node that waits"));
-        }
-    }
 }
 
 fn read_needs<'v>(fields: &mut Fields<'v, '_>) -> Vec<(&'v str, String)> {

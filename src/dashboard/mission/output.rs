@@ -19,6 +19,9 @@ pub(super) const SIMULATED: &str = "simulated";
 
 /// The model that a task asks, if it asks one.
 pub(super) fn model<'s>(shown: &'s Shown, task: &TaskView) -> Option<&'s str> {
+    if is_of_other_workflow(shown, task) {
+        return None;
+    }
     let node = shown.definition.node_by_key(&task.node)?;
     let reviews = || shown.tasks.iter().any(|parent| task.parent_id == Some(parent.id) && parent.kind == "review");
     let judge = node.layers.iter().find_map(|layer| match layer {
@@ -31,6 +34,13 @@ pub(super) fn model<'s>(shown: &'s Shown, task: &TaskView) -> Option<&'s str> {
         Action::Agent(step) => Some(&step.model),
         Action::Transform(_) | Action::Http(_) | Action::Exec(_) | Action::Wait(_) => None,
     }
+}
+
+/// Whether the task is of a workflow inside of the run, whose nodes the page does not know.
+fn is_of_other_workflow(shown: &Shown, task: &TaskView) -> bool {
+    let Some(parent) = shown.tasks.iter().find(|parent| task.parent_id == Some(parent.id)) else { return false };
+    let is_inside = matches!(parent.kind.as_str(), "plan" | "workflow") && task.item > 0;
+    is_inside || is_of_other_workflow(shown, parent)
 }
 
 /// Nodes whose outputs are simulated, or made from what is.

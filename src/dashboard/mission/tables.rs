@@ -143,6 +143,9 @@ fn child_name(parent: &TaskView, task: &TaskView) -> String {
         ("map", Some(key)) => show::cut(key, 80),
         ("review", _) if task.item % 2 == 1 => format!("review {}", task.item / 2 + 1),
         ("review", _) => format!("draft {}", task.item / 2 + 1),
+        ("plan", _) if task.item == 0 => "the plan".to_owned(),
+        ("workflow", _) if task.item == 0 => "the input".to_owned(),
+        ("plan" | "workflow", _) => task.node.clone(),
         _ => format!("round {}", task.item + 1),
     }
 }

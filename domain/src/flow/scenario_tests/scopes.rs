@@ -28,7 +28,11 @@ fn below(world: &World, above: TaskId) -> Vec<&Task> {
 /// The task of a node inside of the scope that a node opened.
 fn inside(world: &World, mission: MissionId, node: &str, key: &str) -> TaskId {
     let tasks = below(world, world.task(mission, node).id);
-    tasks.into_iter().find(|task| task.layer == 0 && task.node == key).unwrap_or_else(|| panic!("no {key} in {node}")).id
+    tasks
+        .into_iter()
+        .find(|task| task.layer == 0 && task.node == key)
+        .unwrap_or_else(|| panic!("no {key} in {node}"))
+        .id
 }
 
 fn claim(world: &mut World, task: TaskId) -> Lease {
@@ -175,7 +179,11 @@ fn a_plan_that_costs_more_than_the_node_may_spend_is_not_begun() {
     let team = world.task(mission, "team");
     let error = team.error.clone().unwrap();
     assert_eq!((team.state, error.code.as_str()), (TaskState::Failed, "plan_over_budget"));
-    assert!(error.message.starts_with("the plan's 4 steps are expected to need more than is left"), "{}", error.message);
+    assert!(
+        error.message.starts_with("the plan's 4 steps are expected to need more than is left"),
+        "{}",
+        error.message
+    );
     assert_eq!(world.mission(mission).tasks_total, 4, "no task of the plan was made");
 }
 

@@ -123,7 +123,8 @@ fn plan(dice: &mut Dice) -> Value {
     let odd = dice.percent(6);
     let steps: Vec<Value> = (0..1 + dice.below(4))
         .map(|step| {
-            let mut needs: Vec<String> = (0..step).filter(|_| dice.percent(40)).map(|need| format!("s{need}")).collect();
+            let mut needs: Vec<String> =
+                (0..step).filter(|_| dice.percent(40)).map(|need| format!("s{need}")).collect();
             needs.extend(odd.then(|| "nobody".to_owned()));
             json!({"key": format!("s{step}"), "agent": "a", "prompt": "p", "needs": needs, "plan": dice.percent(20)})
         })

@@ -198,9 +198,8 @@ impl World {
         };
         let id = self.dice.id();
         let known = self.facts.workflows.clone();
-        definition.link(|name, _| {
-            known.iter().find(|(_, known)| known.name == name).map(|(id, known)| (*id, known.clone()))
-        });
+        definition
+            .link(|name, _| known.iter().find(|(_, known)| known.name == name).map(|(id, known)| (*id, known.clone())));
         self.facts.workflows.insert(id, Arc::new(definition));
         id
     }

@@ -252,8 +252,7 @@ fn needs_came_first(
 /// A parent knows how its children stand, and is not forgotten.
 fn family_counts(tables: &Tables, facts: &Facts, task: &Task, broken: &mut Broken) {
     let Some(fan) = &task.fan else { return };
-    let children: Vec<&Task> =
-        tables.tasks.values().filter(|child| child.parent_id == Some(task.id)).collect();
+    let children: Vec<&Task> = tables.tasks.values().filter(|child| child.parent_id == Some(task.id)).collect();
     let count = |of: &dyn Fn(&&&Task) -> bool| i32::try_from(children.iter().filter(of).count()).unwrap_or(-1);
     let counted =
         (count(&|_| true), count(&|child| child.state != TaskState::Pending), count(&|child| child.state.is_final()));

@@ -1,7 +1,7 @@
 //! A made-up value that a JSON Schema allows, so that workflows with structured output run without a real model.
 //!
 //! Covers what people write in schemas of outputs: types, properties, items, enumerations, bounds, references. What it
-//! does not know (patterns, formats, `not`, …) may be missed; then the step's own check says so.
+//! does not know (most patterns, formats, `not`, …) may be missed; then the step's own check says so.
 
 use serde_json::{Map, Number, Value};
 
@@ -32,7 +32,7 @@ impl Sampler<'_> {
             let target = target.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer)).cloned();
             return target.map_or(Value::Null, |target| self.value(&target, depth + 1));
         }
-        if let Some(constant) = schema.get("const") {
+        if let Some(constant) = schema.get("const").or_else(|| schema.get("default")) {
             return constant.clone();
         }
         if let Some(choices) = schema.get("enum").and_then(Value::as_array) {
@@ -85,8 +85,21 @@ impl Sampler<'_> {
         while (text.chars().count() as u64) < least {
             text.push('x');
         }
-        text.chars().take(most as usize).collect()
+        let text: String = text.chars().take(most as usize).collect();
+        // of patterns, the most common is known: a name
+        if schema.get("pattern").and_then(Value::as_str).is_some_and(|pattern| pattern.starts_with("^[a-z]")) {
+            return name_of(&text);
+        }
+        text
     }
+}
+
+/// A text as a name: lower case letters, digits and `_`, a letter first.
+fn name_of(text: &str) -> String {
+    let is_kept = |letter: &char| letter.is_ascii_alphanumeric() || *letter == ' ';
+    let kept: String = text.chars().filter(is_kept).collect::<String>().trim().to_lowercase().replace(' ', "_");
+    let name: String = kept.trim_start_matches(|letter: char| !letter.is_ascii_lowercase()).chars().take(32).collect();
+    if name.is_empty() { "simulated".to_owned() } else { name }
 }
 
 /// A keyword that bounds a length.
