@@ -329,10 +329,11 @@ impl dyn Store {
             .map(|note| [id.into(), note.mission_id.into(), note.outcome.as_str().into(), note.reason.clone().into()])
             .collect();
         let action_args: [Arg; 2] = [id.into(), now.into()];
-        let mut statements: Vec<(&str, &[Arg])> = vec![(action, &action_args)];
-        statements.extend(args.iter().map(|args| (item, args.as_slice())));
+        let mut statements: Vec<(&str, &[Arg])> = args.iter().map(|args| (item, args.as_slice())).collect();
+        // last: whoever dies before keeps nobody from taking the action over
+        statements.push((action, &action_args));
         let touched = self.execute_all(&statements).await?;
-        Ok(touched.iter().skip(1).sum())
+        Ok(touched.iter().take(notes.len()).sum())
     }
 
     /// Ends an action all of whose missions had their turn; whether it did.

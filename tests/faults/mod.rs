@@ -4,6 +4,7 @@ mod approvals;
 mod clients;
 mod money;
 mod processes;
+mod redrives;
 mod schedules;
 mod tools;
 
