@@ -10,10 +10,11 @@ use bursar_workers::providers::SimulatedConfig;
 use bursar_workers::tools::Tools;
 use serde_json::json;
 
+use crate::support::hand::definition;
 use crate::support::mcp::{McpServer, config, servers};
 use crate::support::stores::{Storage, on_both_stores};
 use crate::support::unique_name;
-use crate::support::world::{LEASE, Queues, World, definition};
+use crate::support::world::{LEASE, Queues, World};
 use bursar::engine::{PutWorkflowError, SubmitError};
 
 on_both_stores!(idle:

@@ -58,9 +58,10 @@ async fn call(providers: &Providers, tool: &str) -> (String, bool) {
 }
 
 async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let mut looks = tokio::time::interval(Duration::from_millis(10));
     soon(what, async {
         while !is_so() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            looks.tick().await;
         }
     })
     .await;
@@ -174,13 +175,14 @@ async fn a_server_that_is_gone_is_said_to_be_and_found_again() {
 
     server.serve(None);
     assert_eq!(call(&providers, "look").await.0, "saw 1");
+    let mut looks = tokio::time::interval(Duration::from_millis(50));
     soon("the pause after a failure", async {
         loop {
             let outcome = run(&job("look", ""), &Recorder::default(), &fresh).await;
             if matches!(outcome, bursar_domain::outcome::Outcome::Succeeded { .. }) {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            looks.tick().await;
         }
     })
     .await;

@@ -33,7 +33,8 @@ mod tests {
     fn a_name_tells_server_and_tool() {
         assert_eq!(mcp_tool("mcp__files__read"), Some(("files", "read")));
         assert_eq!(mcp_tool("mcp__my-files__read__all"), Some(("my-files", "read__all")));
-        for other in ["http_get", "mcp__files", "mcp__files__", "mcp____read", "mcp__Files__read", "mcp__1__x", "mcp_a__b"]
+        for other in
+            ["http_get", "mcp__files", "mcp__files__", "mcp____read", "mcp__Files__read", "mcp__1__x", "mcp_a__b"]
         {
             assert_eq!(mcp_tool(other), None, "{other}");
         }
