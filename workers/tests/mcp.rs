@@ -24,6 +24,11 @@ fn server() -> McpServer {
     McpServer::prepare(folder)
 }
 
+/// Where it is over HTTP.
+fn at(server: &McpServer) -> Place {
+    Place::Http { url: server.url(), headers: BTreeMap::new(), allow_private: true }
+}
+
 fn serving() -> McpServer {
     let mut server = server();
     server.serve(None);
@@ -71,7 +76,7 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 async fn an_agent_calls_tools_over_http_and_over_standard_streams_in_one_session() {
     let over_http = serving();
     let over_stdio = server();
-    for (server, place) in [(&over_http, over_http.over_http()), (&over_stdio, over_stdio.over_stdio())] {
+    for (server, place) in [(&over_http, at(&over_http)), (&over_stdio, over_stdio.over_stdio())] {
         let providers = with(servers(config(place, ToolEffects::None)));
         for _ in 0..2 {
             let context = Recorder::default();
@@ -93,7 +98,7 @@ async fn an_agent_calls_tools_over_http_and_over_standard_streams_in_one_session
 #[tokio::test]
 async fn what_a_tool_says_is_told_to_the_model_cut_and_as_text() {
     let server = serving();
-    let providers = with(servers(config(server.over_http(), ToolEffects::None)));
+    let providers = with(servers(config(at(&server), ToolEffects::None)));
     let error = |text: &str| (text.to_owned(), true);
     assert_eq!(call(&providers, "fail").await, error("mcp_tool_failed: there is no such page"));
     assert_eq!(call(&providers, "refuse").await, error("mcp_tool_failed: n must be even"));
@@ -107,7 +112,7 @@ async fn what_a_tool_says_is_told_to_the_model_cut_and_as_text() {
 #[tokio::test]
 async fn an_answer_of_more_bytes_than_any_model_could_read_ends_the_call_and_not_the_worker() {
     let (over_http, over_stdio) = (serving(), server());
-    for place in [over_http.over_http(), over_stdio.over_stdio()] {
+    for place in [at(&over_http), over_stdio.over_stdio()] {
         let mut config = config(place, ToolEffects::None);
         if let Some(others) = &mut config.others {
             others.limits.timeout_ms = 3_000;
@@ -124,7 +129,7 @@ async fn an_answer_of_more_bytes_than_any_model_could_read_ends_the_call_and_not
 #[tokio::test]
 async fn a_call_that_nobody_waits_for_is_cancelled_at_the_server() {
     let (over_http, over_stdio) = (serving(), server());
-    for (server, place) in [(&over_http, over_http.over_http()), (&over_stdio, over_stdio.over_stdio())] {
+    for (server, place) in [(&over_http, at(&over_http)), (&over_stdio, over_stdio.over_stdio())] {
         let mut config = config(place, ToolEffects::None);
         if let Some(others) = &mut config.others {
             others.limits.timeout_ms = 300;
@@ -155,7 +160,7 @@ async fn a_call_that_nobody_waits_for_is_cancelled_at_the_server() {
 #[tokio::test]
 async fn a_server_that_is_gone_is_said_to_be_and_found_again() {
     let mut server = serving();
-    let mut config = config(server.over_http(), ToolEffects::Once);
+    let mut config = config(at(&server), ToolEffects::Once);
     config.connect_ms = 1_000;
     let providers = with(servers(config.clone()));
     assert_eq!(call(&providers, "look").await.0, "saw 1");
@@ -192,7 +197,7 @@ async fn a_server_that_is_gone_is_said_to_be_and_found_again() {
 async fn a_server_that_dies_with_a_call_leaves_its_fate_unknown() {
     for effects in [ToolEffects::None, ToolEffects::Once] {
         let (over_http, over_stdio) = (serving(), server());
-        for place in [over_http.over_http(), over_stdio.over_stdio()] {
+        for place in [at(&over_http), over_stdio.over_stdio()] {
             let mut config = config(place, effects);
             if let Some(others) = &mut config.others {
                 others.limits.timeout_ms = 60_000;
@@ -276,7 +281,7 @@ async fn a_program_sees_the_environment_that_the_operator_gave_it_and_no_other()
 #[tokio::test]
 async fn a_server_that_tells_other_things_of_its_tools_makes_no_other_call_of_the_same() {
     let server = serving();
-    let mut config = config(server.over_http(), ToolEffects::None);
+    let mut config = config(at(&server), ToolEffects::None);
     config.tools_ttl_ms = 0;
     let providers = with(servers(config));
     let (before, after) = (Recorder::default(), Recorder::default());
@@ -301,7 +306,7 @@ async fn what_the_operator_lists_can_be_called_as_often_as_they_say() {
     let config = ServerConfig {
         tools: BTreeMap::from([("dotted".to_owned(), listed), ("absent".to_owned(), absent)]),
         others: None,
-        ..config(server.over_http(), ToolEffects::None)
+        ..config(at(&server), ToolEffects::None)
     };
     let providers = with(servers(config));
     let context = Recorder::default();

@@ -86,11 +86,6 @@ impl McpServer {
         std::fs::write(self.folder.join("note"), text).unwrap();
     }
 
-    /// Its place over HTTP, on this machine.
-    pub fn over_http(&self) -> Place {
-        Place::Http { url: self.url(), headers: BTreeMap::new(), allow_private: true }
-    }
-
     /// Its place as a program.
     pub fn over_stdio(&self) -> Place {
         Place::Program { command: self.command(), env: BTreeMap::new(), folder: "/".into() }

@@ -44,13 +44,13 @@ def text(words, **more):
     return {"content": [{"type": "text", "text": words}], **more}
 
 
-def call(request_id, name, arguments):
+def call(request, name, arguments):
     """The result of a tool, or an error as a pair of code and words."""
     journal(f"{name} {json.dumps(arguments)}")
     if name in ("look", "dotted.name"):
         return text(f"saw {arguments.get('n')}")
     if name == "slow":
-        event = CANCELLED.setdefault(request_id, threading.Event())
+        event = CANCELLED.setdefault(request, threading.Event())
         if event.wait(timeout=float(arguments.get("n", 30))):
             journal("cancelled")
         return text("at last")
@@ -72,11 +72,11 @@ def call(request_id, name, arguments):
     return (-32602, f"unknown tool {name}")
 
 
-def answer(message):
-    """The response to a message; None where there is none."""
+def answer(message, session=None):
+    """The response to a message of a session; None where there is none."""
     method, params = message.get("method"), message.get("params") or {}
     if method == "notifications/cancelled":
-        CANCELLED.setdefault(params.get("requestId"), threading.Event()).set()
+        CANCELLED.setdefault((session, params.get("requestId")), threading.Event()).set()
     if "id" not in message or method is None:
         return None
     if method == "initialize":
@@ -95,7 +95,7 @@ def answer(message):
         else:
             result = {"tools": [described(name) for name in TOOLS[:half]], "nextCursor": "rest"}
     elif method == "tools/call":
-        result = call(message["id"], params["name"], params.get("arguments") or {})
+        result = call((session, message["id"]), params["name"], params.get("arguments") or {})
     elif method == "ping":
         result = {}
     else:
@@ -151,7 +151,7 @@ class Handler(BaseHTTPRequestHandler):
             Handler.sessions.add(session)
         elif session not in Handler.sessions:
             return self.reply(404)
-        response = answer(message)
+        response = answer(message, session)
         if response is None:
             return self.reply(202)
         body = json.dumps(response).encode()

@@ -123,13 +123,11 @@ fn read<'t>(
 async fn run(call: &Sound<'_>) -> Result<ToolAnswer, ToolError> {
     let timeout_ms = call.known.tool.limits().timeout_ms;
     let within = Duration::from_millis(timeout_ms);
-    match tokio::time::timeout(within, call.known.tool.call(&call.arguments)).await {
-        Ok(result) => result.map(|content| told(content, false, call)),
-        Err(_) => {
-            let content = format!("no result within {timeout_ms} ms; it may have taken effect all the same");
-            Ok(told(content, true, call))
-        }
+    if let Ok(result) = tokio::time::timeout(within, call.known.tool.call(&call.arguments)).await {
+        return result.map(|content| told(content, false, call));
     }
+    let content = format!("no result within {timeout_ms} ms; it may have taken effect all the same");
+    Ok(told(content, true, call))
 }
 
 /// What the model is told: text that stores can keep, cut to the tool's limit.
