@@ -8,6 +8,7 @@ mod deadlines;
 mod dedupe;
 mod estimates;
 mod families;
+mod mcp;
 mod money;
 mod outages;
 mod pauses;
