@@ -187,8 +187,21 @@ impl Tables {
         }
     }
 
-    /// What a task handed on; a map's list is made of what its items did.
+    /// What a task handed on; a map's list is made of what its items did. One that failed hands on what its stand-in does,
+    /// and before that its own error.
     pub(crate) fn output_of(&self, task: &Task) -> Option<serde_json::Value> {
+        if let Some(stand_in) = task.stand_in_id {
+            let stand_in = &self.tasks[&stand_in];
+            return if stand_in.ended_at.is_some() {
+                Some(self.own_output_of(stand_in).unwrap_or_default())
+            } else {
+                task.error.as_ref().map(crate::outcome::StepError::as_output)
+            };
+        }
+        self.own_output_of(task)
+    }
+
+    fn own_output_of(&self, task: &Task) -> Option<serde_json::Value> {
         if task.kind != "map" || task.state != TaskState::Succeeded {
             return task.output.clone();
         }
