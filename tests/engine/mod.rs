@@ -20,5 +20,6 @@ mod schedules;
 mod services;
 mod share;
 mod signals;
+mod stand_ins;
 mod turns;
 mod writes;

@@ -310,6 +310,7 @@ pub(super) fn fail(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<
         fallback::take_over(turn, id, *by, &error)?;
     }
     let (stand_in_id, stand_in) = stand_in.unzip();
+    let helped = stand_in.as_ref().map(|node| format!("; `{node}` stands in for it")).unwrap_or_default();
     let Some(task) = turn.set.tasks.change(id) else {
         return Err(Refusal::NotFound(format!("task {id}")));
     };
@@ -320,7 +321,7 @@ pub(super) fn fail(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<
     task.due_at = None;
     task.lease_until = None;
     task.ended_at = Some(now);
-    task.status_reason = Some(error.message.clone());
+    task.status_reason = Some(format!("{}{helped}", error.message));
     task.error = Some(error.clone());
     let (mission, run, node) = (task.mission_id, task.run_id, task.node.clone());
     let failed = task.clone();

@@ -146,7 +146,7 @@ pub(super) fn ended(turn: &Turn<'_>, id: TaskId) -> Option<Ended> {
     let no_output = (task.layer > 0).then_some(0);
     let length = |output: &Value| i64::try_from(output.to_string().len()).unwrap_or(i64::MAX);
     let output_bytes = task.output.as_ref().map(length);
-    let of_failure = task.stand_in_id.and_then(|_| task.error.as_ref()).map(|error| length(&error.as_output()));
+    let of_failure = task.stand_in_id.and(task.error.as_ref()).map(|error| length(&error.as_output()));
     Some(Ended { id, output_bytes: output_bytes.or(of_failure).or(no_output)? })
 }
 
