@@ -22,5 +22,6 @@ mod schedules;
 mod services;
 mod share;
 mod signals;
+mod stand_ins;
 mod turns;
 mod writes;
