@@ -23,5 +23,6 @@ mod scopes;
 mod services;
 mod share;
 mod signals;
+mod stand_ins;
 mod turns;
 mod writes;

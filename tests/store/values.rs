@@ -68,7 +68,8 @@ async fn inputs_and_metadata_come_back_as_they_went_in(mut hand: Hand) {
         let mission = hand.store.mission(None, submission.mission_id).await.unwrap().unwrap();
         assert_eq!((mission.input, mission.metadata), (Some(json!({"value": shape})), Some(shape)));
         let inputs = hand.store.inputs(&[(submission.mission_id, 0)]).await.unwrap();
-        assert_eq!(inputs, [(submission.mission_id, submission.input)]);
+        let read: Vec<_> = inputs.into_iter().map(|read| (read.mission_id, read.base, read.input)).collect();
+        assert_eq!(read, [(submission.mission_id, 0, submission.input)]);
     }
 }
 

@@ -119,7 +119,7 @@ pub(super) fn count_done(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
     let Some(parent) = task.parent_id else { return Ok(()) };
     let is_item = task.layer > 0;
     let lives = turn.run(task.run_id)?.state.is_open();
-    let (now, label) = (turn.now, label(&task));
+    let (now, label) = (turn.now, label(turn.task(parent).map_or("", |above| above.kind.as_str()), &task));
     let bytes = task.output.as_ref().map_or(4, |output| output.to_string().len());
     let row = turn.set.tasks.change(parent).ok_or_else(|| Refusal::Unloaded(format!("task {parent}")))?;
     let Some(fan) = row.fan.as_mut() else { return Ok(()) };
@@ -143,11 +143,13 @@ pub(super) fn count_done(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
     Ok(())
 }
 
-/// How people call one of many.
-fn label(task: &Task) -> String {
+/// How people call one of many; `above` is the kind of what it was made of.
+fn label(above: &str, task: &Task) -> String {
     let key = task.bound.as_ref().and_then(|bound| bound.values.get("map")?.get("key")?.as_str().map(str::to_owned));
     match key {
         _ if task.layer == 0 => format!("node `{}`", task.node),
+        _ if above == "plan" => "the plan".to_owned(),
+        _ if above == "workflow" => "the input".to_owned(),
         Some(key) => format!("item `{key}`"),
         None => format!("round {}", task.item.saturating_add(1)),
     }

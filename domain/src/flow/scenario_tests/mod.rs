@@ -22,6 +22,7 @@ mod reuse;
 mod schedules;
 mod scopes;
 mod signals;
+mod stand_ins;
 mod time;
 mod turns;
 mod waits;

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::credits::Ucr;
 use crate::flow::testbed::{Dice, World};
 use crate::id::MissionId;
+use crate::workflow::{Syntax, parse};
 
 /// A workflow as YAML.
 pub(super) fn workflow(dice: &mut Dice, name: &str, inner: Option<&str>) -> String {
@@ -24,6 +25,9 @@ pub(super) fn workflow(dice: &mut Dice, name: &str, inner: Option<&str>) -> Stri
     }
     text.push_str("nodes:\n");
     let nodes = 1 + dice.below(8);
+    let fallbacks: Vec<Option<u64>> =
+        (0..nodes).map(|index| (index + 1 < nodes && dice.percent(25)).then(|| index + 1 + dice.below(2))).collect();
+    let mut plain = text.clone();
     for index in 0..nodes {
         let needs: Vec<String> = (0..index).filter(|_| dice.percent(35)).map(|need| format!("n{need}")).collect();
         let action = match dice.below(14) {
@@ -40,19 +44,26 @@ pub(super) fn workflow(dice: &mut Dice, name: &str, inner: Option<&str>) -> Stri
         let is_nested = action.starts_with("workflow");
         let units = if dice.percent(20) && !is_nested { ", units: { step: 1 }" } else { "" };
         let on = if dice.percent(20) { ", on: [retryable]" } else { "" };
-        let retry = format!("retry: {{ max_attempts: {}{on} }}", 1 + dice.below(4));
+        let retry = format!(", retry: {{ max_attempts: {}{on} }}", 1 + dice.below(4));
+        // a workflow's nodes say that themselves
+        let retry = if is_nested { String::new() } else { retry };
         let when = if dice.percent(25) { format!(", when: \"{}\"", condition(dice, &needs)) } else { String::new() };
         let on_error =
             ["", "", "", ", on_error: skip", ", on_error: continue"][usize::try_from(dice.below(5)).unwrap()];
+        let fallback =
+            fallbacks[usize::try_from(index).unwrap()].map(|node| format!(", on_error: {{ fallback: n{node} }}"));
         let is_work = ["agent", "transform", "plan", "workflow"].iter().any(|kind| action.starts_with(kind));
         let loops = if is_work { loops(dice, &action) } else { String::new() };
-        let _ = writeln!(
-            text,
-            "  n{index}: {{ needs: [{}], {action}, {retry}{units}{when}{on_error}{deadline}{loops} }}",
-            needs.join(", ")
-        );
+        for (text, on_error) in [(&mut plain, on_error), (&mut text, fallback.as_deref().unwrap_or(on_error))] {
+            let _ = writeln!(
+                text,
+                "  n{index}: {{ needs: [{}], {action}{retry}{units}{when}{on_error}{deadline}{loops} }}",
+                needs.join(", ")
+            );
+        }
     }
-    text
+    // not every node can stand in for every other one
+    if parse(&text, Syntax::Yaml).is_ok() { text } else { plain }
 }
 
 /// Another workflow in place of a node.
