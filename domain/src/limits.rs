@@ -250,6 +250,16 @@ pub const MAX_SCHEDULES: i64 = 1_000;
 /// restart takes some.
 pub const SCHEDULE_LATE_MS: i64 = 60_000;
 
+/// Missions that a bulk action redrives in a second at most: each takes its tenant's wallet for a moment, which what
+/// runs needs as well.
+pub const MAX_REDRIVES_PER_SECOND: i64 = 100;
+
+/// Missions of one bulk action. Its progress is counted from a row for each.
+pub const MAX_REDRIVES: i64 = 10_000;
+
+/// Missions that a dry run looks at, each in a transaction of its own: a second or two of work.
+pub const MAX_REHEARSED: i64 = 200;
+
 // --- Leases, losses and waits ---
 
 /// How long a lease lasts unless it is renewed: long enough to survive a pause of a few seconds, short enough that

@@ -211,6 +211,8 @@ pub struct ToolEnd {
     pub answer: ToolAnswer,
     /// Milliseconds from start to end.
     pub duration_ms: i64,
+    /// Whether it ran, or may have. One that surely did not is as if it was never granted: another attempt runs it.
+    pub ran: bool,
 }
 
 impl std::fmt::Debug for ToolIntent {

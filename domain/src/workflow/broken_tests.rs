@@ -153,6 +153,7 @@ b: text ¦ /agents/b ¦ wrong_type ¦ expected a mapping, found text
 b: { instructions: x, memory: none } ¦ /agents/b/memory ¦ unsupported ¦ `memory` is not supported by this version
 b: { instructions: x, tools: http_get } ¦ /agents/b/tools ¦ wrong_type ¦ expected a list of tool names, found text
 b: { instructions: x, tools: [http_get, 'http get'] } ¦ /agents/b/tools/1 ¦ invalid_name ¦ a tool's name must be 1 to 64 letters, digits, _ and -, a letter first
+b: { instructions: x, tools: [mcp__files, mcp__files__read] } ¦ /agents/b/tools/0 ¦ invalid_name ¦ a tool of an MCP server is named `mcp__SERVER__TOOL`
 b: { instructions: x, tools: [a, b, a] } ¦ /agents/b/tools/2 ¦ duplicate_tool ¦ the tool `a` is named twice
 b: { instructions: x, modell: y } ¦ /agents/b/modell ¦ unknown_key ¦ unknown key `modell` ¦ did you mean `model`?
 b: { instructions: x, model: m, models: [n] } ¦ /agents/b/models ¦ several_models ¦ `model` names one model and `models` a list: give one of them

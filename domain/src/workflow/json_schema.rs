@@ -277,13 +277,15 @@ fn retry() -> Value {
 
 fn tools() -> Value {
     json!({
-        "description": "The tools that the agent may call, by the names that the workers know them by.",
+        "description": "The tools that the agent may call, by the names that the workers know them by; \
+                        `mcp__SERVER__TOOL` for one of an MCP server.",
         "type": "array",
         "maxItems": MAX_TOOLS,
         "uniqueItems": true,
         "items": {
             "type": "string",
             "pattern": format!("^[A-Za-z][A-Za-z0-9_-]{{0,{}}}$", MAX_NAME_BYTES.saturating_sub(1)),
+            "anyOf": [{"not": {"pattern": "^mcp__"}}, {"pattern": "^mcp__[a-z][a-z0-9-]{0,31}__."}],
         },
     })
 }

@@ -12,6 +12,7 @@ use super::cache::{self, Cache};
 use super::concurrency::{self, Concurrency};
 use super::condition;
 use super::layers::{self, Loops};
+use super::mcp_name::{claims_to_be_mcp, mcp_tool};
 use super::models;
 use super::name::{POOL, TOOL, UNIT};
 use super::on_error::{self, OnError};
@@ -393,6 +394,10 @@ fn read_tools(fields: &mut Fields<'_, '_>) -> Option<Vec<String>> {
             None => fields.problems.push(wrong_type(at, "the name of a tool", item)),
             Some(name) if !TOOL.allows(name) => {
                 fields.problems.add(at, "invalid_name", format!("a tool's name must be {}", TOOL.says));
+            }
+            Some(name) if claims_to_be_mcp(name) && mcp_tool(name).is_none() => {
+                let message = "a tool of an MCP server is named `mcp__SERVER__TOOL`";
+                fields.problems.add(at, "invalid_name", message);
             }
             Some(name) if tools.iter().any(|known| known == name) => {
                 fields.problems.add(at, "duplicate_tool", format!("the tool `{name}` is named twice"));

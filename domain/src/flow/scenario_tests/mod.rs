@@ -16,6 +16,7 @@ mod families;
 mod leases;
 mod money;
 mod pauses;
+mod redrives;
 mod renewals;
 mod reuse;
 mod schedules;
