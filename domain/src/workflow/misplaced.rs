@@ -13,7 +13,7 @@ pub(super) fn refuse(fields: &mut Fields<'_, '_>, action: Option<&Action>) {
     if matches!(action, Some(Action::Wait(_))) {
         refuse_loops(fields);
     }
-    let (keys, kind): (&[&str], _) = if fields.has_any(&["workflow"]) {
+    let (keys, kind): (&[&'static str], _) = if fields.has_any(&["workflow"]) {
         (&BESIDE_WORKFLOW, "workflow")
     } else if fields.has_any(&["plan"]) {
         (&BESIDE_PLAN, "plan")
@@ -21,7 +21,7 @@ pub(super) fn refuse(fields: &mut Fields<'_, '_>, action: Option<&Action>) {
         return;
     };
     for key in keys {
-        if fields.has_any(&[key]) {
+        if fields.value(key).is_some() {
             let pointer = fields.at(key);
             fields.problems.add(pointer, "misplaced_key", format!("`{key}` does not go with `{kind}`"));
         }
