@@ -240,6 +240,28 @@ fn a_stand_in_may_be_many_tasks() {
 }
 
 #[test]
+fn a_failed_family_is_stood_in_for_once_nothing_of_it_runs() {
+    let nodes = "  each: { transform: 1, retry: { max_attempts: 1 }, map: { over: '[1, 2, 3]', max_parallel: 2 }, on_error: { fallback: spare } }
+  spare: { transform: 1 }
+  last: { needs: [each], transform: 1 }";
+    let mut world = World::with_credits(100);
+    let mission = world.submit(&workflow("", nodes));
+    world.spread();
+    let items = world.tables.tasks.values().filter(|task| task.layer > 0 && task.state == TaskState::Ready);
+    let items: Vec<_> = items.map(|task| task.id).collect();
+    let leases: Vec<_> = items.into_iter().map(|item| world.claim_for(world.worker, item).unwrap()).collect();
+    world.fail(&leases[0], ErrorClass::Permanent, vec![]);
+    world.sweep();
+    world.verify();
+    assert_eq!((world.state(mission, "each"), world.state(mission, "spare")), (TaskState::Waiting, TaskState::Pending));
+    world.succeed(&leases[1], vec![]);
+    world.sweep();
+    assert_eq!(states(&world, mission), [("each", "failed"), ("spare", "ready"), ("last", "pending")]);
+    succeed(&mut world, mission, "spare", json!([1]));
+    assert_eq!((output(&world, mission, "each"), world.state(mission, "last")), (Some(json!([1])), TaskState::Ready));
+}
+
+#[test]
 fn a_cancelled_run_calls_nobody() {
     let mut world = World::with_credits(100);
     let mission = world.submit(&workflow("", PAIR));

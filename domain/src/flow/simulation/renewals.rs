@@ -69,7 +69,9 @@ impl Storm {
     pub(super) fn reckon(&self) {
         let tables = &self.world.tables;
         for (id, task) in &tables.tasks {
-            let by_user = tables.runs[&task.run_id].state == RunState::Cancelled;
+            // one that its family ended before is no user's to pay for
+            let of_family = task.status_reason.as_deref() == Some("cancelled: another item failed");
+            let by_user = tables.runs[&task.run_id].state == RunState::Cancelled && !of_family;
             let unsettled = match task.state {
                 TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until" | "approval" | "signal") => {
                     task.units_ucr.get()
