@@ -12,6 +12,7 @@ mod money;
 mod outages;
 mod pauses;
 mod prices;
+mod projects;
 mod redrives;
 mod renewals;
 mod retention;
