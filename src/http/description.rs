@@ -24,6 +24,7 @@ const TAGS: [(&str, &str); 12] = [
     ("approvals", "What waits for a person's decision, and the decision."),
     ("workflows", "Named, versioned, immutable definitions."),
     ("dead-letters", "Missions that failed, by what their failures have in common."),
+    ("projects", "Containers of missions."),
     ("schedules", "Missions that are submitted again and again, by cron expressions in a time zone."),
     ("prices", "What things cost: immutable price books, and trying them out."),
     ("wallet", "A tenant's credits: every movement, hold and grant."),

@@ -134,15 +134,15 @@ async fn a_free_dedupe_key_is_forgotten(world: World) {
 }
 
 async fn signals_go_with_their_mission_and_no_others(world: World) {
-    let workflow = world.put("{workflow: told, flat_fee: 0, nodes: {a: {signal: {name: s}}}}").await;
+    let workflow = world.put("{workflow: told, flat_fee: 0, nodes: {a: {signal: {name: s}}, b: {needs: [a], signal: {name: t}}}}").await;
     let [over, live] = [world.submit(workflow.id).await, world.submit(workflow.id).await];
     let send = async |mission_id: MissionId, name: &str| {
         let (name, request_hash) = (name.to_owned(), "hash".to_owned());
         let wish = SignalWish { mission_id, name, key: None, request_hash, payload: json!("SECRET") };
         world.engine().receive_signal(&wish).await.unwrap();
     };
-    // one that is taken, and two that nobody takes
-    for (mission, name) in [(live, "other"), (over, "other"), (over, "s")] {
+    // two that are taken, one that comes too early
+    for (mission, name) in [(live, "t"), (over, "t"), (over, "s")] {
         send(mission, name).await;
     }
     world.finished(over).await;
