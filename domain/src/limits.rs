@@ -151,6 +151,10 @@ pub const MAX_BUFFERED_SIGNALS: usize = 64;
 /// further ones begin. What lies beyond is decided a moment later, by the sweep.
 pub const MAX_REACH: usize = 256;
 
+/// Nodes that stand in for one after another: who waits for the first waits for all of them, and the end of each
+/// changes the rows of those before it.
+pub const MAX_FALLBACKS_IN_LINE: usize = 8;
+
 /// Items of one map: a run stays small enough to be shown, and its fan-out is finished within minutes.
 pub const MAX_ITEMS: usize = 10_000;
 

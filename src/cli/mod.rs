@@ -149,9 +149,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn start_logs(default: &str) {
     use std::io::IsTerminal as _;
     use tracing_subscriber::EnvFilter;
-    // the library logs broken answers with their content, which may hold prompts
+    // these libraries log answers with their content, which may hold prompts and results
     let directives = crate::config::log_filter().unwrap_or_else(|| default.to_owned());
-    let filter = EnvFilter::new(format!("{directives},async_openai=off"));
+    let filter = EnvFilter::new(format!("{directives},async_openai=off,rmcp=off"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started =
         if std::io::stderr().is_terminal() { builder.compact().try_init() } else { builder.json().try_init() };

@@ -24,6 +24,7 @@ mod forecast;
 mod fork;
 mod learn;
 mod leases;
+mod mcp;
 mod metering;
 mod metrics;
 mod pause;
@@ -52,6 +53,7 @@ pub use cancel::ControlError;
 pub use claim::{ClaimedJob, PoolConfig};
 pub use forecast::ForecastError;
 pub use fork::{ForkError, ForkWish};
+pub use mcp::Catalog as McpCatalog;
 pub use metering::MeterError;
 pub use metrics::Metrics;
 pub use pool::{Drained, WorkerPool};
@@ -69,7 +71,7 @@ pub use wallet::{BudgetError, LedgerError};
 pub use wish::{Unfit, Wish};
 pub use workflow::{PutWorkflowError, WorkflowPut};
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bursar_domain::flow::{self, Facts, Turn};
@@ -110,6 +112,8 @@ struct Parts {
     meters: Batcher<metering::Meter, Result<metering::Metered, MeterError>>,
     /// Whether definitions may run programs.
     exec_allowed: AtomicBool,
+    /// The tools of MCP servers that definitions may name; not set: none.
+    mcp: OnceLock<mcp::Catalog>,
     /// Wakes the sweep before its time: something may be due.
     attention: tokio::sync::Notify,
 }
@@ -168,6 +172,7 @@ impl Engine {
                 reserves,
                 meters,
                 exec_allowed: AtomicBool::new(false),
+                mcp: OnceLock::new(),
                 attention: tokio::sync::Notify::new(),
             }),
         };

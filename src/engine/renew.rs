@@ -69,7 +69,7 @@ impl Engine {
             return Ok(want);
         };
         for node in &definition.nodes {
-            let read = node.opening.nodes.iter().copied().chain(all.then_some(node.index));
+            let read = definition.read_by(&node.opening).chain(all.then_some(node.index));
             want.results.extend(read.filter_map(|index| Some((view.run_id, i32::try_from(index).ok()?))));
         }
         Ok(want)

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod clients;
+mod mcp;
 mod money;
 mod processes;
 mod redrives;

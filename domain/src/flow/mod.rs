@@ -13,6 +13,7 @@ mod concurrency;
 mod deadline;
 mod dedupe;
 mod estimate;
+mod fallback;
 mod family;
 mod family_budget;
 mod forecast;

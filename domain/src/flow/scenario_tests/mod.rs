@@ -21,6 +21,7 @@ mod renewals;
 mod reuse;
 mod schedules;
 mod signals;
+mod stand_ins;
 mod time;
 mod turns;
 mod waits;
