@@ -194,9 +194,12 @@ fn named(code: &str, message: &str) -> FiringError {
 /// The codes are those of the API's problems.
 fn name_unfit(unfit: &Unfit) -> FiringError {
     let code = match unfit {
-        Unfit::WorkflowName | Unfit::UnknownWorkflow | Unfit::Input(_) => "validation",
         // schedules name no project
-        Unfit::UnknownProject | Unfit::ArchivedProject => "validation",
+        Unfit::WorkflowName
+        | Unfit::UnknownWorkflow
+        | Unfit::Input(_)
+        | Unfit::UnknownProject
+        | Unfit::ArchivedProject => "validation",
         Unfit::NoPrices => "no-prices",
         Unfit::NoWallet => "no-wallet",
         Unfit::Store(_) => "store-unavailable",

@@ -50,12 +50,12 @@ async fn a_project_is_made_changed_archived_and_removed(world: World) {
     let twin = create(&world, world.tenant, "one").await;
     assert!(matches!(twin, Err(ProjectError::NameTaken)), "{twin:?}");
     let other = create(&world, world.tenant, "two").await.unwrap();
-    let taken = world.engine().change_project(world.tenant, other.id, |row| row.name = "one".to_owned()).await;
+    let taken = world.engine().change_project(world.tenant, other.id, |row| "one".clone_into(&mut row.name)).await;
     assert!(matches!(taken, Err(ProjectError::NameTaken)), "{taken:?}");
 
     let stranger = new_id();
     for refused in [
-        world.engine().change_project(stranger, project.id, |row| row.name = "mine".to_owned()).await.map(drop),
+        world.engine().change_project(stranger, project.id, |row| "mine".clone_into(&mut row.name)).await.map(drop),
         world.engine().remove_project(stranger, project.id).await,
     ] {
         assert!(matches!(refused, Err(ProjectError::NotFound)), "{refused:?}");
