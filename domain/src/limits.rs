@@ -262,6 +262,15 @@ pub const MAX_SCHEDULES: i64 = 1_000;
 /// restart takes some.
 pub const SCHEDULE_LATE_MS: i64 = 60_000;
 
+/// Bytes of a project's name, a column of a unique index.
+pub const MAX_PROJECT_NAME_BYTES: usize = 100;
+
+/// Bytes of a project's description: it is read with every list.
+pub const MAX_PROJECT_DESCRIPTION_BYTES: usize = 1_000;
+
+/// Projects of one tenant: people look through them.
+pub const MAX_PROJECTS: i64 = 10_000;
+
 /// Missions that a bulk action redrives in a second at most: each takes its tenant's wallet for a moment, which what
 /// runs needs as well.
 pub const MAX_REDRIVES_PER_SECOND: i64 = 100;

@@ -100,7 +100,9 @@ impl Scope {
         if self.json {
             println!("{}", serde_json::to_string_pretty(answer)?);
         } else {
-            lines(answer).iter().for_each(|line| println!("{line}"));
+            for line in lines(answer) {
+                println!("{line}");
+            }
         }
         Ok(())
     }

@@ -27,6 +27,9 @@ pub enum Mission {
         /// What usage is grouped by later; may be given more than once.
         #[arg(long = "tag", value_name = "TAG")]
         tags: Vec<String>,
+        /// The project that it is to belong to, prj_….
+        #[arg(long, value_name = "PROJECT")]
+        project: Option<String>,
         /// Makes the submit safe to repeat.
         #[arg(long, value_name = "KEY")]
         idempotency_key: Option<String>,
@@ -53,6 +56,9 @@ pub enum Mission {
         /// Only in this state, e.g. running or failed.
         #[arg(long)]
         status: Option<String>,
+        /// Only of this project, prj_….
+        #[arg(long, value_name = "PROJECT")]
+        project: Option<String>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -147,12 +153,26 @@ impl Dedupe {
 impl Mission {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Submit { workflow, input, max_credits, tags, idempotency_key, dedupe, watch, json, target } => {
+            Self::Submit {
+                workflow,
+                input,
+                max_credits,
+                tags,
+                project,
+                idempotency_key,
+                dedupe,
+                watch,
+                json,
+                target,
+            } => {
                 let client = target.client(false)?;
                 let workflow = put_if_file(&workflow, &target).await?;
                 let mut body = json!({"workflow": workflow, "input": json_argument(&input)?, "tags": tags});
                 if let Some(credits) = max_credits {
                     body["budget"] = json!({"max_credits": credits});
+                }
+                if let Some(project) = project {
+                    body["project_id"] = json!(project);
                 }
                 if let Some(dedupe) = dedupe.body() {
                     body["dedupe"] = dedupe;
@@ -171,7 +191,7 @@ impl Mission {
                 if watch { watch::watch(&client, id).await } else { Ok(ExitCode::SUCCESS) }
             }
             Self::Watch { id, target } => watch::watch(&target.client(false)?, &id).await,
-            Self::List { status, json, target } => list(&target, status.as_deref(), json).await,
+            Self::List { status, project, json, target } => list(&target, status, project, json).await,
             Self::Get { id, target } => {
                 let mission = target.client(false)?.get(&format!("/v1/missions/{id}")).await?;
                 println!("{}", serde_json::to_string_pretty(&mission)?);
@@ -236,8 +256,14 @@ async fn put_if_file(workflow: &str, target: &Target) -> anyhow::Result<String> 
     Ok(format!("{}@{}", definition.name, put["version"]))
 }
 
-async fn list(target: &Target, status: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
-    let filter = status.map(|status| format!("&status={status}")).unwrap_or_default();
+async fn list(
+    target: &Target,
+    status: Option<String>,
+    project: Option<String>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let filters = [("status", status), ("project_id", project)];
+    let filter: String = filters.into_iter().filter_map(|(name, value)| Some(format!("&{name}={}", value?))).collect();
     let page = target.client(false)?.get(&format!("/v1/missions?limit=50{filter}")).await?;
     if json {
         println!("{}", serde_json::to_string_pretty(&page)?);

@@ -1,9 +1,8 @@
 //! The command line: one executable for operators, scripts and people who try it out.
 //!
 //! Commands that run the system (`dev`, `server`, `worker`) and that look after its data (`migrate`, `verify`,
-//! `doctor`, `keys`, `prices`) work on the store; commands for users (`mission`, `approval`, `dlq`, `workflow`,
-//! `wallet`) are clients of the
-//! HTTP API.
+//! `doctor`, `keys`, `prices`) work on the store; commands for users (`mission`, `approval`, `dlq`,
+//! `project`, `workflow`, `wallet`) are clients of the HTTP API.
 
 mod approval;
 mod bench;
@@ -15,6 +14,7 @@ mod keys;
 mod migrate;
 mod mission;
 mod prices;
+mod project;
 mod renew;
 mod schedule;
 mod server;
@@ -65,6 +65,9 @@ enum Command {
     /// Submit missions again and again: create, list, show, pause, resume, delete and run schedules.
     #[command(subcommand)]
     Schedule(schedule::Schedule),
+    /// Containers of missions: create, list, show, archive and delete them.
+    #[command(subcommand)]
+    Project(project::Project),
     /// Missions that failed for the same reason: list them, show them, try them again.
     #[command(subcommand)]
     Dlq(dlq::Dlq),
@@ -127,6 +130,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Mission(mission) => mission.run().await,
         Command::Approval(approval) => approval.run().await,
         Command::Schedule(schedule) => schedule.run().await,
+        Command::Project(project) => project.run().await,
         Command::Dlq(dlq) => dlq.run().await,
         Command::Workflow(workflow) => workflow.run().await,
         Command::Wallet(wallet) => wallet.run(&config).await,

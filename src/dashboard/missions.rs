@@ -1,7 +1,7 @@
 //! The list of missions: filters and the place in the list stand in the address, so that they can be kept and sent.
 
 use axum::extract::{Query, State};
-use bursar_domain::id::MissionId;
+use bursar_domain::id::{MissionId, ProjectId};
 use bursar_domain::state::RunState;
 use bursar_domain::time::Timestamp;
 use maud::{Markup, html};
@@ -13,8 +13,11 @@ use super::shell::{self, Fresh, Place, escape_query};
 use super::show;
 use super::state::Dashboard;
 use crate::store::read::{MissionFilter, MissionView};
+use crate::store::{Project, ProjectFilter};
 
 const PER_PAGE: usize = 25;
+/// Projects that the filter offers: the newest.
+const MOST_PROJECTS: i64 = 100;
 /// The filter for everything that is not over.
 const LIVE: &str = "live";
 
@@ -25,6 +28,8 @@ pub(super) struct Asked {
     state: String,
     #[serde(default)]
     workflow: String,
+    #[serde(default)]
+    project: String,
     #[serde(default)]
     before: String,
     #[serde(default)]
@@ -37,6 +42,10 @@ impl Asked {
             return RunState::ALL.into_iter().filter(|state| !state.is_final()).collect();
         }
         RunState::from_name(&self.state).into_iter().collect()
+    }
+
+    fn project(&self) -> Option<ProjectId> {
+        self.project.parse().ok()
     }
 
     fn before(&self) -> Option<MissionId> {
@@ -52,6 +61,7 @@ impl Asked {
         if !self.workflow.is_empty() {
             fields.push(format!("workflow={}", escape_query(&self.workflow)));
         }
+        fields.extend(self.project().map(|id| format!("project={id}")));
         fields.extend(before.map(|id| format!("before={id}")));
         if part {
             fields.push("part=live".to_owned());
@@ -71,6 +81,7 @@ pub(super) async fn page(
         tenant: viewer.scope(),
         states: asked.states(),
         workflow: Some(asked.workflow.clone()).filter(|name| !name.is_empty()),
+        project: asked.project(),
         before: asked.before(),
         limit: PER_PAGE as i64 + 1,
     };
@@ -82,16 +93,18 @@ pub(super) async fn page(
     if asked.part.is_some() {
         return Ok(list);
     }
+    let some = ProjectFilter { tenant: viewer.scope(), limit: MOST_PROJECTS, ..ProjectFilter::default() };
+    let projects = dashboard.app.engine.store().projects(&some).await?;
     let fresh = Fresh::Poll { parts: asked.address(asked.before(), true), every_ms: 3_000 };
     let body = html! {
         div.title-row { h1 { "Missions" } }
-        (filters(&asked))
+        (filters(&asked, &projects))
         (list)
     };
     Ok(shell::page(&viewer, Place::Missions, "Missions", now.ms(), &fresh, &body))
 }
 
-fn filters(asked: &Asked) -> Markup {
+fn filters(asked: &Asked, projects: &[Project]) -> Markup {
     let states = [(LIVE, "in progress")].into_iter().chain(RunState::ALL.map(|state| (state.as_str(), state.as_str())));
     html! {
         form.filters method="get" action="/dashboard/missions" role="search" aria-label="Filter missions" {
@@ -107,8 +120,24 @@ fn filters(asked: &Asked) -> Markup {
                 input type="search" name="workflow" value=(asked.workflow) placeholder="any" maxlength="64" autocomplete="off"
                     spellcheck="false";
             }
+            @if !projects.is_empty() || asked.project().is_some() {
+                label {
+                    span { "Project" }
+                    select name="project" data-submit {
+                        option value="" { "any" }
+                        @for project in projects {
+                            option value=(project.id) selected[Some(project.id) == asked.project()] {
+                                (show::cut(&project.name, 60))
+                            }
+                        }
+                        @if let Some(id) = asked.project().filter(|id| projects.iter().all(|known| known.id != *id)) {
+                            option value=(id) selected { (id) }
+                        }
+                    }
+                }
+            }
             button type="submit" { "Filter" }
-            @if !asked.states().is_empty() || !asked.workflow.is_empty() {
+            @if !asked.states().is_empty() || !asked.workflow.is_empty() || asked.project().is_some() {
                 a href="/dashboard/missions" { "Clear" }
             }
         }

@@ -10,7 +10,7 @@
 //! map become tasks in `spread`. People decide what they are asked in `approvals`, and `signals` come in from outside.
 //! Users end runs through `cancel`, hold them up through `pause` and have them go on through `renew`, and `wallet` brings
 //! credits in. Schedules (`timetable`) submit by themselves when their time comes (`schedule`). Missions that failed for
-//! the same reason are tried again together (`redrive`). What settles teach about costs is folded in by `learn`. What is
+//! the same reason are tried again together (`redrive`). Missions may belong to `projects`. What settles teach about costs is folded in by `learn`. What is
 //! over and old is pruned (`retention`). Every transaction goes through `Engine::decide`: load, decide in pure code, write
 //! everything, commit; only then does anything leave the process.
 
@@ -30,6 +30,7 @@ mod metrics;
 mod pause;
 mod pool;
 mod prices;
+mod projects;
 mod redrive;
 mod renew;
 mod reserve;
@@ -57,6 +58,7 @@ pub use metering::MeterError;
 pub use metrics::Metrics;
 pub use pool::{Drained, WorkerPool};
 pub use prices::{ActivateError, ModelSum, Published, Simulation};
+pub use projects::ProjectError;
 pub use redrive::{Hindrance, RedriveError, RedriveOrder, Redriver, Rehearsal, Rehearsed};
 pub use retention::{Pruner, Retention};
 pub use schedule::Scheduler;

@@ -277,7 +277,9 @@ impl Engine {
                 }
             }
             self.store().note_bulk_items(action.id, &notes, self.clock().now()).await?;
-            notes.iter().for_each(|note| self.metrics().note_redriven(note.outcome));
+            for note in &notes {
+                self.metrics().note_redriven(note.outcome);
+            }
             if let Some(error) = failure {
                 return Err(error);
             }

@@ -155,6 +155,7 @@ pub(super) fn wish_of(schedule: &Schedule, idempotency_key: Option<String>) -> W
         budget_ucr: schedule.budget_ucr,
         on_exhausted: schedule.on_exhausted,
         dedupe: None,
+        project_id: None,
     }
 }
 
@@ -193,7 +194,12 @@ fn named(code: &str, message: &str) -> FiringError {
 /// The codes are those of the API's problems.
 fn name_unfit(unfit: &Unfit) -> FiringError {
     let code = match unfit {
-        Unfit::WorkflowName | Unfit::UnknownWorkflow | Unfit::Input(_) => "validation",
+        // schedules name no project
+        Unfit::WorkflowName
+        | Unfit::UnknownWorkflow
+        | Unfit::Input(_)
+        | Unfit::UnknownProject
+        | Unfit::ArchivedProject => "validation",
         Unfit::NoPrices => "no-prices",
         Unfit::NoWallet => "no-wallet",
         Unfit::Store(_) => "store-unavailable",

@@ -2,7 +2,7 @@
 
 use bursar_domain::credits::Ucr;
 use bursar_domain::flow::{Dedupe, Submission};
-use bursar_domain::id::TenantId;
+use bursar_domain::id::{ProjectId, TenantId};
 use bursar_domain::workflow::{OnExhausted, Problem};
 use serde_json::Value;
 
@@ -35,6 +35,8 @@ pub struct Wish {
     pub on_exhausted: Option<OnExhausted>,
     /// What makes it the same wish as another one.
     pub dedupe: Option<Dedupe>,
+    /// The project that it is to belong to.
+    pub project_id: Option<ProjectId>,
 }
 
 /// Why a wish can't be submitted.
@@ -55,6 +57,12 @@ pub enum Unfit {
     /// No wallet.
     #[error("the tenant has no wallet")]
     NoWallet,
+    /// No project.
+    #[error("there is no such project")]
+    UnknownProject,
+    /// A project that takes no missions.
+    #[error("the project is archived and takes no missions")]
+    ArchivedProject,
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -72,6 +80,12 @@ impl Engine {
         let workflow_id = workflow_id.ok_or(Unfit::UnknownWorkflow)?;
         let definition = self.definition(workflow_id).await?.ok_or(Unfit::UnknownWorkflow)?;
         definition.check_input(&wish.input).map_err(Unfit::Input)?;
+        if let Some(project) = wish.project_id {
+            let project = self.store().project(Some(wish.tenant_id), project).await?.ok_or(Unfit::UnknownProject)?;
+            if project.archived_at.is_some() {
+                return Err(Unfit::ArchivedProject);
+            }
+        }
         let (price_book_id, _) = self.active_prices().await?.ok_or(Unfit::NoPrices)?;
         let wallet = self.store().wallet_of(wish.tenant_id, self.clock().now()).await?.ok_or(Unfit::NoWallet)?;
         Ok(Submission {
@@ -90,6 +104,7 @@ impl Engine {
             budget_ucr: wish.budget_ucr,
             on_exhausted: wish.on_exhausted,
             dedupe: wish.dedupe,
+            project_id: wish.project_id,
         })
     }
 }

@@ -27,6 +27,7 @@ mod pages;
 mod params;
 mod prices;
 mod problem;
+mod projects;
 mod request;
 mod router;
 mod runs;

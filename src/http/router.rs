@@ -11,7 +11,7 @@ use super::state::{App, Site};
 use super::unread::read_on;
 use super::{
     admin, approvals, balance, bulk_actions, corrections, dead_letters, description, entries, estimates, keys, missions, ops, pages,
-    prices, runs, schedules, statements, stream, transactions, usage, wallet, workflows,
+    prices, projects, runs, schedules, statements, stream, transactions, usage, wallet, workflows,
 };
 
 /// The public API.
@@ -62,6 +62,9 @@ fn work() -> OpenApiRouter<Site> {
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::get))
         .routes(routes!(approvals::decide))
+        // projects
+        .routes(routes!(projects::list, projects::create))
+        .routes(routes!(projects::get, projects::patch, projects::delete))
         // workflows
         .routes(routes!(workflows::list))
         .routes(routes!(workflows::put, workflows::get))

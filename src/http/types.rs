@@ -79,6 +79,8 @@ shown_ids! {
     ShownCall = CallKind;
     /// A schedule's id.
     ShownSchedule = ScheduleKind;
+    /// A project's id.
+    ShownProject = ProjectKind;
     /// A bulk action's id.
     ShownBulkAction = BulkActionKind;
     /// A tenant's id.

@@ -161,7 +161,7 @@ pub(super) async fn put(
 
 /// Check a definition
 ///
-/// The same checks as a put makes before it looks at prices; nothing is stored.
+/// The same checks as a put makes before it looks at prices, what this server runs among them; nothing is stored.
 #[utoipa::path(
     post, path = "/v1/workflows/validate", operation_id = "workflows.validate", tag = "workflows",
     request_body(
@@ -169,9 +169,18 @@ pub(super) async fn put(
     ),
     responses((status = 200, description = "It is valid", body = ValidWorkflow)),
 )]
-pub(super) async fn validate(_caller: Caller, query: Query, request: Request) -> Result<Response<Body>, Problem> {
+pub(super) async fn validate(
+    State(site): State<Site>,
+    _: Caller,
+    query: Query,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
     query.done()?;
     let definition = read_definition(request).await?;
+    let problems = site.engine().not_allowed(&definition);
+    if !problems.is_empty() {
+        return Err(Problem::of_workflow("", &problems));
+    }
     Ok(json(StatusCode::OK, &ValidWorkflow::of(&definition)))
 }
 

@@ -13,6 +13,8 @@ pub enum Conflict {
     DedupeKey,
     /// A bulk action with this idempotency key exists.
     BulkActionKey,
+    /// A project of this name exists.
+    ProjectName,
     /// A schedule of this name exists.
     ScheduleName,
     /// This version of the workflow exists (two writers put at once).
@@ -73,6 +75,7 @@ fn meaning(constraint: &str) -> Conflict {
         }
         text if text.contains("dedupe_keys_key") || text.contains("dedupe_keys.tenant_id") => Conflict::DedupeKey,
         text if text.contains("schedules_name") || text.contains("schedules.tenant_id") => Conflict::ScheduleName,
+        text if text.contains("projects_name") || text.contains("projects.tenant_id") => Conflict::ProjectName,
         text if text.contains("bulk_actions_key") || text.contains("bulk_actions.owner_id") => Conflict::BulkActionKey,
         text if text.contains("ops_key") || text.contains("ops.key, ops.wallet_id") => Conflict::LedgerKey,
         text if text.contains("workflows_version") || text.contains("workflows.tenant_id") => Conflict::WorkflowVersion,

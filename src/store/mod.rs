@@ -13,6 +13,7 @@ mod error;
 mod estimates;
 mod leases;
 pub mod postgres;
+mod projects;
 mod prune;
 pub mod read;
 mod schema;
@@ -24,6 +25,7 @@ pub use catalog::{ApiKey, Role, WorkerRow};
 pub use error::{Conflict, StoreError};
 pub use estimates::{LearnedFactor, LearnedNode};
 pub use leases::{Beat, Claim, Claimed, LeaseFate};
+pub use projects::{Project, ProjectFilter};
 pub use prune::{Prunable, Pruned};
 pub use want::{Journals, Want};
 

@@ -80,7 +80,7 @@ table!(MISSIONS, "missions",
     input Json OnceUnread, metadata Json OnceUnread, idempotency_key Text OnceUnread, request_hash Text Once,
     priority Int Always, budget_ucr Int Always, on_exhausted Text Always, last_seq Int Always,
     tasks_total Int Always, tasks_done Int Always, held_ucr Int Always, spent_ucr Int Always,
-    created_at Int Once, updated_at Int Always, tags Json OnceUnread);
+    created_at Int Once, updated_at Int Always, tags Json OnceUnread, project_id Text Once);
 
 table!(RUNS, "runs",
     id Text Once, tenant_id Text Once, mission_id Text Once, workflow_id Text Once, price_book_id Text Once,

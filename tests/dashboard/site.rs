@@ -17,7 +17,7 @@ use bursar::store::{ApiKey, Role, Store};
 use bursar::stream::{FrameBody, Hub, Relay, Watch};
 use bursar_domain::credits::Ucr;
 use bursar_domain::flow::Submission;
-use bursar_domain::id::{MissionId, TenantId, WalletId};
+use bursar_domain::id::{MissionId, ProjectId, TenantId, WalletId};
 use bursar_domain::ledger::GrantRequest;
 use bursar_domain::pricing::PriceBook;
 use bursar_domain::record::GrantKind;
@@ -161,6 +161,17 @@ impl Site {
 
     /// Submits a mission of a workflow written as YAML, watched from before it exists.
     pub async fn submit(&self, tenant: &Tenant, workflow: &str, input: Value) -> (MissionId, Watch) {
+        self.submit_into(tenant, workflow, input, None).await
+    }
+
+    /// Submits a mission into a project.
+    pub async fn submit_into(
+        &self,
+        tenant: &Tenant,
+        workflow: &str,
+        input: Value,
+        project_id: Option<ProjectId>,
+    ) -> (MissionId, Watch) {
         let engine = &self.app.engine;
         let definition = parse(workflow, Syntax::Yaml).unwrap();
         let put = engine.put_workflow(tenant.id, &definition).await.unwrap();
@@ -183,6 +194,7 @@ impl Site {
             budget_ucr: None,
             on_exhausted: None,
             dedupe: None,
+            project_id,
         };
         engine.submit(submission).await.unwrap();
         (mission_id, watch)

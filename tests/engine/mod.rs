@@ -13,6 +13,7 @@ mod money;
 mod outages;
 mod pauses;
 mod prices;
+mod projects;
 mod redrives;
 mod renewals;
 mod retention;

@@ -1,6 +1,6 @@
 //! What is over and old is pruned, in stages; what runs is not; and the auditor stays content.
 
-use bursar::engine::Retention;
+use bursar::engine::{Retention, SignalWish};
 use bursar::store::Store;
 use bursar_domain::id::MissionId;
 use bursar_domain::record::{PRUNED_DETAILS, PRUNED_MISSION, PRUNED_OUTPUTS};
@@ -14,6 +14,7 @@ on_both_stores!(World::on:
     what_is_over_is_pruned_in_stages_and_the_ledger_stays_whole,
     what_runs_is_left_whole_however_many_prune,
     a_free_dedupe_key_is_forgotten,
+    signals_go_with_their_mission_and_no_others,
 );
 
 const LONG: i64 = 86_400_000;
@@ -129,5 +130,26 @@ async fn a_free_dedupe_key_is_forgotten(world: World) {
     world.engine().prune(&Retention { details_ms: LONG, ..DETAILS }).await.unwrap();
     let keys = world.store().rows("select key from dedupe_keys order by key", &[]).await.unwrap();
     assert_eq!(json!(keys), json!([{"key": "live"}, {"key": "open"}]));
+    world.engine().cancel(live, None).await.unwrap();
+}
+
+async fn signals_go_with_their_mission_and_no_others(world: World) {
+    let workflow = world.put("{workflow: told, flat_fee: 0, nodes: {a: {signal: {name: s}}, b: {needs: [a], signal: {name: t}}}}").await;
+    let [over, live] = [world.submit(workflow.id).await, world.submit(workflow.id).await];
+    let send = async |mission_id: MissionId, name: &str| {
+        let (name, request_hash) = (name.to_owned(), "hash".to_owned());
+        let wish = SignalWish { mission_id, name, key: None, request_hash, payload: json!("SECRET") };
+        world.engine().receive_signal(&wish).await.unwrap();
+    };
+    // two that are taken, one that comes too early
+    for (mission, name) in [(live, "t"), (over, "t"), (over, "s")] {
+        send(mission, name).await;
+    }
+    world.finished(over).await;
+    world.engine().prune(&OUTPUTS).await.unwrap();
+    assert_eq!(count(&**world.store(), "signals").await, 3, "they are kept as long as the mission");
+    world.engine().prune(&MISSIONS).await.unwrap();
+    let left = world.store().rows("select mission_id from signals", &[]).await.unwrap();
+    assert_eq!(json!(left), json!([{"mission_id": live}]));
     world.engine().cancel(live, None).await.unwrap();
 }

@@ -14,6 +14,7 @@ async fn our_objects(server: &Server) -> Vec<(&'static str, String)> {
     let key = server.post("/v1/api-keys", &json!({"name": "spare"})).await.expect(201);
     let (_, approval) = super::approvals::asked(server, &json!({"show": "?"})).await;
     let approval = approval.rsplit_once('/').unwrap().1.to_owned();
+    let project = server.post("/v1/projects", &json!({"name": "ours"})).await.expect(201);
     let daily = json!({"name": "daily", "cron": "@daily", "mission": {"workflow": "note", "input": {"name": "x"}}});
     let schedule = server.post("/v1/schedules", &daily).await.expect(201);
     server.run("talk", &json!({"prompt": "[[simulate fail=permanent]]"})).await;
@@ -23,6 +24,7 @@ async fn our_objects(server: &Server) -> Vec<(&'static str, String)> {
     vec![
         ("/v1/dead-letters/", dead["data"][0]["fingerprint"].as_str().unwrap().to_owned()),
         ("/v1/bulk-actions/", redrive["id"].as_str().unwrap().to_owned()),
+        ("/v1/projects/", project["id"].as_str().unwrap().to_owned()),
         ("/v1/approvals/", approval),
         ("/v1/schedules/", schedule["id"].as_str().unwrap().to_owned()),
         ("/v1/missions/", mission["id"].as_str().unwrap().to_owned()),
@@ -88,6 +90,7 @@ async fn lists_show_ones_own_alone() {
     for path in [
         "/v1/approvals",
         "/v1/bulk-actions",
+        "/v1/projects",
         "/v1/dead-letters",
         "/v1/missions",
         "/v1/workflows",

@@ -12,6 +12,7 @@ mod listener;
 mod missions;
 mod ops;
 mod prices;
+mod projects;
 mod refusals;
 mod retention;
 mod schedules;

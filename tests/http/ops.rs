@@ -10,6 +10,7 @@ use super::server::{Server, Setup};
 /// Every operation, with its name.
 const OPERATIONS: &[(&str, &str, &str)] = &[
     ("delete", "/v1/api-keys/{id}", "api_keys.revoke"),
+    ("delete", "/v1/projects/{id}", "projects.delete"),
     ("delete", "/v1/schedules/{id}", "schedules.delete"),
     ("get", "/docs", "ops.docs"),
     ("get", "/livez", "ops.livez"),
@@ -43,6 +44,8 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("get", "/v1/missions/{id}/usage", "missions.usage"),
     ("get", "/v1/prices", "prices.list"),
     ("get", "/v1/prices/{id}", "prices.get"),
+    ("get", "/v1/projects", "projects.list"),
+    ("get", "/v1/projects/{id}", "projects.get"),
     ("get", "/v1/runs/{id}", "runs.get"),
     ("get", "/v1/runs/{id}/calls", "runs.calls"),
     ("get", "/v1/runs/{id}/tasks", "runs.tasks"),
@@ -60,6 +63,7 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("get", "/v1/workflows", "workflows.list"),
     ("get", "/v1/workflows/{name}", "workflows.get"),
     ("patch", "/v1/missions/{id}", "missions.change"),
+    ("patch", "/v1/projects/{id}", "projects.change"),
     ("patch", "/v1/schedules/{id}", "schedules.change"),
     ("patch", "/v1/wallet", "wallet.change"),
     ("post", "/v1/admin/bulk-actions", "admin.create_bulk_action"),
@@ -79,6 +83,7 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("post", "/v1/prices", "prices.publish"),
     ("post", "/v1/prices/simulate", "prices.simulate"),
     ("post", "/v1/prices/{id}/activate", "prices.activate"),
+    ("post", "/v1/projects", "projects.create"),
     ("post", "/v1/schedules", "schedules.create"),
     ("post", "/v1/schedules/{id}/pause", "schedules.pause"),
     ("post", "/v1/schedules/{id}/resume", "schedules.resume"),

@@ -29,6 +29,10 @@ const fn redrive(body: &'static str, refused: (u16, &'static str, &'static str))
     Case { request: ("POST", "/v1/bulk-actions"), headers: JSON, body, refused }
 }
 
+const fn project(body: &'static str, refused: (u16, &'static str, &'static str)) -> Case {
+    Case { request: ("POST", "/v1/projects"), headers: JSON, body, refused }
+}
+
 const SOME_TASK: &str = "/v1/missions/tsk_01h455vb4pex5vsknk084sn02q";
 
 /// Bodies of a submit.
@@ -139,6 +143,25 @@ fn others() -> Vec<Case> {
         at(("GET", "/v1/bulk-actions/mis_01h455vb4pex5vsknk084sn02q"), (400, "wrong-id-kind", "")),
         at(("POST", "/v1/bulk-actions/blk_01h455vb4pex5vsknk084sn02q/abort"), (404, "not-found", "")),
         at(("GET", "/v1/admin/bulk-actions"), (403, "forbidden", "")),
+        bad("{\"workflow\": \"note\", \"project_id\": \"SECRET\"}", (422, "validation", "/project_id")),
+        bad(
+            "{\"workflow\": \"note\", \"input\": {\"name\": \"x\"}, \"project_id\": \"prj_01h455vb4pex5vsknk084sn02q\"}",
+            (422, "validation", "/project_id"),
+        ),
+        at(("GET", "/v1/missions?project_id=SECRET"), (400, "malformed-id", "")),
+        at(("GET", "/v1/missions?project_id=mis_01h455vb4pex5vsknk084sn02q"), (400, "wrong-id-kind", "")),
+        at(("GET", "/v1/projects?archived=SECRET"), (400, "bad-parameter", "archived")),
+        at(("GET", "/v1/projects/prj_01h455vb4pex5vsknk084sn02q"), (404, "not-found", "")),
+        project("{}", (422, "validation", "/name")),
+        project("{\"name\": \" \"}", (422, "validation", "/name")),
+        project("{\"name\": \"a\", \"metadata\": \"SECRET\"}", (422, "validation", "/metadata")),
+        project("{\"name\": \"a\", \"archived\": true}", (422, "validation", "/archived")),
+        Case {
+            request: ("POST", "/v1/workflows/validate"),
+            headers: JSON,
+            body: "{\"workflow\": \"x\", \"nodes\": {\"a\": {\"exec\": {\"command\": [\"date\"]}}}}",
+            refused: (422, "validation", "/nodes/a/exec"),
+        },
         redrive("{\"fingerprint\": \"x\"}", (422, "validation", "/kind")),
         redrive("{\"kind\": \"SECRET\", \"fingerprint\": \"x\"}", (422, "validation", "/kind")),
         redrive("{\"kind\": \"redrive\"}", (422, "validation", "/fingerprint")),

@@ -182,6 +182,7 @@ impl Hand {
             budget_ucr: None,
             on_exhausted: None,
             dedupe: None,
+            project_id: None,
         }
     }
 

@@ -229,6 +229,7 @@ impl World {
             budget_ucr: None,
             on_exhausted: None,
             dedupe: None,
+            project_id: None,
         }
     }
 

@@ -161,6 +161,7 @@ impl Site {
             budget_ucr: None,
             on_exhausted: None,
             dedupe: None,
+            project_id: None,
         });
         self.engine.submit(submission).await.unwrap();
         mission_id

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::credits::Ucr;
-use crate::id::{MissionId, PriceBookId, RunId, TaskId, TenantId, WalletId, WorkflowId};
+use crate::id::{MissionId, PriceBookId, ProjectId, RunId, TaskId, TenantId, WalletId, WorkflowId};
 use crate::ledger::{self, HoldRequest, LedgerRefusal, Subject};
 use crate::record::{HoldOwner, Mission, Run, Task};
 use crate::state::{RunState, TaskState};
@@ -50,6 +50,8 @@ pub struct Submission {
     pub on_exhausted: Option<OnExhausted>,
     /// What makes it the same wish as another one.
     pub dedupe: Option<Dedupe>,
+    /// The project that it belongs to, which takes missions.
+    pub project_id: Option<ProjectId>,
 }
 
 /// Makes the mission with everything that belongs to it. Returns the ids of tasks that are ready.
@@ -170,6 +172,7 @@ fn add_mission_and_run(turn: &mut Turn<'_>, submission: &Submission, definition:
             created_at: turn.now,
             updated_at: turn.now,
             tags: Some(submission.tags.clone()).filter(|tags| !tags.is_empty()),
+            project_id: submission.project_id,
         },
     );
     turn.set.runs.add(

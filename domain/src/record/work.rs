@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Bound, Fan};
 use crate::credits::Ucr;
-use crate::id::{HoldId, MissionId, PriceBookId, RunId, TaskId, TenantId, WalletId, WorkerId, WorkflowId};
+use crate::id::{HoldId, MissionId, PriceBookId, ProjectId, RunId, TaskId, TenantId, WalletId, WorkerId, WorkflowId};
 use crate::outcome::StepError;
 use crate::record::Decision;
 use crate::state::{RunState, TaskState, WaitCause};
@@ -56,6 +56,8 @@ pub struct Mission {
     pub updated_at: Timestamp,
     /// The client's own words by which usage is reported; written once.
     pub tags: Option<Vec<String>>,
+    /// The project that it was submitted into.
+    pub project_id: Option<ProjectId>,
 }
 
 /// One execution of a workflow version.

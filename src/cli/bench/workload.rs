@@ -43,6 +43,7 @@ async fn submission(site: &Site, workflow_id: WorkflowId) -> anyhow::Result<Subm
         budget_ucr: None,
         on_exhausted: None,
         dedupe: None,
+        project_id: None,
     })
 }
 

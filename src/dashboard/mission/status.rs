@@ -105,6 +105,11 @@ fn facts(viewer: &Viewer, shown: &Shown) -> Markup {
             @if let Some(deadline) = mission.deadline_at.filter(|_| mission.ended_at.is_none()) {
                 div { dt { "Deadline in" } dd { (show::duration(deadline.since_ms(shown.now))) } }
             }
+            @if let Some(project) = mission.project_id {
+                div { dt { "Project" } dd {
+                    a href={ "/dashboard/missions?project=" (project) } { (show::short_id(&project.to_string())) }
+                } }
+            }
             div { dt { "Run" } dd { (mission.run_number) " " (show::short_id(&mission.run_id.to_string())) } }
             @if viewer.is_admin() { div { dt { "Tenant" } dd { (show::short_id(&mission.tenant_id.to_string())) } } }
         }

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::super::conditional::etag_of;
 use super::super::state::Site;
 use super::super::stream::token;
-use super::super::types::{Amount, ShownMission, ShownRun, ShownWorkflow, Time};
+use super::super::types::{Amount, ShownMission, ShownProject, ShownRun, ShownWorkflow, Time};
 use crate::store::read::MissionView;
 
 /// Where a mission stands.
@@ -232,6 +232,8 @@ pub(in crate::http) struct Mission {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     input: Option<Value>,
+    /// The project that it belongs to.
+    project_id: Option<ShownProject>,
     /// The client's own data.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
@@ -284,6 +286,7 @@ impl Mission {
             output,
             error: view.error.as_ref().filter(|error| !error.is_null()).map(MissionError::of),
             input: view.input,
+            project_id: view.project_id.map(Into::into),
             metadata: view.metadata,
             tags: view.tags.unwrap_or_default(),
             priority: view.priority,

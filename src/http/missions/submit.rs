@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use bursar_domain::credits::Ucr;
 use bursar_domain::flow::{Dedupe, DedupeMode, Refusal, Submission};
+use bursar_domain::id::ProjectId;
 use bursar_domain::ledger::LedgerRefusal;
 use bursar_domain::limits::{MAX_DEDUPE_KEY_BYTES, MAX_DEDUPE_WINDOW_MS, MAX_PRIORITY};
 use bursar_domain::workflow::{OnExhausted, parse_duration_ms};
@@ -22,6 +23,7 @@ use super::super::params::Query;
 use super::super::problem::{Code, Problem};
 use super::super::request::Drain;
 use super::super::state::Site;
+use super::super::types::ShownProject;
 use super::body::{Mission, WhenExhausted};
 use super::one::{PREFERENCE_APPLIED, complete};
 use super::wait::Wait;
@@ -57,6 +59,10 @@ pub(in crate::http) struct SubmitMission {
     /// What makes it the same wish as another one.
     #[serde(default)]
     dedupe: Option<DedupeWish>,
+    /// The project that it is to belong to.
+    #[serde(default)]
+    #[schema(value_type = Option<ShownProject>)]
+    project_id: Option<String>,
 }
 
 /// What makes two missions of a tenant the same wish: the second one is not made.
@@ -207,6 +213,7 @@ pub(super) async fn prepare(
         return Err(Problem::invalid("/metadata", "too_long", &words));
     }
     let dedupe = body.dedupe.map(dedupe).transpose()?;
+    let project_id = body.project_id.as_deref().map(project).transpose()?;
     let wish = Wish {
         tenant_id: caller.tenant_id,
         workflow: body.workflow,
@@ -219,6 +226,7 @@ pub(super) async fn prepare(
         budget_ucr: terms.budget_ucr,
         on_exhausted: terms.on_exhausted,
         dedupe,
+        project_id,
     };
     site.engine().fit(wish).await.map_err(|error| unfit("", error))
 }
@@ -268,10 +276,21 @@ pub(in crate::http) fn unfit(below: &str, error: Unfit) -> Problem {
             Problem::invalid(&pointer, "unknown_workflow", "there is no such workflow, or not in this version")
         }
         Unfit::Input(problems) => Problem::of_workflow(&format!("{below}/input"), &problems),
+        Unfit::UnknownProject => {
+            Problem::invalid(&format!("{below}/project_id"), "unknown_project", &error.to_string())
+        }
+        Unfit::ArchivedProject => {
+            Problem::invalid(&format!("{below}/project_id"), "archived_project", &error.to_string())
+        }
         Unfit::NoPrices => Problem::new(Code::NoPrices, "no price book is active"),
         Unfit::NoWallet => no_wallet(),
         Unfit::Store(error) => error.into(),
     }
+}
+
+/// The id of a project that a client wrote.
+fn project(text: &str) -> Result<ProjectId, Problem> {
+    text.parse().map_err(|_| Problem::invalid("/project_id", "invalid", "must be the id of a project, prj_…"))
 }
 
 /// Words that may name groups of a report.

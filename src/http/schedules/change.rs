@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode, header};
 use axum::response::IntoResponse;
-use bursar_domain::id::ScheduleKind;
+use bursar_domain::id::{ScheduleId, ScheduleKind};
 use bursar_domain::limits::{MAX_SCHEDULE_JITTER_MS, MAX_SCHEDULE_NAME_BYTES};
 use bursar_domain::record;
 use serde::Deserialize;
@@ -191,9 +191,7 @@ pub(in crate::http) async fn pause(
     PathId(id): PathId<ScheduleKind>,
     query: Query,
 ) -> Result<Response<Body>, Problem> {
-    query.done()?;
-    let row = site.engine().change_schedule(caller.tenant_id, id, |row| row.paused = true).await.map_err(refused)?;
-    Ok(answer(StatusCode::OK, row))
+    set_paused(&site, &caller, id, query, true).await
 }
 
 /// Resume a schedule
@@ -210,8 +208,19 @@ pub(in crate::http) async fn resume(
     PathId(id): PathId<ScheduleKind>,
     query: Query,
 ) -> Result<Response<Body>, Problem> {
+    set_paused(&site, &caller, id, query, false).await
+}
+
+async fn set_paused(
+    site: &Site,
+    caller: &Caller,
+    id: ScheduleId,
+    query: Query,
+    paused: bool,
+) -> Result<Response<Body>, Problem> {
     query.done()?;
-    let row = site.engine().change_schedule(caller.tenant_id, id, |row| row.paused = false).await.map_err(refused)?;
+    let change = |row: &mut record::Schedule| row.paused = paused;
+    let row = site.engine().change_schedule(caller.tenant_id, id, change).await.map_err(refused)?;
     Ok(answer(StatusCode::OK, row))
 }
 

@@ -1,7 +1,7 @@
 //! Missions, tasks, events and workflows as they are shown.
 
 use bursar_domain::credits::Ucr;
-use bursar_domain::id::{CallId, MissionId, PriceBookId, RunId, TaskId, TenantId, WalletId, WorkerId, WorkflowId};
+use bursar_domain::id::{CallId, MissionId, PriceBookId, ProjectId, RunId, TaskId, TenantId, WalletId, WorkerId, WorkflowId};
 use bursar_domain::outcome::StepError;
 use bursar_domain::record::{Bound, Fan};
 use bursar_domain::state::{RunState, TaskState, WaitCause};
@@ -85,13 +85,15 @@ pub struct MissionView {
     pub pruned: i16,
     /// Up to which number its events were pruned.
     pub pruned_seq: i64,
+    /// The project that it was submitted into.
+    pub project_id: Option<ProjectId>,
 }
 
 pub(super) const MISSION: &str = "
 select m.id, m.tenant_id, m.wallet_id, m.workflow_id, w.name as workflow_name, w.version as workflow_version,
   m.run_id, r.price_book_id, r.number as run_number, r.retries, r.state, r.status_reason, r.error, m.metadata, m.tags,
   m.idempotency_key, m.request_hash, m.priority, m.budget_ucr, m.on_exhausted, r.fee_ucr, m.last_seq,
-  m.tasks_total, m.tasks_done, m.held_ucr, m.spent_ucr, m.created_at, m.updated_at, r.started_at, r.ended_at,
+  m.project_id, m.tasks_total, m.tasks_done, m.held_ucr, m.spent_ucr, m.created_at, m.updated_at, r.started_at, r.ended_at,
   r.deadline_at, r.pruned, m.pruned_seq";
 /// As [`MISSION`] for any of its runs: the counters of the latest one stand on the mission, those of others are counted.
 const RUN: &str = "
@@ -101,7 +103,8 @@ select m.id, m.tenant_id, m.wallet_id, r.workflow_id, w.name as workflow_name, w
   case when r.id = m.run_id then m.tasks_total else (select count(*) from tasks t where t.run_id = r.id) end as tasks_total,
   case when r.id = m.run_id then m.tasks_done
     else (select count(*) from tasks t where t.run_id = r.id and t.ended_at is not null) end as tasks_done,
-  m.held_ucr, m.spent_ucr, m.created_at, m.updated_at, r.started_at, r.ended_at, r.deadline_at, r.pruned, m.pruned_seq";
+  m.held_ucr, m.spent_ucr, m.created_at, m.updated_at, r.started_at, r.ended_at, r.deadline_at, r.pruned, m.pruned_seq,
+  m.project_id";
 pub(super) const MISSION_FROM: &str = "
 from missions m
 join runs r on r.id = m.run_id
@@ -116,6 +119,8 @@ pub struct MissionFilter {
     pub states: Vec<RunState>,
     /// Only of this workflow.
     pub workflow: Option<String>,
+    /// Only of this project.
+    pub project: Option<ProjectId>,
     /// Only older than this one (keyset).
     pub before: Option<MissionId>,
     /// How many at most.
@@ -333,7 +338,8 @@ impl dyn Store {
                and r.pruned < 3
                and ($3 = 1 or r.state in {{list:4}})
                and ($5 is null or w.name = $5)
-             order by m.id desc limit $6"
+               and ($6 is null or m.project_id = $6)
+             order by m.id desc limit $7"
         );
         let args = [
             tenant_arg(filter.tenant),
@@ -341,6 +347,7 @@ impl dyn Store {
             i64::from(states.is_empty()).into(),
             json!(states).into(),
             filter.workflow.clone().into(),
+            Arg::Text(filter.project.map(|id| id.to_string())),
             filter.limit.into(),
         ];
         all(self.rows(&sql, &args).await?)

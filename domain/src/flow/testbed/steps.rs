@@ -36,6 +36,7 @@ impl World {
             budget_ucr: None,
             on_exhausted: None,
             dedupe: None,
+            project_id: None,
         }
     }
 
