@@ -17,11 +17,12 @@ use super::problem::{FieldError, PROBLEM_JSON, ProblemBody};
 use super::types::Amount;
 
 /// What the tags mean.
-const TAGS: [(&str, &str); 12] = [
+const TAGS: [(&str, &str); 13] = [
     ("missions", "What users ask for: submit, look, wait, pause, cancel, fetch the result."),
     ("events", "What happened in a mission: as a log and as a live stream."),
     ("runs", "The execution of a mission: its tasks, and what their calls used and cost."),
     ("approvals", "What waits for a person's decision, and the decision."),
+    ("callbacks", "Links by which somebody decides once, without an API key."),
     ("workflows", "Named, versioned, immutable definitions."),
     ("dead-letters", "Missions that failed, by what their failures have in common."),
     ("schedules", "Missions that are submitted again and again, by cron expressions in a time zone."),

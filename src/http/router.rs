@@ -10,7 +10,7 @@ use super::request::{no_method, no_route, observe, panicked};
 use super::state::{App, Site};
 use super::unread::read_on;
 use super::{
-    admin, approvals, balance, corrections, dead_letters, description, entries, estimates, keys, missions, ops, pages,
+    admin, approvals, balance, corrections, dead_letters, description, entries, estimates, keys, links, missions, ops, pages,
     prices, runs, schedules, statements, stream, transactions, usage, wallet, workflows,
 };
 
@@ -62,6 +62,9 @@ fn work() -> OpenApiRouter<Site> {
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::get))
         .routes(routes!(approvals::decide))
+        .routes(routes!(links::make::for_approval))
+        .routes(routes!(links::make::for_signal))
+        .routes(routes!(links::show::get, links::decide::post))
         // workflows
         .routes(routes!(workflows::list))
         .routes(routes!(workflows::put, workflows::get))

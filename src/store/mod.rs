@@ -11,6 +11,7 @@ mod columns;
 mod error;
 mod estimates;
 mod leases;
+mod links;
 pub mod postgres;
 mod prune;
 pub mod read;
@@ -22,6 +23,7 @@ pub use catalog::{ApiKey, Role, WorkerRow};
 pub use error::{Conflict, StoreError};
 pub use estimates::{LearnedFactor, LearnedNode};
 pub use leases::{Beat, Claim, Claimed, LeaseFate};
+pub use links::CallbackLink;
 pub use prune::{Prunable, Pruned};
 pub use want::{Journals, Want};
 

@@ -7,6 +7,7 @@ mod dead_letters;
 mod estimates;
 mod isolation;
 mod keys;
+mod links;
 mod listener;
 mod missions;
 mod ops;

@@ -11,6 +11,7 @@ use super::server::{Server, Setup};
 const OPERATIONS: &[(&str, &str, &str)] = &[
     ("delete", "/v1/api-keys/{id}", "api_keys.revoke"),
     ("delete", "/v1/schedules/{id}", "schedules.delete"),
+    ("get", "/c/{token}", "callbacks.show"),
     ("get", "/docs", "ops.docs"),
     ("get", "/livez", "ops.livez"),
     ("get", "/openapi.json", "ops.openapi"),
@@ -58,8 +59,10 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("patch", "/v1/missions/{id}", "missions.change"),
     ("patch", "/v1/schedules/{id}", "schedules.change"),
     ("patch", "/v1/wallet", "wallet.change"),
+    ("post", "/c/{token}", "callbacks.decide"),
     ("post", "/v1/api-keys", "api_keys.create"),
     ("post", "/v1/approvals/{id}/decide", "approvals.decide"),
+    ("post", "/v1/approvals/{id}/links", "approvals.create_link"),
     ("post", "/v1/missions", "missions.submit"),
     ("post", "/v1/missions/estimate", "missions.estimate"),
     ("post", "/v1/missions/{id}/cancel", "missions.cancel"),
@@ -68,6 +71,7 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("post", "/v1/missions/{id}/resume", "missions.resume"),
     ("post", "/v1/missions/{id}/retry", "missions.retry"),
     ("post", "/v1/missions/{id}/signals/{name}", "missions.signal"),
+    ("post", "/v1/missions/{id}/signals/{name}/links", "missions.create_signal_link"),
     ("post", "/v1/prices", "prices.publish"),
     ("post", "/v1/prices/simulate", "prices.simulate"),
     ("post", "/v1/prices/{id}/activate", "prices.activate"),
@@ -113,17 +117,22 @@ async fn the_description_covers_every_route() {
             "{method} {path}"
         );
         let is_open = operation["tags"][0] == "ops";
-        assert_eq!(operation["security"] == json!([{}]), is_open, "{method} {path}");
+        // a link is its own credential, and one that nobody made is not found
+        let is_link = operation["tags"][0] == "callbacks";
+        assert_eq!(operation["security"] == json!([{}]), is_open || is_link, "{method} {path}");
         let concrete = path
             .replace("{id}", "mis_01h455vb4pex5vsknk084sn02q")
             .replace("{name}", "note")
+            .replace("{token}", "cbl_0")
             .replace("{month}", "2026-01")
             .replace("{fingerprint}", "0123456789abcdef")
             .replace("{code}", "internal");
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
         let status = server.send(server.request(method.clone(), &concrete)).await.status;
         // a key is asked for before the body is looked at, wherever the path is well formed
-        assert!(if is_open { status == 200 } else { status == 401 || status == 400 }, "{method} {path}: {status}");
+        let expected: &[u16] = if is_open { &[200] } else { &[401, 400] };
+        let expected = if is_link { &[404] } else { expected };
+        assert!(expected.contains(&status.as_u16()), "{method} {path}: {status}");
     }
 }
 

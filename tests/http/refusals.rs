@@ -129,6 +129,14 @@ fn others() -> Vec<Case> {
         at(("GET", "/v1/approvals?cursor=SECRET"), (400, "bad-cursor", "")),
         at(("GET", "/v1/approvals/mis_01h455vb4pex5vsknk084sn02q"), (400, "wrong-id-kind", "")),
         at(("POST", "/v1/approvals/tsk_01h455vb4pex5vsknk084sn02q/decide"), (404, "not-found", "")),
+        at(("POST", "/v1/approvals/tsk_01h455vb4pex5vsknk084sn02q/links"), (404, "not-found", "")),
+        at(("POST", "/v1/approvals/mis_01h455vb4pex5vsknk084sn02q/links"), (400, "wrong-id-kind", "")),
+        at(("POST", "/v1/missions/mis_01h455vb4pex5vsknk084sn02q/signals/x/links"), (404, "not-found", "")),
+        Case { headers: &[("accept", "application/json")], ..at(("GET", "/c/cbl_SECRET"), (404, "not-found", "")) },
+        Case {
+            headers: &[("accept", "application/json")],
+            ..at(("POST", "/c/bsk_live_SECRET"), (404, "not-found", ""))
+        },
         at(("DELETE", "/v1/missions"), (405, "method-not-allowed", "")),
         at(("GET", "/v1/admin/overview"), (403, "forbidden", "")),
         Case {
