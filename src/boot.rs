@@ -17,7 +17,7 @@ mod mcp;
 
 use crate::clock::{Clock, new_id};
 use crate::config::Config;
-use crate::engine::{Engine, Pruner, Retention, Scheduler, Sweeper};
+use crate::engine::{Engine, Pruner, Redriver, Retention, Scheduler, Sweeper};
 use crate::link::RedisLink;
 use crate::queue::{MemoryQueue, Queue, RedisQueue};
 use crate::store::{self, ApiKey, Role, Store, StoreError};
@@ -244,10 +244,12 @@ pub async fn stop_signal() {
     }
 }
 
-/// Starts what works beside the line of missions, until `stop`: the sweep, schedules, and the pruning of what is old.
+/// Starts what works beside the line of missions, until `stop`: the sweep, schedules, bulk actions, and the pruning of
+/// what is old.
 pub fn start_keepers(engine: &Engine, config: &Config, stop: &CancellationToken) -> Result<(), BootError> {
     tokio::spawn(Sweeper::new(engine.clone(), lease(config)?).run(stop.clone()));
     tokio::spawn(Scheduler::new(engine.clone()).run(stop.clone()));
+    tokio::spawn(Redriver::new(engine.clone()).run(stop.clone()));
     if let Some([details_ms, outputs_ms, missions_ms]) = config.retention.ages_ms()? {
         let retention = Retention { details_ms, outputs_ms, missions_ms };
         tokio::spawn(Pruner::new(engine.clone(), retention).run(stop.clone()));

@@ -1,7 +1,7 @@
 //! The command line: one executable for operators, scripts and people who try it out.
 //!
 //! Commands that run the system (`dev`, `server`, `worker`) and that look after its data (`migrate`, `verify`,
-//! `doctor`, `keys`, `prices`) work on the store; commands for users (`mission`, `approval`, `workflow`,
+//! `doctor`, `keys`, `prices`) work on the store; commands for users (`mission`, `approval`, `dlq`, `workflow`,
 //! `wallet`) are clients of the
 //! HTTP API.
 
@@ -9,6 +9,7 @@ mod approval;
 mod bench;
 mod client;
 mod dev;
+mod dlq;
 mod doctor;
 mod keys;
 mod migrate;
@@ -64,6 +65,9 @@ enum Command {
     /// Submit missions again and again: create, list, show, pause, resume, delete and run schedules.
     #[command(subcommand)]
     Schedule(schedule::Schedule),
+    /// Missions that failed for the same reason: list them, show them, try them again.
+    #[command(subcommand)]
+    Dlq(dlq::Dlq),
     /// Check and put workflows.
     #[command(subcommand)]
     Workflow(workflow::Workflow),
@@ -123,6 +127,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Mission(mission) => mission.run().await,
         Command::Approval(approval) => approval.run().await,
         Command::Schedule(schedule) => schedule.run().await,
+        Command::Dlq(dlq) => dlq.run().await,
         Command::Workflow(workflow) => workflow.run().await,
         Command::Wallet(wallet) => wallet.run(&config).await,
         Command::Prices(prices) => prices.run(&config).await,

@@ -9,10 +9,10 @@
 //! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. The items of a
 //! map become tasks in `spread`. People decide what they are asked in `approvals`, and `signals` come in from outside.
 //! Users end runs through `cancel`, hold them up through `pause` and have them go on through `renew`, and `wallet` brings
-//! credits in. Schedules (`timetable`) submit by themselves when their time comes (`schedule`). What settles teach about
-//! costs is folded in by `learn`. What is over and old is pruned (`retention`). Every transaction goes through
-//! `Engine::decide`: load,
-//! decide in pure code, write everything, commit; only then does anything leave the process.
+//! credits in. Schedules (`timetable`) submit by themselves when their time comes (`schedule`). Missions that failed for
+//! the same reason are tried again together (`redrive`). What settles teach about costs is folded in by `learn`. What is
+//! over and old is pruned (`retention`). Every transaction goes through `Engine::decide`: load, decide in pure code, write
+//! everything, commit; only then does anything leave the process.
 
 mod approvals;
 mod batcher;
@@ -30,6 +30,7 @@ mod metrics;
 mod pause;
 mod pool;
 mod prices;
+mod redrive;
 mod renew;
 mod reserve;
 mod retention;
@@ -56,6 +57,7 @@ pub use metering::MeterError;
 pub use metrics::Metrics;
 pub use pool::{Drained, WorkerPool};
 pub use prices::{ActivateError, ModelSum, Published, Simulation};
+pub use redrive::{Hindrance, RedriveError, RedriveOrder, Redriver, Rehearsal, Rehearsed};
 pub use retention::{Pruner, Retention};
 pub use schedule::Scheduler;
 pub use settle::SettleError;

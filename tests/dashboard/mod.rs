@@ -5,6 +5,7 @@ mod approvals;
 mod live;
 mod pages;
 mod prices;
+mod redrives;
 mod schedules;
 mod site;
 mod wallets;

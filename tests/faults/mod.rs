@@ -6,6 +6,7 @@ mod families;
 mod mcp;
 mod money;
 mod processes;
+mod redrives;
 mod schedules;
 mod tools;
 

@@ -154,6 +154,8 @@ pub(super) struct Draft<'v> {
     pub(super) timeout_ms: i64,
     pub(super) deadline_ms: Option<i64>,
     pub(super) on_error: OnError,
+    /// The key of the node that stands in for it when it fails, with the pointer to where it stands.
+    pub(super) fallback: Option<(&'v str, String)>,
     pub(super) units: BTreeMap<String, u64>,
     pub(super) budget: Option<Budget>,
     /// What makes it many tasks.
@@ -171,6 +173,7 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
     let action = read_action(&mut fields, around, &mut seen, &mut opening);
     let cache = cache::read(&mut fields, action.as_ref(), &mut seen);
     let concurrency = concurrency::read(&mut fields, action.as_ref(), &mut opening);
+    let (on_error, fallback) = on_error::read(&mut fields).unwrap_or((around.defaults.on_error, None));
     let default_pool = action.as_ref().map_or("default", Action::default_pool);
     let draft = Draft {
         key: entry.name,
@@ -192,7 +195,8 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
             .or(around.defaults.timeout_ms)
             .unwrap_or(DEFAULT_TIMEOUT_MS),
         deadline_ms: fields.duration_ms("deadline", 1, MAX_DEADLINE_MS).or(around.defaults.deadline_ms),
-        on_error: on_error::read(&mut fields).unwrap_or(around.defaults.on_error),
+        on_error,
+        fallback,
         units: read_units(&mut fields),
         budget: read_budget(&mut fields, "it is the most a node may spend"),
         loops,
@@ -538,7 +542,7 @@ pub(super) fn read_defaults(fields: &mut Fields<'_, '_>) -> Defaults {
         timeout_ms: section.duration_ms("timeout", 1, MAX_TIMEOUT_MS),
         deadline_ms: section.duration_ms("deadline", 1, MAX_DEADLINE_MS),
         retry: read_retry(&mut section, RetryPolicy::default()),
-        on_error: on_error::read(&mut section).unwrap_or_default(),
+        on_error: on_error::read_default(&mut section).unwrap_or_default(),
     };
     section.close(&["cache", "concurrency", "memory"]);
     defaults
