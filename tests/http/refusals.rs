@@ -128,6 +128,30 @@ fn others() -> Vec<Case> {
         at(("GET", "/v1/wallet/usage?from=2026-02-01&to=2026-02-01"), (400, "bad-parameter", "from")),
         at(("GET", "/v1/wallet/usage?from=2024-01-01&to=2026-01-01"), (400, "bad-parameter", "from")),
         at(("GET", "/v1/wallet/usage?cursor=SECRET"), (400, "bad-cursor", "")),
+        at(("DELETE", "/v1/missions"), (405, "method-not-allowed", "")),
+        at(("GET", "/v1/admin/overview"), (403, "forbidden", "")),
+        Case {
+            headers: &[("x-bursar-tenant", "ten_01h455vb4pex5vsknk084sn02q")],
+            ..at(("GET", "/v1/wallet"), (403, "forbidden", ""))
+        },
+        Case {
+            request: ("PUT", "/v1/workflows/other"),
+            headers: &[("content-type", "application/yaml")],
+            body: "workflow: note\nnodes: {a: {transform: 1}}",
+            refused: (422, "validation", "/workflow"),
+        },
+        Case {
+            request: ("POST", "/v1/workflows/validate"),
+            headers: JSON,
+            body: "{\"workflow\": \"x\", \"nodes\": {\"a\": {\"needs\": [\"b\"], \"transform\": 1}}}",
+            refused: (422, "validation", "/nodes/a/needs/0"),
+        },
+    ]
+}
+
+/// Decisions, links and what is done to many at once.
+fn decisions() -> Vec<Case> {
+    vec![
         at(("GET", "/v1/approvals?mission_id=SECRET"), (400, "malformed-id", "")),
         at(("GET", "/v1/approvals?status=SECRET"), (400, "bad-parameter", "status")),
         at(("GET", "/v1/approvals?cursor=SECRET"), (400, "bad-cursor", "")),
@@ -157,24 +181,6 @@ fn others() -> Vec<Case> {
             (422, "validation", "/per_second"),
         ),
         redrive("{\"kind\": \"redrive\", \"fingerprint\": \"x\", \"limit\": 10001}", (422, "validation", "/limit")),
-        at(("DELETE", "/v1/missions"), (405, "method-not-allowed", "")),
-        at(("GET", "/v1/admin/overview"), (403, "forbidden", "")),
-        Case {
-            headers: &[("x-bursar-tenant", "ten_01h455vb4pex5vsknk084sn02q")],
-            ..at(("GET", "/v1/wallet"), (403, "forbidden", ""))
-        },
-        Case {
-            request: ("PUT", "/v1/workflows/other"),
-            headers: &[("content-type", "application/yaml")],
-            body: "workflow: note\nnodes: {a: {transform: 1}}",
-            refused: (422, "validation", "/workflow"),
-        },
-        Case {
-            request: ("POST", "/v1/workflows/validate"),
-            headers: JSON,
-            body: "{\"workflow\": \"x\", \"nodes\": {\"a\": {\"needs\": [\"b\"], \"transform\": 1}}}",
-            refused: (422, "validation", "/nodes/a/needs/0"),
-        },
     ]
 }
 
@@ -182,7 +188,7 @@ fn others() -> Vec<Case> {
 async fn every_bad_request_is_refused_by_name_and_place() {
     let server = Server::start().await;
     for Case { request: (method, path), headers, body, refused: (status, code, place) } in
-        bodies().into_iter().chain(others())
+        bodies().into_iter().chain(others()).chain(decisions())
     {
         let mut request =
             server.request(Method::from_bytes(method.as_bytes()).unwrap(), path).bearer_auth(&server.ours.key);
