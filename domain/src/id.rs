@@ -179,6 +179,8 @@ kinds! {
     CallKind, CallId, "cal", "usage call";
     /// A message from outside to a mission.
     SignalKind, SignalId, "sig", "signal";
+    /// A link by which somebody decides once.
+    LinkKind, LinkId, "lnk", "callback link";
     /// A call of a tool by an agent.
     ToolCallKind, ToolCallId, "tlc", "tool call";
     /// An immutable set of prices.

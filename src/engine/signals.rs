@@ -1,8 +1,12 @@
 //! Signals from outside come in. No worker is needed: the signal and what it sets off are one transaction.
 
 use bursar_domain::flow::{self, NewSignal, Received, SignalRefusal};
+<<<<<<< HEAD
 use bursar_domain::id::MissionId;
 use bursar_domain::state::TaskState;
+=======
+use bursar_domain::id::{MissionId, WorkflowId};
+>>>>>>> 1448acd63b877b8cf086c47d2dedd1f001cfc89f
 use bursar_domain::workflow::{Action, Definition, Wait};
 use serde_json::Value;
 
@@ -52,6 +56,12 @@ pub enum SignalError {
 }
 
 impl Engine {
+    /// Whether some node of the workflow waits for signals of that name.
+    pub async fn waits_for_signal(&self, workflow: WorkflowId, name: &str) -> Result<bool, StoreError> {
+        let definition = self.parts.facts.workflow(&self.parts.store, workflow).await?;
+        Ok(definition.is_some_and(|definition| !takers(&definition, name).is_empty()))
+    }
+
     /// Takes a signal for a mission of which the caller knows that it may. With a key, the second one is the first. A
     /// crash after the commit leaves the signal with its task, and the dependents ready.
     pub async fn receive_signal(&self, wish: &SignalWish) -> Result<Received, SignalError> {

@@ -90,6 +90,7 @@ impl Sweeper {
         engine.retry_waiters(None).await;
         engine.give_turns(None).await?;
         store.forget_outputs(now, CHUNK).await?;
+        store.forget_links(now, CHUNK).await?;
         engine.refill_queue().await?;
         let next = store.next_due().await?;
         let until_due = next.map_or(PASS.as_millis() as i64, |due| due.since_ms(engine.clock().now()).max(1));

@@ -22,6 +22,7 @@ const TAGS: [(&str, &str); 13] = [
     ("events", "What happened in a mission: as a log and as a live stream."),
     ("runs", "The execution of a mission: its tasks, and what their calls used and cost."),
     ("approvals", "What waits for a person's decision, and the decision."),
+    ("callbacks", "Links by which somebody decides once, without an API key."),
     ("workflows", "Named, versioned, immutable definitions."),
     ("dead-letters", "Missions that failed, by what their failures have in common."),
     ("projects", "Containers of missions."),

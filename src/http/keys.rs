@@ -30,10 +30,15 @@ const MAX_NAME_BYTES: usize = 100;
 
 /// A new secret of 256 random bits, what of it may be shown, and its SHA-256 in hex.
 pub fn new_secret() -> (String, String, String) {
-    let secret = format!("{PREFIX}{}", base62(random_bytes()));
+    let secret = format!("{PREFIX}{}", random_digits());
     let hash = sha256_hex(&secret);
     let shown = secret[..SHOWN].to_owned();
     (secret, shown, hash)
+}
+
+/// 256 random bits as letters and digits: nobody guesses them.
+pub(super) fn random_digits() -> String {
+    base62(random_bytes())
 }
 
 /// A number of 256 bits in base 62, with leading zeros.

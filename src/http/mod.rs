@@ -19,6 +19,7 @@ mod estimates;
 mod json;
 mod keys;
 mod limits;
+mod links;
 mod metrics;
 mod missions;
 mod ops;

@@ -20,7 +20,7 @@ const STYLE: &str = "\
 :root{color-scheme:light dark}\
 body{font:1rem/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem}\
 table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.35rem .6rem;border-bottom:1px solid #8884}\
-code{font-family:ui-monospace,monospace}h2{margin-top:2rem}";
+code{font-family:ui-monospace,monospace}pre{white-space:pre-wrap;overflow-wrap:anywhere}h2{margin-top:2rem}";
 
 /// The style is named by its hash, so that nothing else may be put into the page.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
@@ -29,6 +29,17 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
         "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 });
+
+/// A page that has a form of its own, and a status. What is typed into it goes to the page's own address alone.
+pub(super) fn form_page(status: StatusCode, title: &str, content: &Markup) -> Response<Body> {
+    let mut response = page(title, content);
+    *response.status_mut() = status;
+    let policy = POLICY.replace("form-action 'none'", "form-action 'self'");
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
 
 /// A page.
 fn page(title: &str, content: &Markup) -> Response<Body> {
@@ -67,7 +78,7 @@ fn secure(headers: &mut HeaderMap) {
 }
 
 /// Whether the client asks for JSON rather than for a page.
-fn wants_json(headers: &HeaderMap) -> bool {
+pub(super) fn wants_json(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("text/html");
     accept.contains("json") && !accept.contains("text/html")
 }

@@ -107,6 +107,8 @@ codes! {
         "Choose another name, or change the object that has it.";
     NoWallet 409 "no-wallet" false "The tenant has no wallet"
         "Ask an administrator to open one.";
+    LinkOver 410 "link-over" false "This link is over"
+        "It was used, or its time has passed. Ask whoever sent it for a new one.";
     Pruned 410 "pruned" false "It is over for long and was pruned"
         "What the operator's retention keeps is left: what it cost is in the ledger. `pruned` says what is gone.";
     TooLarge 413 "too-large" false "The body is too large"

@@ -75,6 +75,8 @@ shown_ids! {
     ShownWorker = WorkerKind;
     /// A signal's id.
     ShownSignal = SignalKind;
+    /// A callback link's id.
+    ShownLink = LinkKind;
     /// A usage call's id.
     ShownCall = CallKind;
     /// A schedule's id.

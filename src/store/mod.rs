@@ -12,6 +12,7 @@ mod columns;
 mod error;
 mod estimates;
 mod leases;
+mod links;
 pub mod postgres;
 mod projects;
 mod prune;
@@ -25,7 +26,11 @@ pub use catalog::{ApiKey, Role, WorkerRow};
 pub use error::{Conflict, StoreError};
 pub use estimates::{LearnedFactor, LearnedNode};
 pub use leases::{Beat, Claim, Claimed, LeaseFate};
+<<<<<<< HEAD
 pub use projects::{Project, ProjectFilter};
+=======
+pub use links::CallbackLink;
+>>>>>>> 1448acd63b877b8cf086c47d2dedd1f001cfc89f
 pub use prune::{Prunable, Pruned};
 pub use want::{Journals, Want};
 

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod clients;
+mod families;
 mod mcp;
 mod money;
 mod processes;

@@ -144,10 +144,15 @@ impl Installation {
         self.workers.retain(|other| *other != pid);
     }
 
-    /// SIGKILL of the server, and a new one at the same address.
-    pub(super) async fn restart_server(&mut self) {
+    /// SIGKILL of the server.
+    pub(super) fn kill_server(&mut self) {
         self.server.kill().unwrap();
         self.server.wait().unwrap();
+    }
+
+    /// SIGKILL of the server, unless it is dead, and a new one at the same address.
+    pub(super) async fn restart_server(&mut self) {
+        self.kill_server();
         self.server = Self::server(&self.database.url, &self.redis, self.port, &self.environment);
         self.ready().await;
     }

@@ -8,6 +8,7 @@ mod dead_letters;
 mod estimates;
 mod isolation;
 mod keys;
+mod links;
 mod listener;
 mod missions;
 mod ops;

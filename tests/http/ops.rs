@@ -12,6 +12,7 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("delete", "/v1/api-keys/{id}", "api_keys.revoke"),
     ("delete", "/v1/projects/{id}", "projects.delete"),
     ("delete", "/v1/schedules/{id}", "schedules.delete"),
+    ("get", "/c/{token}", "callbacks.show"),
     ("get", "/docs", "ops.docs"),
     ("get", "/livez", "ops.livez"),
     ("get", "/openapi.json", "ops.openapi"),
@@ -66,10 +67,12 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("patch", "/v1/projects/{id}", "projects.change"),
     ("patch", "/v1/schedules/{id}", "schedules.change"),
     ("patch", "/v1/wallet", "wallet.change"),
+    ("post", "/c/{token}", "callbacks.decide"),
     ("post", "/v1/admin/bulk-actions", "admin.create_bulk_action"),
     ("post", "/v1/admin/bulk-actions/{id}/abort", "admin.abort_bulk_action"),
     ("post", "/v1/api-keys", "api_keys.create"),
     ("post", "/v1/approvals/{id}/decide", "approvals.decide"),
+    ("post", "/v1/approvals/{id}/links", "approvals.create_link"),
     ("post", "/v1/bulk-actions", "bulk_actions.create"),
     ("post", "/v1/bulk-actions/{id}/abort", "bulk_actions.abort"),
     ("post", "/v1/missions", "missions.submit"),
@@ -80,6 +83,7 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("post", "/v1/missions/{id}/resume", "missions.resume"),
     ("post", "/v1/missions/{id}/retry", "missions.retry"),
     ("post", "/v1/missions/{id}/signals/{name}", "missions.signal"),
+    ("post", "/v1/missions/{id}/signals/{name}/links", "missions.create_signal_link"),
     ("post", "/v1/prices", "prices.publish"),
     ("post", "/v1/prices/simulate", "prices.simulate"),
     ("post", "/v1/prices/{id}/activate", "prices.activate"),
@@ -126,17 +130,22 @@ async fn the_description_covers_every_route() {
             "{method} {path}"
         );
         let is_open = operation["tags"][0] == "ops";
-        assert_eq!(operation["security"] == json!([{}]), is_open, "{method} {path}");
+        // a link is its own credential, and one that nobody made is not found
+        let is_link = operation["tags"][0] == "callbacks";
+        assert_eq!(operation["security"] == json!([{}]), is_open || is_link, "{method} {path}");
         let concrete = path
             .replace("{id}", "mis_01h455vb4pex5vsknk084sn02q")
             .replace("{name}", "note")
+            .replace("{token}", "cbl_0")
             .replace("{month}", "2026-01")
             .replace("{fingerprint}", "0123456789abcdef")
             .replace("{code}", "internal");
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
         let status = server.send(server.request(method.clone(), &concrete)).await.status;
         // a key is asked for before the body is looked at, wherever the path is well formed
-        assert!(if is_open { status == 200 } else { status == 401 || status == 400 }, "{method} {path}: {status}");
+        let expected: &[u16] = if is_open { &[200] } else { &[401, 400] };
+        let expected = if is_link { &[404] } else { expected };
+        assert!(expected.contains(&status.as_u16()), "{method} {path}: {status}");
     }
 }
 

@@ -132,17 +132,6 @@ fn others() -> Vec<Case> {
         at(("GET", "/v1/wallet/usage?from=2026-02-01&to=2026-02-01"), (400, "bad-parameter", "from")),
         at(("GET", "/v1/wallet/usage?from=2024-01-01&to=2026-01-01"), (400, "bad-parameter", "from")),
         at(("GET", "/v1/wallet/usage?cursor=SECRET"), (400, "bad-cursor", "")),
-        at(("GET", "/v1/approvals?mission_id=SECRET"), (400, "malformed-id", "")),
-        at(("GET", "/v1/approvals?status=SECRET"), (400, "bad-parameter", "status")),
-        at(("GET", "/v1/approvals?cursor=SECRET"), (400, "bad-cursor", "")),
-        at(("GET", "/v1/approvals/mis_01h455vb4pex5vsknk084sn02q"), (400, "wrong-id-kind", "")),
-        at(("POST", "/v1/approvals/tsk_01h455vb4pex5vsknk084sn02q/decide"), (404, "not-found", "")),
-        at(("GET", "/v1/bulk-actions?cursor=SECRET"), (400, "bad-cursor", "")),
-        at(("GET", "/v1/bulk-actions?colour=red"), (400, "bad-parameter", "colour")),
-        at(("GET", "/v1/bulk-actions/SECRET"), (400, "malformed-id", "")),
-        at(("GET", "/v1/bulk-actions/mis_01h455vb4pex5vsknk084sn02q"), (400, "wrong-id-kind", "")),
-        at(("POST", "/v1/bulk-actions/blk_01h455vb4pex5vsknk084sn02q/abort"), (404, "not-found", "")),
-        at(("GET", "/v1/admin/bulk-actions"), (403, "forbidden", "")),
         bad("{\"workflow\": \"note\", \"project_id\": \"SECRET\"}", (422, "validation", "/project_id")),
         bad(
             "{\"workflow\": \"note\", \"input\": {\"name\": \"x\"}, \"project_id\": \"prj_01h455vb4pex5vsknk084sn02q\"}",
@@ -193,11 +182,46 @@ fn others() -> Vec<Case> {
     ]
 }
 
+/// Decisions, links and what is done to many at once.
+fn decisions() -> Vec<Case> {
+    vec![
+        at(("GET", "/v1/approvals?mission_id=SECRET"), (400, "malformed-id", "")),
+        at(("GET", "/v1/approvals?status=SECRET"), (400, "bad-parameter", "status")),
+        at(("GET", "/v1/approvals?cursor=SECRET"), (400, "bad-cursor", "")),
+        at(("GET", "/v1/approvals/mis_01h455vb4pex5vsknk084sn02q"), (400, "wrong-id-kind", "")),
+        at(("POST", "/v1/approvals/tsk_01h455vb4pex5vsknk084sn02q/decide"), (404, "not-found", "")),
+        at(("POST", "/v1/approvals/tsk_01h455vb4pex5vsknk084sn02q/links"), (404, "not-found", "")),
+        at(("POST", "/v1/approvals/mis_01h455vb4pex5vsknk084sn02q/links"), (400, "wrong-id-kind", "")),
+        at(("POST", "/v1/missions/mis_01h455vb4pex5vsknk084sn02q/signals/x/links"), (404, "not-found", "")),
+        Case { headers: &[("accept", "application/json")], ..at(("GET", "/c/cbl_SECRET"), (404, "not-found", "")) },
+        Case {
+            headers: &[("accept", "application/json")],
+            ..at(("POST", "/c/bsk_live_SECRET"), (404, "not-found", ""))
+        },
+        at(("GET", "/v1/bulk-actions?cursor=SECRET"), (400, "bad-cursor", "")),
+        at(("GET", "/v1/bulk-actions?colour=red"), (400, "bad-parameter", "colour")),
+        at(("GET", "/v1/bulk-actions/SECRET"), (400, "malformed-id", "")),
+        at(("GET", "/v1/bulk-actions/mis_01h455vb4pex5vsknk084sn02q"), (400, "wrong-id-kind", "")),
+        at(("POST", "/v1/bulk-actions/blk_01h455vb4pex5vsknk084sn02q/abort"), (404, "not-found", "")),
+        at(("GET", "/v1/admin/bulk-actions"), (403, "forbidden", "")),
+        redrive("{\"fingerprint\": \"x\"}", (422, "validation", "/kind")),
+        redrive("{\"kind\": \"SECRET\", \"fingerprint\": \"x\"}", (422, "validation", "/kind")),
+        redrive("{\"kind\": \"redrive\"}", (422, "validation", "/fingerprint")),
+        redrive("{\"kind\": \"redrive\", \"fingerprint\": \"SECRET\"}", (404, "not-found", "")),
+        redrive("{\"kind\": \"redrive\", \"fingerprint\": \"x\", \"speed\": 3}", (422, "validation", "/speed")),
+        redrive(
+            "{\"kind\": \"redrive\", \"fingerprint\": \"x\", \"per_second\": 0}",
+            (422, "validation", "/per_second"),
+        ),
+        redrive("{\"kind\": \"redrive\", \"fingerprint\": \"x\", \"limit\": 10001}", (422, "validation", "/limit")),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_bad_request_is_refused_by_name_and_place() {
     let server = Server::start().await;
     for Case { request: (method, path), headers, body, refused: (status, code, place) } in
-        bodies().into_iter().chain(others())
+        bodies().into_iter().chain(others()).chain(decisions())
     {
         let mut request =
             server.request(Method::from_bytes(method.as_bytes()).unwrap(), path).bearer_auth(&server.ours.key);

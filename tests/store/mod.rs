@@ -7,6 +7,7 @@ mod checks;
 mod claims;
 mod estimates;
 mod ledger;
+mod links;
 mod lists;
 mod lookouts;
 mod postgres;

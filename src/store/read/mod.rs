@@ -41,6 +41,6 @@ fn all<T: DeserializeOwned>(rows: Vec<Value>) -> Result<Vec<T>, StoreError> {
     rows.into_iter().map(parse).collect()
 }
 
-fn first<T: DeserializeOwned>(rows: Vec<Value>) -> Result<Option<T>, StoreError> {
+pub(super) fn first<T: DeserializeOwned>(rows: Vec<Value>) -> Result<Option<T>, StoreError> {
     rows.into_iter().next().map(parse).transpose()
 }
