@@ -179,6 +179,8 @@ kinds! {
     CallKind, CallId, "cal", "usage call";
     /// A message from outside to a mission.
     SignalKind, SignalId, "sig", "signal";
+    /// What somebody said to a mission, or what it answered.
+    MessageKind, MessageId, "msg", "message";
     /// A call of a tool by an agent.
     ToolCallKind, ToolCallId, "tlc", "tool call";
     /// An immutable set of prices.

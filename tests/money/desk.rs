@@ -274,6 +274,7 @@ impl Desk {
             max_output_tokens,
             alternatives: Vec::new(),
             in_place_of: None,
+            heard: 0,
             finished: Vec::new(),
         };
         let want = Want { journals: Journals::Open, ..Want::tasks(job.claimed.mission_id, [job.claimed.id]) };

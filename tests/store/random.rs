@@ -168,6 +168,7 @@ impl Player {
             max_output_tokens: 4_000,
             alternatives: Vec::new(),
             in_place_of: None,
+            heard: 0,
             finished: Vec::new(),
         };
         let want = Want { journals: Journals::Open, ..Want::tasks(task.mission_id, [task.id]) };

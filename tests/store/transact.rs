@@ -117,6 +117,7 @@ async fn answers_are_loaded_only_for_those_who_ask(mut hand: Hand) {
         max_output_tokens: 50,
         alternatives: Vec::new(),
         in_place_of: None,
+        heard: 0,
         finished: Vec::new(),
     };
     let guard = claimed[0].guard(&token);

@@ -58,6 +58,7 @@ async fn a_call_that_a_cancelled_attempt_reports_twice_is_charged_once() {
             max_output_tokens: 200,
             alternatives: Vec::new(),
             in_place_of: None,
+            heard: 0,
             finished: Vec::new(),
         };
         let permit = decide(&site, &want, &facts, |turn| flow::reserve_call(turn, &guard, &request)).await.unwrap();

@@ -160,7 +160,10 @@ pub(super) fn go_on(
     for follower in task.bound.iter().flat_map(|bound| &bound.followers) {
         let id = turn.set.item_of(parent, *follower).map(|row| row.id);
         let id = id.ok_or_else(|| Refusal::Unloaded(format!("item {follower} of task {parent}")))?;
-        if let Some(row) = turn.set.tasks.change(id) {
+        // one that was skipped meanwhile, because another item failed, waits for nobody
+        if turn.task(id)?.state == TaskState::Pending
+            && let Some(row) = turn.set.tasks.change(id)
+        {
             row.remaining_needs = row.remaining_needs.saturating_sub(1);
         }
     }
@@ -303,6 +306,7 @@ fn add_child(
         item,
         bound: Some(bound),
         fan: None,
+        heard: None,
         ..parent.clone()
     });
     if let Some(fan) = turn.set.tasks.change(parent.id).and_then(|row| row.fan.as_mut()) {

@@ -170,6 +170,8 @@ fn add_mission_and_run(turn: &mut Turn<'_>, submission: &Submission, definition:
             created_at: turn.now,
             updated_at: turn.now,
             tags: Some(submission.tags.clone()).filter(|tags| !tags.is_empty()),
+            last_message: 0,
+            last_said: 0,
         },
     );
     turn.set.runs.add(
@@ -196,6 +198,7 @@ fn add_mission_and_run(turn: &mut Turn<'_>, submission: &Submission, definition:
             order_hash: None,
             fingerprint: None,
             pruned: 0,
+            heard: 0,
         },
     );
 }
@@ -282,5 +285,6 @@ pub(super) fn new_task(turn: &Turn<'_>, birth: &Birth, node: &Node, id: TaskId, 
         concurrency_key: None,
         concurrency_max: None,
         held_since: None,
+        heard: None,
     }
 }

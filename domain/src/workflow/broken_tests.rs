@@ -195,7 +195,7 @@ transform: 1, map: { over: "[1]", max_parallel: 0 } ¦ /nodes/a/map/max_parallel
 transform: 1, map: { over: "[1]", on_item_error: ignore } ¦ /nodes/a/map/on_item_error ¦ unknown_choice ¦ `on_item_error` must be one of: fail_fast, skip, continue
 transform: 1, map: { over: "[1]", key: '{{ itm }}' } ¦ /nodes/a/map/key ¦ unknown_variable ¦ the template uses `itm`, which does not exist ¦ did you mean `item`?
 transform: 1, map: { over: "[1]", after: task.attempt } ¦ /nodes/a/map/after ¦ unknown_variable ¦ line 1: this condition does not know `task` ¦ known here: inputs, nodes, item, map
-transform: '{{ file }}', map: { over: "[1]" } ¦ /nodes/a/transform ¦ unknown_variable ¦ the template uses `file`, which does not exist ¦ known here: inputs, nodes, run, task, item, map
+transform: '{{ file }}', map: { over: "[1]" } ¦ /nodes/a/transform ¦ unknown_variable ¦ the template uses `file`, which does not exist ¦ known here: inputs, nodes, run, task, message, messages, item, map
 transform: 1, repeat: { max: 3 } ¦ /nodes/a/repeat/until ¦ missing ¦ `until` is missing: it is the expression that ends the loop, e.g. `output.done`
 transform: 1, repeat: { until: output } ¦ /nodes/a/repeat/max ¦ missing ¦ `max` is missing: it is the most iterations
 transform: 1, repeat: { until: output, max: 101 } ¦ /nodes/a/repeat/max ¦ out_of_range ¦ `max` must be a whole number from 1 to 100
@@ -429,7 +429,7 @@ fn templates() {
 {% include 'x' %} ¦ /nodes/a/prompt ¦ template_syntax ¦ line 1: unknown statement include
 {% macro x() %}{% endmacro %} ¦ /nodes/a/prompt ¦ template_syntax ¦ line 1: unknown statement macro
 {{ input.idea }} ¦ /nodes/a/prompt ¦ unknown_variable ¦ the template uses `input`, which does not exist ¦ did you mean `inputs`?
-{{ now() }} ¦ /nodes/a/prompt ¦ unknown_variable ¦ the template uses `now`, which does not exist ¦ known here: inputs, nodes, run, task
+{{ now() }} ¦ /nodes/a/prompt ¦ unknown_variable ¦ the template uses `now`, which does not exist ¦ known here: inputs, nodes, run, task, message, messages
 {{ inputs.ideas }} ¦ /nodes/a/prompt ¦ unknown_input ¦ line 1: `inputs` has no property `ideas` in its schema ¦ did you mean `idea`?
 {{ run.ids }} ¦ /nodes/a/prompt ¦ unknown_variable ¦ line 1: `run.ids` does not exist ¦ known here: id
 \n{{ inputs.idea|uper }} ¦ /nodes/a/prompt ¦ unknown_filter ¦ line 2: there is no filter `uper`
@@ -450,6 +450,7 @@ true ¦ /nodes/a/when ¦ wrong_type ¦ expected text, found true or false
 "input.idea" ¦ /nodes/a/when ¦ unknown_variable ¦ the condition uses `input`, which does not exist ¦ did you mean `inputs`?
 "idea" ¦ /nodes/a/when ¦ unknown_variable ¦ the condition uses `idea`, which does not exist ¦ known here: inputs, nodes
 "inputs.ideas" ¦ /nodes/a/when ¦ unknown_input ¦ line 1: `inputs` has no property `ideas` in its schema ¦ did you mean `idea`?
+"messages|length > 1" ¦ /nodes/a/when ¦ unknown_variable ¦ the condition uses `messages`, which does not exist ¦ known here: inputs, nodes
 "run.id == '1'" ¦ /nodes/a/when ¦ unknown_variable ¦ line 1: this condition does not know `run` ¦ known here: inputs, nodes
 "task.attempt > 1" ¦ /nodes/a/when ¦ unknown_variable ¦ line 1: this condition does not know `task` ¦ known here: inputs, nodes
 "nodes.frist.output" ¦ /nodes/a/when ¦ unknown_node ¦ line 1: there is no node `frist` ¦ did you mean `first`?

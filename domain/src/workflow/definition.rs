@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::graph::{self, Graph};
+use super::hears::Hears;
 use super::layers;
 use super::name::{IDENTIFIER, WORKFLOW};
 use super::output;
@@ -264,6 +265,7 @@ fn number(drafts: &[Draft<'_>], edges: &Edges, graph: &Graph) -> Option<Vec<Node
             needs: indexes(edges.needs.get(*position)?)?,
             dependents,
             uses: ascending(edges.uses.get(*position)?)?,
+            hears: Hears::of(&draft.mentions),
             when: draft.when.map(str::to_owned),
             opening: Opening { signals, ..opening(&draft.opening, &edges.decides)? },
             spread: opening(&draft.loops.spread, &edges.spreads)?,

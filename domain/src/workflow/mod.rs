@@ -28,6 +28,7 @@ mod definition;
 mod duration;
 mod exec;
 mod graph;
+mod hears;
 mod http;
 mod json_schema;
 mod layers;
@@ -61,6 +62,7 @@ pub use cache::Cache;
 pub use concurrency::Concurrency;
 pub use duration::{parse_ms as parse_duration_ms, show as show_duration_ms};
 pub use exec::ExecStep;
+pub use hears::Hears;
 pub use http::{HttpBody, HttpHeader, HttpMethod, HttpStep};
 pub use json_schema::json_schema;
 pub use layers::{Layer, Map, OnItemError, OnMax, Repeat, Review};
@@ -143,6 +145,8 @@ pub struct Node {
     /// The nodes, all of them ancestors, whose outputs the templates of this one read, ascending. A template that
     /// reads `nodes` as a whole or under a computed key sees the direct needs and those that are named elsewhere.
     pub uses: Vec<u32>,
+    /// What its templates read of what was said to the mission.
+    pub hears: Hears,
     /// The condition under which it runs, an expression (see [`condition::holds`]); `None` is always.
     pub when: Option<String>,
     /// What must be known before it may begin.

@@ -26,7 +26,7 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
     for index in 0..nodes {
         let needs: Vec<String> = (0..index).filter(|_| dice.percent(35)).map(|need| format!("n{need}")).collect();
         let action = match dice.below(12) {
-            0..=5 => format!("agent: a, prompt: p, pool: {}", if dice.percent(50) { "default" } else { "agent" }),
+            0..=5 => format!("agent: a, prompt: '{}', pool: {}", prompt(dice), if dice.percent(50) { "default" } else { "agent" }),
             6..=7 => "transform: 1".to_owned(),
             8 => until(dice),
             9 => approval(dice),
@@ -49,6 +49,11 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
         );
     }
     text
+}
+
+/// What an agent is asked; some hear what was said.
+fn prompt(dice: &mut Dice) -> &'static str {
+    ["p", "p", "p", "p {{ message|default(1) }}", "{{ messages|length }}"][usize::try_from(dice.below(5)).unwrap()]
 }
 
 /// What makes many tasks of a node, sometimes.

@@ -16,7 +16,7 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 65] = [
+pub(super) const CORNERS: [&str; 71] = [
     "adjustment",
     "approval expired",
     "approved",
@@ -45,8 +45,13 @@ pub(super) const CORNERS: [&str; 65] = [
     "in line",
     "item failed its map",
     "late charge",
+    "listened",
     "loss not tried again",
     "made again",
+    "message begins a run",
+    "message refused",
+    "message repeated",
+    "message steers",
     "map over",
     "never fits",
     "over a limit",
@@ -57,6 +62,7 @@ pub(super) const CORNERS: [&str; 65] = [
     "refund",
     "rejected",
     "replay",
+    "reply",
     "review accepted",
     "run cancelled",
     "run expired",
@@ -173,7 +179,8 @@ impl Storm {
             62 => self.send_something(),
             63 => self.batch(),
             64 => self.decide_something(),
-            65..=69 => self.beat(),
+            65 => self.say_something(),
+            66..=69 => self.beat(),
             70..=73 => self.lose_a_worker(),
             74..=79 => self.repeat_a_settle(),
             80..=88 => self.pass_time(),
@@ -230,7 +237,7 @@ impl Storm {
         let worker = self.workers[who];
         let claimed = self.world.claim_for(worker, task);
         let dies = self.is_plague && self.dice.percent(70);
-        self.jobs.extend(claimed.map(Job::new).filter(|_| !dies));
+        self.jobs.extend(claimed.map(|lease| Job::new(&self.world, lease)).filter(|_| !dies));
     }
 
     fn work(&mut self) {
@@ -242,8 +249,11 @@ impl Storm {
         let task = &self.world.tables.tasks[&self.jobs[at].lease.task];
         let may_call = task.kind == "agent" && self.jobs[at].stopped.is_none() && self.jobs[at].next < 4;
         if may_call && self.dice.percent(65) {
-            let calls = self.jobs[at].calls.len();
+            let (calls, heard) = (self.jobs[at].calls.len(), self.jobs[at].heard);
             self.jobs[at].call(&mut self.world, &mut self.dice);
+            if self.jobs[at].heard > heard {
+                self.saw("listened");
+            }
             let number = self.jobs[at].lease.guard.fence;
             let bought_before = |call: &FinishedCall| i64::from(self.world.tables.calls[&call.id].attempt) < number;
             if self.jobs[at].calls.get(calls).is_some_and(bought_before) {
@@ -283,7 +293,7 @@ impl Storm {
                     let lease = Lease::of(&self.world, next);
                     assert_eq!(Some(&lease.guard.token), sent.request.handoff.as_ref().map(|offer| &offer.token));
                     if self.dice.percent(90) {
-                        self.jobs.push(Job::new(lease));
+                        self.jobs.push(Job::new(&self.world, lease));
                     }
                 }
             }
@@ -414,7 +424,7 @@ impl Storm {
             let ready: Vec<TaskId> = ready.map(|task| task.id).collect();
             for task in ready {
                 let claimed = self.world.claim_for(self.workers[0], task);
-                self.jobs.extend(claimed.map(Job::new));
+                self.jobs.extend(claimed.map(|lease| Job::new(&self.world, lease)));
             }
             self.world.pass_ms(1_000);
             self.beat();
@@ -460,6 +470,7 @@ impl Storm {
 
     fn look_around(&mut self) {
         self.look_at_signals();
+        self.look_at_messages();
         let tables = &self.world.tables;
         let mut seen: Vec<String> = Vec::new();
         seen.extend(tables.attempts.values().map(|attempt| format!("attempt {}", attempt.outcome)));

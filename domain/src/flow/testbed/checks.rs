@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::record::{CallState, Grant, Hold, HoldOwner, HoldState, Mission, Run, Task, UsageCall, Wallet};
+use crate::record::{CallState, Grant, Hold, HoldOwner, HoldState, MessageRole, Mission, Run, Task, UsageCall, Wallet};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::working_set::WorkingSet;
 
@@ -99,6 +99,17 @@ pub(super) fn rows(tables: &Tables, next: &Written, broken: &mut Vec<String>) {
         let taken_twice = row.task_id.is_some()
             && tables.signals.values().any(|other| other.id != row.id && other.task_id == row.task_id);
         refuse(!taken_twice, "a task took two signals", format!("{row:?}"));
+    }
+    for row in &next.messages {
+        refuse(!tables.messages.contains_key(&row.id), "a message was changed", format!("{row:?}"));
+        let twin = tables.messages.values().any(|other| {
+            let same_key = row.key.is_some() && other.key == row.key;
+            other.mission_id == row.mission_id && (other.number == row.number || same_key)
+        });
+        refuse(!twin, "messages_number_in_mission, messages_key", format!("{row:?}"));
+        let is_said = (row.role == MessageRole::User, row.effect.is_some(), row.request_hash.is_some());
+        refuse(matches!(is_said, (true, true, true) | (false, false, false)), "messages_sender", format!("{row:?}"));
+        refuse(row.content.is_some() || row.role == MessageRole::Assistant, "messages_content", format!("{row:?}"));
     }
     for row in &next.holds {
         hold(tables, row, &mut refuse);

@@ -52,6 +52,7 @@ pub(crate) fn request(number: i32, body: &str, tokens: (u64, u64)) -> CallReques
         max_output_tokens: tokens.1,
         alternatives: Vec::new(),
         in_place_of: None,
+        heard: 0,
         finished: Vec::new(),
     }
 }
@@ -174,7 +175,9 @@ impl World {
     pub(crate) fn call(&mut self, lease: &Lease, input: u64, output: u64) -> FinishedCall {
         let number = 1 + self.tables.calls.values().filter(|call| call.task_id == lease.task).count();
         let number = i32::try_from(number).unwrap();
-        match self.ask(lease, number, &format!("body {number}"), (input, output)) {
+        let heard = self.tables.runs[&lease.run].heard;
+        let request = CallRequest { heard, ..request(number, &format!("body {number}"), (input, output)) };
+        match self.ask_for(lease, &request) {
             Ok(CallPermit::Send(id)) => answer(id, input, output),
             other => panic!("{other:?}"),
         }
