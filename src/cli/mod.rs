@@ -8,6 +8,7 @@
 mod approval;
 mod bench;
 mod client;
+mod conversation;
 mod dev;
 mod doctor;
 mod keys;

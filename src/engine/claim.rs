@@ -240,6 +240,30 @@ impl Engine {
                 "task": {"attempt": job.claimed.attempt},
             });
             bind(job, &bound);
+            self.tell(job).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds what was said to the mission, where the job's templates read it. Messages never change, and which ones are told
+    /// is the same in every attempt.
+    async fn tell(&self, job: &mut ClaimedJob) -> Result<(), StoreError> {
+        let Some(hears) = job.definition.node_for(job.claimed.place()).map(|node| node.hears) else { return Ok(()) };
+        let (mission, run_heard) = (job.claimed.mission_id, job.claimed.run_heard);
+        let mut told = Map::new();
+        if hears.message {
+            let last = self.store().said(mission, (0, run_heard), 1).await?.pop();
+            told.extend(last.map(|text| ("message".to_owned(), Value::String(text))));
+        }
+        if hears.messages {
+            let upto = job.claimed.heard.unwrap_or(run_heard);
+            told.insert("messages".to_owned(), self.told(mission, upto).await?);
+        }
+        if let Value::Object(context) = &mut job.context {
+            for (name, value) in told {
+                // what the definition itself calls so is meant
+                context.entry(name).or_insert(value);
+            }
         }
         Ok(())
     }

@@ -97,6 +97,7 @@ async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> (Outco
             .as_ref()
             .map(|cache| Reuse { source: job.definition.node_source(job.claimed.place()), key: cache.key.clone() }),
         timeout_ms: node.timeout_ms,
+        heard: if node.knows_messages() { job.claimed.heard.unwrap_or_default() } else { job.claimed.run_heard },
     };
     let context = StepContext::new(runtime.clone(), job, node.key.clone(), guard.clone());
     let (say, looked) = (context.say.clone(), context.looked.clone());
@@ -244,6 +245,17 @@ impl Context for StepContext {
 
     async fn end_tool(&self, end: ToolEnd) -> Result<(), CallRefusal> {
         self.runtime.engine.end_tool(self.guard.clone(), self.mission_id, end).await
+    }
+
+    async fn said(&self, after: i64, upto: i64) -> Result<Vec<String>, CallRefusal> {
+        let store = self.runtime.engine.store();
+        let said = store.said(self.mission_id, (after, upto), limits::MAX_MESSAGES_TOLD).await;
+        let said = said.map_err(|error| CallRefusal::Unavailable(error.to_string()))?;
+        if !said.is_empty() {
+            // what comes out of a conversation that went on is not what its beginning leads to
+            self.looked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+        Ok(said)
     }
 
     async fn kept_output(&self, hash: &str) -> Option<serde_json::Value> {

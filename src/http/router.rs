@@ -49,6 +49,7 @@ fn work() -> OpenApiRouter<Site> {
         .routes(routes!(missions::renew::fork))
         .routes(routes!(missions::result::get))
         .routes(routes!(missions::signal::post))
+        .routes(routes!(missions::messages::get, missions::messages::post))
         .routes(routes!(usage::of_mission))
         // events
         .routes(routes!(stream::events::get))

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::StoreError;
 use super::columns::Columns;
 use super::schema::{
-    ATTEMPTS, CALLS, DEDUPE_KEYS, Dialect, EVENTS, GRANTS, HOLDS, KEPT_OUTPUTS, Kind, MISSIONS, OPS, RUNS, SCHEDULES,
+    ATTEMPTS, CALLS, DEDUPE_KEYS, Dialect, EVENTS, GRANTS, HOLDS, KEPT_OUTPUTS, Kind, MESSAGES, MISSIONS, OPS, RUNS, SCHEDULES,
     SIGNALS, TASKS, TOOL_CALLS, Table, WALLETS,
 };
 
@@ -53,6 +53,7 @@ pub(super) fn writes(set: &WorkingSet, dialect: Dialect) -> Result<Vec<Write>, S
     writes.both(&CALLS, &set.calls)?;
     writes.both(&TOOL_CALLS, &set.tool_runs)?;
     writes.both(&SIGNALS, &set.signals)?;
+    writes.both(&MESSAGES, &set.messages)?;
     writes.both(&DEDUPE_KEYS, &set.dedupe_keys)?;
     writes.both(&SCHEDULES, &set.schedules)?;
     writes.push(&OPS, true, set.ops.iter())?;
@@ -146,6 +147,10 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
         "signals" => {
             let row: bursar_domain::record::Signal = parse(table, body)?;
             set.signals.load(row.id, row);
+        }
+        "messages" => {
+            let row: bursar_domain::record::Message = parse(table, body)?;
+            set.messages.load(row.id, row);
         }
         "holds" => {
             let row: bursar_domain::record::Hold = parse(table, body)?;

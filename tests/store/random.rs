@@ -178,6 +178,7 @@ impl Player {
             return;
         }
         let call = match permit {
+            CallPermit::Listen(number) => panic!("nobody said {number}"),
             CallPermit::Replay(call) => call,
             CallPermit::Send(id) => FinishedCall {
                 id,

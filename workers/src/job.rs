@@ -30,6 +30,8 @@ pub struct Job {
     pub context: Value,
     /// Whether an earlier output may be used.
     pub cache: Option<Reuse>,
+    /// The number of the last message of the mission that its conversation begins with, or need not hear of.
+    pub heard: i64,
     /// Milliseconds this attempt may take. Zero or less has run out already.
     pub timeout_ms: i64,
 }

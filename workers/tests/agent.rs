@@ -177,3 +177,25 @@ async fn a_job_can_be_spawned() {
     });
     succeeded(spawned.await.unwrap());
 }
+
+#[tokio::test]
+async fn what_users_said_is_heard_before_the_call_is_asked_for_again() {
+    let server = Server::streaming([text("Yes"), finish("stop"), usage(11, 2), DONE.into()]).await;
+    let context = Recorder::answering(Ok(CallPermit::Listen(2)));
+    succeeded(run(&agent_job("m", "Go"), &context, &server.providers()).await);
+    let asked = context.asked();
+    assert_eq!(asked.iter().map(|wish| (wish.number, wish.heard)).collect::<Vec<_>>(), [(1, 0), (1, 2)]);
+    assert!(asked[0].request_hash != asked[1].request_hash && asked[0].input_tokens < asked[1].input_tokens);
+    let received = server.received();
+    assert_eq!(received.len(), 1, "nothing is sent before it was heard");
+    let said: Vec<_> = received[0].body["messages"].as_array().unwrap().iter().skip(1).collect();
+    let user = |content: &str| json!({"role": "user", "content": content});
+    assert_eq!(said, [&user("Go"), &user("message 1"), &user("message 2")]);
+}
+
+#[tokio::test]
+async fn an_engine_that_says_the_same_twice_is_not_listened_to_for_ever() {
+    let context = Recorder::answering(Ok(CallPermit::Listen(0)));
+    let (error, calls) = failed(run(&agent_job("simulated-small", "Go"), &context, &simulated()).await);
+    assert_eq!((error.code.as_str(), calls.len()), ("told_twice", 0));
+}

@@ -93,6 +93,10 @@ impl Context for Recorder {
         Ok(())
     }
 
+    async fn said(&self, after: i64, upto: i64) -> Result<Vec<String>, CallRefusal> {
+        Ok((after + 1..=upto).map(|number| format!("message {number}")).collect())
+    }
+
     async fn kept_output(&self, hash: &str) -> Option<Value> {
         self.hashes.lock().unwrap().push(hash.to_owned());
         self.kept.clone()
@@ -203,6 +207,7 @@ pub fn agent_job(model: &str, prompt: &str) -> Job {
         }),
         cache: None,
         context: json!({"inputs": {"idea": "a to-do list"}, "nodes": {}, "run": {}, "task": {}}),
+        heard: 0,
         timeout_ms: 30_000,
     }
 }

@@ -205,7 +205,7 @@ agent: writer, prompt: x, review: { accept: verdict, max: 2 } ¦ /nodes/a/review
 agent: writer, prompt: x, review: { agent: writer, max: 2 } ¦ /nodes/a/review/accept ¦ missing ¦ `accept` is missing: it is the expression over the reviewer's answer, e.g. `verdict == 'LGTM'`
 agent: writer, prompt: x, review: { agent: write, accept: verdict, max: 2 } ¦ /nodes/a/review/agent ¦ unknown_agent ¦ there is no agent `write` ¦ did you mean `writer`?
 agent: writer, prompt: x, review: { agent: writer, accept: verdit, max: 2 } ¦ /nodes/a/review/accept ¦ unknown_variable ¦ the condition uses `verdit`, which does not exist ¦ did you mean `verdict`?
-agent: writer, prompt: x, review: { agent: writer, accept: verdict, max: 2, prompt: '{{ draft }}' } ¦ /nodes/a/review/prompt ¦ unknown_variable ¦ the template uses `draft`, which does not exist ¦ known here: inputs, nodes, run, task, review
+agent: writer, prompt: x, review: { agent: writer, accept: verdict, max: 2, prompt: '{{ draft }}' } ¦ /nodes/a/review/prompt ¦ unknown_variable ¦ the template uses `draft`, which does not exist ¦ known here: inputs, nodes, run, task, message, messages, review
 agent: writer, prompt: x, review: { agent: blank, accept: verdict, max: 2 } ¦ /nodes/a/review/model ¦ missing_model ¦ no model: set `model` or `models` on this node, on the agent `blank` or in `defaults`
 sleep: 1s, on_error: ignore ¦ /nodes/a/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue
 sleep: 1s, on_error: contine ¦ /nodes/a/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue ¦ did you mean `continue`?

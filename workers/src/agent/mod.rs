@@ -32,7 +32,7 @@ pub(crate) async fn run(
     stop: &Stop<'_>,
 ) -> Outcome {
     let calls = Vec::new();
-    let mut performance = Performance { job, step, context, providers, stop, calls, journaled: 0, model: 0 };
+    let mut performance = Performance { job, step, context, providers, stop, calls, journaled: 0, model: 0, heard: job.heard };
     let result = performance.perform().await;
     let calls = performance.calls;
     match result {
@@ -54,6 +54,8 @@ struct Performance<'a> {
     journaled: usize,
     /// Which of the step's models is asked: the one that answered last.
     model: usize,
+    /// The number of the last message of the mission that the conversation has heard of.
+    heard: i64,
 }
 
 impl Performance<'_> {
@@ -67,7 +69,7 @@ impl Performance<'_> {
         loop {
             match machine.next() {
                 Next::CallModel { number } => {
-                    let answer = self.call_model(number, machine.messages()).await?;
+                    let answer = self.call_model(number, &mut machine).await?;
                     machine.answered(self.step, answer);
                 }
                 Next::CallTools(wishes) => {
