@@ -31,6 +31,8 @@ pub(super) struct Settle {
     pub(super) ancestors: Option<Vec<TaskId>>,
     /// Items of its family that wait for it.
     pub(super) followers: Vec<i32>,
+    /// Whether it may have been settled already, in a transaction whose end was not heard of.
+    is_again: bool,
 }
 
 impl Settle {
@@ -44,6 +46,7 @@ impl Settle {
             base: claimed.base,
             ancestors: claimed.ancestors.clone(),
             followers: claimed.followers().to_vec(),
+            is_again: false,
         }
     }
 }
@@ -73,7 +76,7 @@ impl Engine {
     /// Settles an attempt. Repeats itself while the store is away, for as long as `may_repeat` says.
     pub(super) async fn settle(
         &self,
-        settle: Settle,
+        mut settle: Settle,
         mut may_repeat: impl FnMut() -> bool + Send,
     ) -> Result<Settled, SettleError> {
         let pauses = ExponentialBuilder::default().with_jitter().without_max_times();
@@ -82,6 +85,7 @@ impl Engine {
             let answer = self.parts.settles.call(settle.clone()).await;
             match answer.unwrap_or_else(|| Err(SettleError::Unavailable("the engine is stopping".to_owned()))) {
                 Err(SettleError::Unavailable(_)) if may_repeat() => {
+                    settle.is_again = true;
                     tokio::time::sleep(pauses.next().unwrap_or(LATEST_REPEAT)).await;
                 }
                 Ok(settled) => {
@@ -115,6 +119,8 @@ impl Process<Settle, Result<Settled, SettleError>> for SettleBatch {
                 want.reach(item.mission_id, item.run_id, item.base, &item.reach);
             }
             want.family(item.ancestors.as_deref(), &item.followers);
+            let offer = item.request.handoff.as_ref().filter(|_| item.is_again);
+            want.handed.extend(offer.map(|offer| offer.token.clone()));
             if let Outcome::Succeeded { calls, .. } | Outcome::Failed { calls, .. } = &item.request.outcome {
                 want.calls.extend(calls.iter().map(|call| call.id));
             }

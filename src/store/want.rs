@@ -44,6 +44,8 @@ pub struct Want {
     pub items: BTreeSet<(TaskId, i32)>,
     /// Parents that end their items: a chunk of those that nobody works on.
     pub idle: BTreeSet<TaskId>,
+    /// Secrets of leases that a settle which is repeated may have given away: the running tasks that have them.
+    pub handed: BTreeSet<String>,
     /// Items whose results are read, by their parent and number. Their tasks are not locked.
     pub item_results: BTreeSet<(TaskId, i32)>,
     /// Missions.
@@ -138,9 +140,9 @@ impl Want {
         !(reads_nothing && reads_no_words)
     }
 
-    /// Whether items are loaded, besides the tasks that are named.
+    /// Whether tasks are loaded that can't be named, such as the next items of a family.
     pub(super) fn has_families(&self) -> bool {
-        !(self.heirs.is_empty() && self.items.is_empty() && self.idle.is_empty())
+        !(self.heirs.is_empty() && self.items.is_empty() && self.idle.is_empty() && self.handed.is_empty())
     }
 }
 

@@ -45,6 +45,12 @@ async fn a_claim_raises_fence_and_attempt_and_starts_the_run(mut hand: Hand) {
     assert_eq!((row.state, row.attempt, row.fence), (TaskState::Running, 1, 1));
     assert_eq!((row.lease_token.as_deref(), row.worker_id), (Some(claim.token.as_str()), Some(claim.worker_id)));
     assert_eq!((row.started_at, row.lease_until), (Some(hand.now), Some(task.lease_until)));
+
+    let of = |token: &str| Want { missions: vec![mission], handed: [token.to_owned()].into(), ..Want::default() };
+    let set = hand.decide(&of(&claim.token), |turn| turn.set.clone()).await.unwrap();
+    assert_eq!(set.tasks.iter().map(|task| task.id).collect::<Vec<_>>(), [first[0]], "by the secret of its lease");
+    let set = hand.decide(&of("nobody's"), |turn| turn.set.clone()).await.unwrap();
+    assert_eq!(set.tasks.iter().count(), 0);
 }
 
 async fn a_claim_takes_ready_tasks_of_live_runs_and_no_others(mut hand: Hand) {

@@ -174,7 +174,8 @@ pub(super) fn check_dependents(turn: &Turn<'_>, task: &Task) -> Result<(), Refus
     family::check_loaded(turn, task)
 }
 
-/// The stored result of a settle whose acknowledgement was lost.
+/// The stored result of a settle whose acknowledgement was lost. The successor, which may be any task of the run, must
+/// be loaded by the offer's secret.
 fn repeated(turn: &Turn<'_>, task: &Task, request: &SettleRequest) -> Option<Settlement> {
     let same_lease = task.fence == request.guard.fence
         && task.lease_token.as_deref() == Some(request.guard.token.as_str())
@@ -183,15 +184,13 @@ fn repeated(turn: &Turn<'_>, task: &Task, request: &SettleRequest) -> Option<Set
         return None;
     }
     let successor = request.handoff.as_ref().and_then(|handoff| {
-        let definition = turn.definition(task.workflow_id).ok()?;
-        let node = node_of(&definition, task).ok()?;
-        let dependents =
-            task.dependents(node).iter().filter_map(|index| turn.set.task_of(task.run_id, task.neighbour(*index)));
-        let mut next = dependents.chain(task.parent_id.into_iter().flat_map(|parent| turn.set.items_of(parent)));
         // the secret that this very offer brought: a claim of the same worker has another
-        let is_handed =
-            |next: &&Task| next.state == TaskState::Running && next.lease_token.as_ref() == Some(&handoff.token);
-        next.find(is_handed).map(|next| next.id)
+        let is_handed = |next: &&Task| {
+            next.state == TaskState::Running
+                && next.run_id == task.run_id
+                && next.lease_token.as_ref() == Some(&handoff.token)
+        };
+        turn.set.tasks.iter().find(is_handed).map(|next| next.id)
     });
     Some(Settlement { state: task.state, ready: Vec::new(), successor, ending: None, repeated: true })
 }

@@ -158,9 +158,10 @@ fn latest_sql(parameter: &mut dyn FnMut() -> String) -> String {
 }
 
 /// The items of families that a decision may change: the next that may begin, named ones, and those nobody works on.
-/// Takes five parameters.
+/// And tasks by the secrets of their leases. Takes six parameters.
 fn family_sql(parameter: &mut dyn FnMut() -> String) -> String {
     let (heirs, most, parents, items, idle) = (parameter(), parameter(), parameter(), parameter(), parameter());
+    let handed = parameter();
     format!(
         "union
          select s.id
@@ -181,7 +182,9 @@ fn family_sql(parameter: &mut dyn FnMut() -> String) -> String {
            select id from tasks
            where parent_id = n.parent_id and layer > 0 and ended_at is null and state <> 'running'
            order by item limit {CHUNK}
-         ) s"
+         ) s
+         union
+         select id from tasks where state = 'running' and lease_token = any({handed}::text[])"
     )
 }
 
@@ -416,7 +419,8 @@ async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut Wo
         let (heirs, most): (Vec<String>, Vec<i32>) =
             want.heirs.iter().map(|(parent, most)| (parent.to_string(), *most)).unzip();
         let (parents, items) = columns(&want.items);
-        query = query.bind(heirs).bind(most).bind(parents).bind(items).bind(texts(&want.idle));
+        query =
+            query.bind(heirs).bind(most).bind(parents).bind(items).bind(texts(&want.idle)).bind(texts(&want.handed));
     }
     load(tx, query, set).await?;
     set.signals_of.extend(&want.signals);

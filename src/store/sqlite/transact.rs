@@ -23,6 +23,7 @@ struct Loads {
     heirs: String,
     items: String,
     idle: String,
+    handed: String,
     latest: String,
     results: String,
     item_results: String,
@@ -69,6 +70,7 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
              where parent_id = (select value from json_each($1)) and layer > 0 and ended_at is null and state <> 'running'
              order by item limit {CHUNK}"
         ),
+        handed: format!("select {task} from tasks where state = 'running' and lease_token in {}", list(1)),
         latest: format!(
             "select {task} from tasks where id in (
                select t.id
@@ -199,6 +201,9 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     }
     for parent in &want.idle {
         fetch(connection, set, "tasks", &sql.idle, &[&json_list([parent])]).await?;
+    }
+    if !want.handed.is_empty() {
+        fetch(connection, set, "tasks", &sql.handed, &[&json_list(&want.handed)]).await?;
     }
     fetch(connection, set, "tasks", &sql.items, &[&json_list(&want.items)]).await?;
     fetch(connection, set, "item_results", &sql.item_results, &[&json_list(&want.item_results)]).await?;

@@ -129,6 +129,31 @@ fn a_repeated_settle_gives_no_successor_that_was_claimed_otherwise() {
 }
 
 #[test]
+fn a_repeated_settle_finds_its_successor_among_the_items_of_a_map_and_behind_nodes_that_were_skipped() {
+    let mut world = World::with_credits(100);
+    let nodes = "  each: { transform: '{{ i }}', map: { over: '[1, 2, 3, 4]', as: i, max_parallel: 1 } }";
+    let mission = world.submit(&workflow("", nodes));
+    world.spread();
+    let first = world.tables.tasks.values().find(|task| task.state == TaskState::Ready).unwrap().id;
+    let lease = world.claim_for(world.worker, first).unwrap();
+    let (request, settled) = world.hand_over(&lease, vec![]);
+    assert_eq!(settled.successor.map(|next| world.tables.tasks[&next].item), Some(1));
+    let again = world.settle(&lease, &request).unwrap();
+    assert_eq!((again.repeated, again.successor), (true, settled.successor));
+    assert_eq!(world.run(mission).state, RunState::Running);
+
+    let nodes = "  one: { transform: 1 }
+  not: { needs: [one], when: 'false', transform: 1 }
+  two: { needs: [not], transform: 1 }";
+    let mission = world.submit(&workflow("", nodes));
+    let lease = world.claim(mission, "one");
+    let (request, settled) = world.hand_over(&lease, vec![]);
+    assert_eq!(settled.successor, Some(world.task(mission, "two").id));
+    assert_eq!(world.settle(&lease, &request).unwrap().successor, settled.successor);
+    world.verify();
+}
+
+#[test]
 fn a_task_handed_back_is_ready_again_without_a_penalty() {
     let mut world = World::with_credits(100);
     let mission = world.submit(&workflow("defaults: { retry: { max_attempts: 1 } }", ONE));

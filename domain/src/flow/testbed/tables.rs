@@ -49,6 +49,8 @@ pub(crate) struct Want {
     pub items: Vec<(TaskId, i32)>,
     /// Parents whose items are loaded that nobody works on.
     pub idle: Vec<TaskId>,
+    /// Secrets of leases: the running tasks that have them.
+    pub handed: Vec<String>,
     /// Items whose results are read.
     pub item_results: Vec<(TaskId, i32)>,
     /// Missions whose waiting signals are read.
@@ -97,6 +99,11 @@ impl Tables {
             want.latest.contains(&(task.mission_id, task.state))
                 && self.missions.get(&task.mission_id).is_some_and(|mission| mission.run_id == task.run_id)
         };
+        let is_handed = |task: &&Task| {
+            task.state == TaskState::Running
+                && task.lease_token.as_ref().is_some_and(|token| want.handed.contains(token))
+        };
+        named.extend(self.tasks.values().filter(is_handed).map(|task| task.id));
         for task in self.tasks.values().filter(is_latest) {
             named.insert(task.id);
             named.extend(task.ancestors.iter().flatten());

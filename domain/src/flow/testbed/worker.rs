@@ -203,6 +203,7 @@ impl World {
             want.calls.extend(one.calls);
             want.heirs.extend(one.heirs);
             want.items.extend(one.items);
+            want.handed.extend(one.handed);
         }
         self.decide(&want, |turn| batch.iter().map(|(_, request)| flow::settle(turn, request)).collect())
     }
@@ -212,6 +213,8 @@ impl World {
         let mut want = Want { tasks: vec![lease.task], missions: vec![lease.mission], ..Want::default() };
         let task = &self.tables.tasks[&lease.task];
         self.reach_family(task, &mut want);
+        // the engine asks only where a settle is repeated; before, nobody has the offer's secret
+        want.handed.extend(request.handoff.as_ref().map(|offer| offer.token.clone()));
         let of_failure = self.facts.workflows[&task.workflow_id].reach_of_end(task.place().index).of_failure;
         if of_failure || matches!(request.outcome, Outcome::Succeeded { .. }) {
             self.reach(task, false, &mut want);
