@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::id::{
-    CallId, DedupeKeyId, GrantId, HoldId, MessageId, MissionId, RunId, ScheduleId, SignalId, TaskId, TenantId, ToolCallId,
-    WalletId,
+    CallId, DedupeKeyId, GrantId, HoldId, MessageId, MissionId, RunId, ScheduleId, SignalId, TaskId, TenantId,
+    ToolCallId, WalletId,
 };
 use crate::record::{
-    Attempt, DedupeKey, Event, Grant, Hold, KeptOutput, Message, Mission, Op, Run, Schedule, Signal, Task, ToolRun, UsageCall,
-    Wallet,
+    Attempt, DedupeKey, Event, Grant, Hold, KeptOutput, Message, Mission, Op, Run, Schedule, Signal, Task, ToolRun,
+    UsageCall, Wallet,
 };
 use crate::time::Timestamp;
 

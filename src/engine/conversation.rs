@@ -31,8 +31,8 @@ impl Engine {
         let messages = self.store().messages(filter).await?;
         let replies = self.replies(&messages).await?;
         let spoken = |message: MessageView| {
-            let text = match (&message.content, message.task_id, message.role) {
-                (Some(content), ..) => Some(content.clone()),
+            let text = match (&message.text, message.task_id, message.role) {
+                (Some(text), ..) => Some(text.clone()),
                 (None, Some(_), _) => message.output.as_ref().map(text_of),
                 (None, None, MessageRole::Assistant) => replies.get(&message.run_id).cloned(),
                 (None, None, _) => None,
@@ -64,8 +64,7 @@ impl Engine {
 
     /// What templates see as `messages`: the last of what was said up to that number, as far as it may be told.
     pub(super) async fn told(&self, mission: MissionId, upto: i64) -> Result<Value, StoreError> {
-        let filter =
-            MessageFilter { mission, tenant: None, after: 0, upto, latest: true, limit: MAX_MESSAGES_TOLD };
+        let filter = MessageFilter { mission, tenant: None, after: 0, upto, latest: true, limit: MAX_MESSAGES_TOLD };
         let (mut told, mut bytes) = (Vec::new(), 0_usize);
         for Spoken { message, text } in self.conversation(&filter).await?.into_iter().rev() {
             let Some(text) = text else { continue };

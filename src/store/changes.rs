@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::StoreError;
 use super::columns::Columns;
 use super::schema::{
-    ATTEMPTS, CALLS, DEDUPE_KEYS, Dialect, EVENTS, GRANTS, HOLDS, KEPT_OUTPUTS, Kind, MESSAGES, MISSIONS, OPS, RUNS, SCHEDULES,
-    SIGNALS, TASKS, TOOL_CALLS, Table, WALLETS,
+    ATTEMPTS, CALLS, DEDUPE_KEYS, Dialect, EVENTS, GRANTS, HOLDS, KEPT_OUTPUTS, Kind, MESSAGES, MISSIONS, OPS, RUNS,
+    SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, Table, WALLETS,
 };
 
 /// One statement to run: rows to insert into or to update in one table.

@@ -74,7 +74,8 @@ async fn templates_see_what_was_said_and_what_runs_answered(world: World) {
 }
 
 async fn one_key_is_one_message_whoever_sends_it_when(world: World) {
-    let workflow = world.put("{workflow: count, flat_fee: 1, nodes: {tell: {transform: '{{ messages|length }}'}}}").await;
+    let workflow =
+        world.put("{workflow: count, flat_fee: 1, nodes: {tell: {transform: '{{ messages|length }}'}}}").await;
     let mission = world.submit(workflow.id).await;
     world.finished(mission).await;
     let wish = wish(mission, "again", Some("k"));

@@ -61,8 +61,12 @@ async fn a_mission_is_a_conversation_over_all_its_runs() {
 
     let events = server.get(&format!("/v1/missions/{id}/events?limit=100")).await.expect(200);
     let kinds = ["message.created", "mission.continued"];
-    let told: Vec<&Value> =
-        events["data"].as_array().unwrap().iter().filter(|event| kinds.iter().any(|kind| event["type"] == *kind)).collect();
+    let told: Vec<&Value> = events["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| kinds.iter().any(|kind| event["type"] == *kind))
+        .collect();
     assert_eq!(told.len(), 4);
     for event in told {
         serde_json::from_value::<bursar::http::StreamEvent>(event.clone()).unwrap();

@@ -8,6 +8,7 @@ mod estimates;
 mod isolation;
 mod keys;
 mod listener;
+mod messages;
 mod missions;
 mod ops;
 mod prices;

@@ -250,8 +250,14 @@ fn add_tasks(
 /// Tells of the new run, before anything of it begins.
 fn tell(turn: &mut Turn<'_>, request: &ForkRequest, run: &Run, old: &Run) {
     let of_run = |task: &&Task| task.run_id == run.id;
-    let kept: BTreeSet<&str> =
-        turn.set.tasks.iter().filter(of_run).filter(|task| task.state.is_final()).map(|task| task.node.as_str()).collect();
+    let kept: BTreeSet<&str> = turn
+        .set
+        .tasks
+        .iter()
+        .filter(of_run)
+        .filter(|task| task.state.is_final())
+        .map(|task| task.node.as_str())
+        .collect();
     let (tasks, number) = (turn.set.tasks.iter().filter(of_run).count(), run.number);
     let (kind, data) = match &request.from {
         RunFrom::Node(_) => {

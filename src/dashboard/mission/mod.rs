@@ -33,8 +33,8 @@ use super::overview::Part;
 use super::session::Viewer;
 use super::shell::{self, Fresh, Place};
 use super::state::Dashboard;
-use crate::store::StoreError;
 use crate::engine::Spoken;
+use crate::store::StoreError;
 use crate::store::read::{ApprovalFilter, ApprovalView, CallView, EventView, MessageFilter, MissionView, TaskView};
 
 /// Tasks read for one page.

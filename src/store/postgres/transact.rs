@@ -20,7 +20,8 @@ use crate::store::changes::{Sent, Write, load_row, writes};
 use crate::store::columns::Values;
 use crate::store::error::asks_to_retry;
 use crate::store::schema::{
-    CALLS, Dialect, GRANTS, HOLDS, MESSAGES, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS, output_sql,
+    CALLS, Dialect, GRANTS, HOLDS, MESSAGES, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS,
+    output_sql,
 };
 use crate::store::want::CHUNK;
 use crate::store::{Decide, Journals, StoreError, Want};

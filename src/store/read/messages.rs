@@ -46,7 +46,7 @@ pub struct MessageView {
     /// The task of the agent that said it.
     pub task_id: Option<TaskId>,
     /// The text, where it is kept with the message.
-    pub content: Option<String>,
+    pub text: Option<String>,
     /// What the agent's task handed on.
     pub output: Option<Value>,
     /// What the agent had been asked.
@@ -71,7 +71,7 @@ impl dyn Store {
     pub async fn messages(&self, filter: &MessageFilter) -> Result<Vec<MessageView>, StoreError> {
         let order = if filter.latest { "desc" } else { "asc" };
         let sql = format!(
-            "select m.id, m.mission_id, m.run_id, r.workflow_id, m.number, m.role, m.author, m.task_id, m.content,
+            "select m.id, m.mission_id, m.run_id, r.workflow_id, m.number, m.role, m.author, m.task_id, m.content as text,
                t.output, m.prompt, m.metadata, m.effect, m.created_at
              from messages m
              join runs r on r.id = m.run_id
@@ -95,13 +95,13 @@ impl dyn Store {
     ) -> Result<Vec<String>, StoreError> {
         #[derive(Deserialize)]
         struct Row {
-            content: String,
+            text: String,
         }
         let sql = "
-            select content from messages
+            select content as text from messages
             where mission_id = $1 and role = 'user' and number > $2 and number <= $3
             order by number desc limit $4";
         let rows = self.rows(sql, &[mission.into(), after.into(), upto.into(), limit.into()]).await?;
-        Ok(all::<Row>(rows)?.into_iter().rev().map(|row| row.content).collect())
+        Ok(all::<Row>(rows)?.into_iter().rev().map(|row| row.text).collect())
     }
 }

@@ -9,7 +9,8 @@ use sqlx::{AssertSqlSafe, Row};
 use super::SqliteStore;
 use crate::store::changes::{Sent, load_row, writes};
 use crate::store::schema::{
-    CALLS, Dialect, GRANTS, HOLDS, MESSAGES, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS, output_sql,
+    CALLS, Dialect, GRANTS, HOLDS, MESSAGES, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS,
+    output_sql,
 };
 use crate::store::want::{CHUNK, json_list};
 use crate::store::{Decide, Journals, StoreError, Want};

@@ -32,7 +32,8 @@ pub(crate) async fn run(
     stop: &Stop<'_>,
 ) -> Outcome {
     let calls = Vec::new();
-    let mut performance = Performance { job, step, context, providers, stop, calls, journaled: 0, model: 0, heard: job.heard };
+    let mut performance =
+        Performance { job, step, context, providers, stop, calls, journaled: 0, model: 0, heard: job.heard };
     let result = performance.perform().await;
     let calls = performance.calls;
     match result {

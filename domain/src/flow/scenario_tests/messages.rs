@@ -17,8 +17,7 @@ const CHAT: &str = "  one: { agent: a, prompt: 'Answer {{ message|default(inputs
 /// The numbers, roles and runs' numbers of a mission's messages, in order.
 fn told(world: &World, mission: MissionId) -> Vec<(i64, MessageRole, i32)> {
     let messages = world.tables.messages.values().filter(|message| message.mission_id == mission);
-    let mut told: Vec<_> =
-        messages.map(|row| (row.number, row.role, world.tables.runs[&row.run_id].number)).collect();
+    let mut told: Vec<_> = messages.map(|row| (row.number, row.role, world.tables.runs[&row.run_id].number)).collect();
     told.sort_unstable();
     told
 }

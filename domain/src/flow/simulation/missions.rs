@@ -26,7 +26,11 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
     for index in 0..nodes {
         let needs: Vec<String> = (0..index).filter(|_| dice.percent(35)).map(|need| format!("n{need}")).collect();
         let action = match dice.below(12) {
-            0..=5 => format!("agent: a, prompt: '{}', pool: {}", prompt(dice), if dice.percent(50) { "default" } else { "agent" }),
+            0..=5 => format!(
+                "agent: a, prompt: '{}', pool: {}",
+                prompt(dice),
+                if dice.percent(50) { "default" } else { "agent" }
+            ),
             6..=7 => "transform: 1".to_owned(),
             8 => until(dice),
             9 => approval(dice),

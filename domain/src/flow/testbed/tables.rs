@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use crate::id::{
-    CallId, DedupeKeyId, GrantId, HoldId, MessageId, MissionId, RunId, ScheduleId, SignalId, TaskId, TenantId, ToolCallId,
-    WalletId,
+    CallId, DedupeKeyId, GrantId, HoldId, MessageId, MissionId, RunId, ScheduleId, SignalId, TaskId, TenantId,
+    ToolCallId, WalletId,
 };
 use crate::record::{
-    Attempt, CallState, DedupeKey, Event, Grant, Hold, KeptOutput, Message, Mission, Op, Run, Schedule, Signal, Task, ToolRun,
-    UsageCall, Wallet,
+    Attempt, CallState, DedupeKey, Event, Grant, Hold, KeptOutput, Message, Mission, Op, Run, Schedule, Signal, Task,
+    ToolRun, UsageCall, Wallet,
 };
 use crate::state::TaskState;
 use crate::working_set::{Rows, WorkingSet};
@@ -126,19 +126,7 @@ impl Tables {
             set.tool_runs.load(run.id, run.clone());
         }
         self.load_money(want, &mut set);
-        set.signals_of.extend(&want.signals);
-        for signal in self.signals.values() {
-            let key = signal.key.clone().map(|key| (signal.mission_id, key));
-            let is_waiting = signal.task_id.is_none() && want.signals.contains(&signal.mission_id);
-            if is_waiting || key.is_some_and(|key| want.signal_keys.contains(&key)) {
-                set.signals.load(signal.id, signal.clone());
-            }
-        }
-        for row in self.messages.values() {
-            if row.key.clone().is_some_and(|key| want.message_keys.contains(&(row.mission_id, key))) {
-                set.messages.load(row.id, row.clone());
-            }
-        }
+        self.load_words(want, &mut set);
         for row in self.dedupe_keys.values().filter(|row| want.dedupe_keys.contains(&(row.tenant_id, row.key.clone())))
         {
             let live = self.run_of(row.mission_id).is_some_and(|run| run.ended_at.is_none());
@@ -166,6 +154,23 @@ impl Tables {
             }
         }
         set
+    }
+
+    /// Signals and messages that are wanted.
+    fn load_words(&self, want: &Want, set: &mut WorkingSet) {
+        set.signals_of.extend(&want.signals);
+        for signal in self.signals.values() {
+            let key = signal.key.clone().map(|key| (signal.mission_id, key));
+            let is_waiting = signal.task_id.is_none() && want.signals.contains(&signal.mission_id);
+            if is_waiting || key.is_some_and(|key| want.signal_keys.contains(&key)) {
+                set.signals.load(signal.id, signal.clone());
+            }
+        }
+        for row in self.messages.values() {
+            if row.key.clone().is_some_and(|key| want.message_keys.contains(&(row.mission_id, key))) {
+                set.messages.load(row.id, row.clone());
+            }
+        }
     }
 
     /// The tasks of families that are wanted.
