@@ -159,6 +159,15 @@ pub const MAX_MESSAGES_TOLD: i64 = 100;
 /// Bytes of the messages that templates see, the oldest left out first.
 pub const MAX_MESSAGES_TOLD_BYTES: usize = 256 * 1024;
 
+/// Tokens of what an agent remembers. Each of its calls pays for all of them.
+pub const MAX_MEMORY_TOKENS: i64 = 100_000;
+
+/// Exchanges or messages, the latest, of which an agent's memory is made.
+pub const MAX_REMEMBERED: i64 = 200;
+
+/// Bytes of one prompt that is kept to be remembered; what is longer is cut, and says so.
+pub const MAX_KEPT_PROMPT_BYTES: usize = 64 * 1024;
+
 /// Nodes that are loaded with one that ends, beyond its own dependents, because they may be skipped and so let
 /// further ones begin. What lies beyond is decided a moment later, by the sweep.
 pub const MAX_REACH: usize = 256;

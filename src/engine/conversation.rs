@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bursar_domain::agent::Message;
 use bursar_domain::id::{MissionId, RunId};
-use bursar_domain::limits::{MAX_MESSAGES_TOLD, MAX_MESSAGES_TOLD_BYTES};
+use bursar_domain::limits::{MAX_MESSAGES_TOLD, MAX_MESSAGES_TOLD_BYTES, MAX_REMEMBERED};
 use bursar_domain::record::MessageRole;
-use bursar_domain::workflow::Definition;
+use bursar_domain::workflow::{Definition, MemoryKind};
 use serde_json::{Map, Value, json};
 
 use super::Engine;
@@ -60,6 +61,53 @@ impl Engine {
         let outputs = self.store().outputs(&wanted).await?;
         let reply = |(run, definition): (RunId, Arc<Definition>)| Some((run, reply_of(&definition, run, &outputs)?));
         Ok(runs.into_iter().filter_map(reply).collect())
+    }
+
+    /// What an agent remembers of a mission up to a message's number, oldest first: exchanges or messages, each to be kept or
+    /// left out whole.
+    pub(super) async fn recalled(
+        &self,
+        mission: MissionId,
+        agent: &str,
+        kind: MemoryKind,
+        upto: i64,
+    ) -> Result<Vec<Vec<Message>>, StoreError> {
+        if kind == MemoryKind::Agent {
+            let exchanges = self.store().exchanges(mission, agent, upto, MAX_REMEMBERED).await?;
+            let pair = |(prompt, output): (String, Value)| {
+                vec![
+                    Message::User { content: prompt },
+                    Message::Assistant { content: text_of(&output), tool_calls: Vec::new() },
+                ]
+            };
+            return Ok(exchanges.into_iter().map(pair).collect());
+        }
+        let filter = MessageFilter { mission, tenant: None, after: 0, upto, latest: true, limit: MAX_REMEMBERED };
+        let spoken = self.conversation(&filter).await?;
+        let said_by_agent = |reply: &Spoken| {
+            let same = |other: &Spoken| {
+                other.message.task_id.is_some()
+                    && other.message.run_id == reply.message.run_id
+                    && other.text == reply.text
+            };
+            spoken.iter().any(same)
+        };
+        let mut recalled = Vec::new();
+        for one in &spoken {
+            let Some(text) = one.text.clone() else { continue };
+            let Spoken { message, .. } = one;
+            recalled.push(vec![match (message.role, message.task_id) {
+                (MessageRole::User, _) => Message::User { content: text },
+                (MessageRole::System, _) => Message::System { content: text },
+                // a run that answers with what an agent said adds nothing
+                (MessageRole::Assistant, None) if said_by_agent(one) => continue,
+                (MessageRole::Assistant, Some(_)) if message.author != agent => {
+                    Message::User { content: format!("{} said:\n\n{text}", message.author) }
+                }
+                (MessageRole::Assistant, _) => Message::Assistant { content: text, tool_calls: Vec::new() },
+            }]);
+        }
+        Ok(recalled)
     }
 
     /// What templates see as `messages`: the last of what was said up to that number, as far as it may be told.

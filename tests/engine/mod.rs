@@ -8,6 +8,7 @@ mod deadlines;
 mod dedupe;
 mod estimates;
 mod families;
+mod memory;
 mod messages;
 mod money;
 mod outages;

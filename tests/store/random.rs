@@ -150,7 +150,7 @@ impl Player {
             _ => succeeded(json!({"n": self.dice.below(100), "text": "ü".repeat(self.dice.below(50))})),
         };
         let want = self.hand.settle_want(&task);
-        let request = SettleRequest { guard: task.guard(&token), outcome, handoff: None, cache: None };
+        let request = SettleRequest { guard: task.guard(&token), outcome, handoff: None, cache: None, prompt: None };
         self.decide("settle", &want, |turn| flow::settle(turn, &request)).await;
     }
 
@@ -202,7 +202,7 @@ impl Player {
         } else {
             Outcome::Failed { error: self.error(), calls: vec![call] }
         };
-        let request = SettleRequest { guard, outcome, handoff: None, cache: None };
+        let request = SettleRequest { guard, outcome, handoff: None, cache: None, prompt: None };
         self.decide("settle a call", &want, |turn| flow::settle(turn, &request)).await;
     }
 

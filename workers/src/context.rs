@@ -33,6 +33,9 @@ pub trait Context: Send + Sync {
     /// heard. The same numbers always give the same texts.
     async fn said(&self, after: i64, upto: i64) -> Result<Vec<String>, CallRefusal>;
 
+    /// Has what the step asks kept with what comes out of it, to be remembered.
+    fn remember(&self, prompt: String);
+
     /// The output of an earlier task of the same tenant that was made from what has this hash, if it may still be used.
     /// The engine remembers the hash: where there is none, this step's own output is kept under it.
     async fn kept_output(&self, hash: &str) -> Option<Value>;

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::id::{MessageId, MissionId, PriceBookId, RunId};
 use crate::limits::MAX_MESSAGES;
-use crate::record::{Message, MessageEffect, MessageRole, Run};
+use crate::record::{Message, MessageEffect, MessageRole, Run, Task};
 use crate::workflow::{Action, Definition};
 
 use super::fork::{ForkRequest, RunFrom, begin_run};
 use super::rehearsal::{check_room, rehearse};
-use super::{Refusal, Turn};
+use super::{Refusal, Turn, node_of};
 
 /// What a user says.
 #[derive(Clone, PartialEq)]
@@ -74,7 +74,7 @@ pub enum MessageRefusal {
     /// The mission is over and another run would do the same again.
     #[error(
         "the mission is over, and its workflow reads no messages: another run would do the same again. Let a template \
-         read `message` or `messages`"
+         read `message` or `messages`, or give an agent a `memory`"
     )]
     ChangesNothing,
     /// There are too many messages.
@@ -183,6 +183,19 @@ pub(super) fn add(turn: &mut Turn<'_>, message: Message) -> Result<Message, Refu
     Ok(message)
 }
 
+/// What an agent said is kept where somebody may remember it; with what it was asked, where it is the agent itself.
+pub(super) fn remember(turn: &mut Turn<'_>, task: &Task, prompt: Option<&str>) -> Result<(), Refusal> {
+    let definition = turn.definition(task.workflow_id)?;
+    let Action::Agent(step) = &node_of(&definition, task)?.action else { return Ok(()) };
+    if !definition.keeps_answers_of(&step.agent) {
+        return Ok(());
+    }
+    let prompt = prompt.filter(|_| definition.keeps_prompts_of(&step.agent)).map(str::to_owned);
+    let run = turn.run(task.run_id)?.clone();
+    let message = Message { author: step.agent.clone(), task_id: Some(task.id), prompt, ..answer(turn, &run) };
+    add(turn, message).map(drop)
+}
+
 /// A run that succeeded answers, where the mission is a conversation. What it says are the run's outputs, which are not
 /// stored twice.
 pub(super) fn reply(turn: &mut Turn<'_>, run: &Run) -> Result<(), Refusal> {
@@ -191,14 +204,20 @@ pub(super) fn reply(turn: &mut Turn<'_>, run: &Run) -> Result<(), Refusal> {
     if !is_conversation {
         return Ok(());
     }
-    let message = Message {
+    let message = Message { author: definition.name.clone(), ..answer(turn, run) };
+    add(turn, message).map(drop)
+}
+
+/// Something that a run, or an agent of it, says. The text is kept where it came from.
+fn answer(turn: &mut Turn<'_>, run: &Run) -> Message {
+    Message {
         id: turn.id(),
         tenant_id: run.tenant_id,
         mission_id: run.mission_id,
         run_id: run.id,
         number: 0,
         role: MessageRole::Assistant,
-        author: definition.name.clone(),
+        author: String::new(),
         task_id: None,
         content: None,
         prompt: None,
@@ -207,6 +226,5 @@ pub(super) fn reply(turn: &mut Turn<'_>, run: &Run) -> Result<(), Refusal> {
         request_hash: None,
         effect: None,
         created_at: turn.now,
-    };
-    add(turn, message).map(drop)
+    }
 }

@@ -149,7 +149,11 @@ fn fields_of_agents() {
 Writer: { instructions: x } ¦ /agents/Writer ¦ invalid_name ¦ names in `agents` must be 1 to 64 of the characters a-z, 0-9 and _, a letter first
 b: {} ¦ /agents/b/instructions ¦ missing ¦ `instructions` is missing: they tell the agent who it is
 b: text ¦ /agents/b ¦ wrong_type ¦ expected a mapping, found text
-b: { instructions: x, memory: none } ¦ /agents/b/memory ¦ unsupported ¦ `memory` is not supported by this version
+b: { instructions: x, memory: agents } ¦ /agents/b/memory ¦ unknown_choice ¦ `memory` must be one of: none, agent, mission ¦ did you mean `agent`?
+b: { instructions: x, memory: [] } ¦ /agents/b/memory ¦ wrong_type ¦ expected a mapping, found a list
+b: { instructions: x, memory: {} } ¦ /agents/b/memory/kind ¦ missing ¦ `kind` is missing: it says what is remembered: none, agent or mission
+b: { instructions: x, memory: { kind: mission, tokens: 0 } } ¦ /agents/b/memory/tokens ¦ out_of_range ¦ `tokens` must be a whole number from 1 to 100000
+b: { instructions: x, memory: { kind: agent, last: 5 } } ¦ /agents/b/memory/last ¦ unknown_key ¦ unknown key `last` ¦ known here: kind, tokens
 b: { instructions: x, tools: http_get } ¦ /agents/b/tools ¦ wrong_type ¦ expected a list of tool names, found text
 b: { instructions: x, tools: [http_get, 'http get'] } ¦ /agents/b/tools/1 ¦ invalid_name ¦ a tool's name must be 1 to 64 letters, digits, _ and -, a letter first
 b: { instructions: x, tools: [a, b, a] } ¦ /agents/b/tools/2 ¦ duplicate_tool ¦ the tool `a` is named twice
@@ -232,7 +236,7 @@ until: '{{ inputs.idea' ¦ /nodes/a/until ¦ template_syntax ¦ line 1: unexpect
 fn more_fields_of_nodes() {
     let rows = r#"
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, http, exec, until, approval, signal, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, cache, concurrency, pool, priority, retry, timeout, deadline, on_error, units, budget
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, http, exec, until, approval, signal, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, memory, output, tools, cache, concurrency, pool, priority, retry, timeout, deadline, on_error, units, budget
 needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal
 prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
@@ -293,6 +297,8 @@ transform: x, concurrency: { key: k, max: 0 } ¦ /nodes/a/concurrency/max ¦ out
 transform: x, concurrency: { key: '{{ inputs.ides }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ unknown_input ¦ line 1: `inputs` has no property `ides` in its schema ¦ did you mean `idea`?
 transform: x, concurrency: { key: '{{ run.id }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ unknown_variable ¦ line 1: this template does not know `run` ¦ known here: inputs, nodes
 transform: x, concurrency: { key: '{{ nodes.first.output }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ not_upstream ¦ line 1: `first` does not come before this node ¦ add `first` to `needs`
+agent: writer, prompt: x, memory: agent, cache: { ttl: 1h } ¦ /nodes/a/cache ¦ not_cacheable ¦ what an agent answers that remembers depends on what was said: `cache` does not go with `memory`
+transform: x, memory: agent ¦ /nodes/a/memory ¦ misplaced_key ¦ `memory` belongs to nodes with an `agent`
 transform: x, cache: { ttl: 1h }, repeat: { until: output, max: 2 } ¦ /nodes/a/cache ¦ not_cacheable ¦ a round that took an earlier one's output would change nothing: `cache` goes with neither `repeat` nor `review`
 transform: x, concurrency: { key: k, max: 1 }, map: { over: '[1]' } ¦ /nodes/a/concurrency ¦ one_of_many ¦ `concurrency` goes with neither `map` nor `repeat` nor `review`; for items there is `max_parallel`
 sleep: 1s, concurrency: { key: k, max: 1 } ¦ /nodes/a/concurrency ¦ no_worker ¦ no worker does this node, so that any number of them may wait at once

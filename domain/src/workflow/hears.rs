@@ -1,5 +1,6 @@
-//! Which messages of its mission a node's templates read.
+//! Which messages of its mission a node hears of, and when.
 
+use super::memory::MemoryKind;
 use super::scan::Mention;
 use super::{Definition, Node};
 
@@ -20,16 +21,23 @@ impl Hears {
 }
 
 impl Node {
-    /// Whether what users said until the task began is told to it from the start. Otherwise it is told what was said since
-    /// the run began, when it makes a call.
-    pub fn knows_messages(&self) -> bool {
-        self.hears.messages
+    /// The number of the last message that a task's conversation begins with, or need not hear of: later ones are told with
+    /// its calls. `task` and `run` are the numbers of the mission's last messages when task and run began.
+    pub fn heard_from(&self, task: i64, run: i64) -> i64 {
+        let kind = self.memory().map(|memory| memory.kind);
+        match kind {
+            _ if self.hears.messages => task,
+            Some(MemoryKind::Mission) => task,
+            // one who remembers what was asked before, and does not ask for it, is told what the run began with
+            Some(MemoryKind::Agent) if !self.hears.message => run.saturating_sub(1).max(0),
+            _ => run,
+        }
     }
 }
 
 impl Definition {
     /// Whether another run over the same input may differ because of what was said.
     pub fn is_conversational(&self) -> bool {
-        self.nodes.iter().any(|node| node.hears.message || node.knows_messages())
+        self.has_memory() || self.nodes.iter().any(|node| node.hears.message || node.hears.messages)
     }
 }

@@ -32,6 +32,7 @@ mod hears;
 mod http;
 mod json_schema;
 mod layers;
+mod memory;
 mod models;
 mod name;
 mod on_error;
@@ -66,6 +67,7 @@ pub use hears::Hears;
 pub use http::{HttpBody, HttpHeader, HttpMethod, HttpStep};
 pub use json_schema::json_schema;
 pub use layers::{Layer, Map, OnItemError, OnMax, Repeat, Review};
+pub use memory::{Memory, MemoryKind};
 pub use on_error::OnError;
 pub use output::OutputSchema;
 pub use output_path::OutputPath;
@@ -109,6 +111,7 @@ pub struct Definition {
     /// The whole definition as canonical JSON (keys sorted), from which [`parse_value`] rebuilds it.
     pub source: Value,
     check: schema::InputCheck,
+    kept: memory::Kept,
 }
 
 /// What a mission or a node may spend.
@@ -256,6 +259,8 @@ pub struct AgentStep {
     pub max_turns: u32,
     /// How many tool calls the step may make altogether.
     pub max_tool_calls: u32,
+    /// What it remembers when it begins.
+    pub memory: Option<Memory>,
 }
 
 impl AgentStep {

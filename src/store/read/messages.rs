@@ -86,6 +86,30 @@ impl dyn Store {
         Ok(messages)
     }
 
+    /// What an agent was asked and answered in a mission up to a message's number, the last of it, in order.
+    pub async fn exchanges(
+        &self,
+        mission: MissionId,
+        agent: &str,
+        upto: i64,
+        limit: i64,
+    ) -> Result<Vec<(String, Value)>, StoreError> {
+        #[derive(Deserialize)]
+        struct Row {
+            prompt: String,
+            output: Value,
+        }
+        let sql = "
+            select m.prompt, t.output
+            from messages m
+            join tasks t on t.id = m.task_id
+            where m.mission_id = $1 and m.author = $2 and m.role = 'assistant' and m.prompt is not null
+              and m.number <= $3 and t.output is not null
+            order by m.number desc limit $4";
+        let rows = self.rows(sql, &[mission.into(), agent.into(), upto.into(), limit.into()]).await?;
+        Ok(all::<Row>(rows)?.into_iter().rev().map(|row| (row.prompt, row.output)).collect())
+    }
+
     /// What users said in a mission after a number and up to another, the last of it: at most so many messages, in order.
     pub async fn said(
         &self,

@@ -60,7 +60,9 @@ impl Performance<'_> {
             match self.ask(number, machine.messages(), model, after.clone()).await? {
                 Asked::Answered(answer) => return Ok(answer),
                 Asked::Listen(upto) if upto > self.heard => {
-                    machine.told(self.context.said(self.heard, upto).await.map_err(refused)?);
+                    let said = self.context.said(self.heard, upto).await.map_err(refused)?;
+                    self.told.extend(said.iter().cloned());
+                    machine.told(said);
                     self.heard = upto;
                 }
                 Asked::Listen(upto) => {

@@ -14,6 +14,7 @@ mod failures;
 mod fallbacks;
 mod families;
 mod leases;
+mod memories;
 mod messages;
 mod money;
 mod pauses;

@@ -67,7 +67,7 @@ impl Lease {
 
     /// The settle that says so.
     pub(crate) fn settle(&self, outcome: Outcome) -> SettleRequest {
-        SettleRequest { guard: self.guard.clone(), outcome, handoff: None, cache: None }
+        SettleRequest { guard: self.guard.clone(), outcome, handoff: None, cache: None, prompt: None }
     }
 }
 
@@ -251,6 +251,7 @@ impl World {
             outcome: Outcome::Succeeded { output: Value::Null, calls },
             handoff: Some(self.offer(lease.worker, "default")),
             cache: None,
+            prompt: None,
         };
         let settlement = self.settle(lease, &request).unwrap();
         (request, settlement)
