@@ -13,9 +13,11 @@ use bursar_workers::providers::{CallJournal, Models, OpenAiConfig, SimulatedConf
 use bursar_workers::tools::{HttpGet, HttpGetConfig, ToolLimits, Tools};
 use tokio_util::sync::CancellationToken;
 
+mod mcp;
+
 use crate::clock::{Clock, new_id};
 use crate::config::Config;
-use crate::engine::{Engine, Pruner, Retention, Scheduler, Sweeper};
+use crate::engine::{Engine, Pruner, Redriver, Retention, Scheduler, Sweeper};
 use crate::link::RedisLink;
 use crate::queue::{MemoryQueue, Queue, RedisQueue};
 use crate::store::{self, ApiKey, Role, Store, StoreError};
@@ -39,6 +41,9 @@ pub enum BootError {
     /// A tool.
     #[error("tools: {0}")]
     Tools(String),
+    /// An MCP server.
+    #[error("{0}")]
+    Mcp(#[from] bursar_workers::mcp::ServersError),
     /// A provider.
     #[error("providers: {0}")]
     Providers(String),
@@ -74,6 +79,7 @@ pub async fn engine(config: &Config, database_url: &str, stop: &CancellationToke
     if config.exec.enabled {
         engine.allow_exec();
     }
+    engine.know_mcp(config.mcp.catalog());
     Ok(engine)
 }
 
@@ -147,7 +153,7 @@ fn tools(config: &Config) -> Result<Tools, BootError> {
         let tool = tool.map_err(|error| refused(error.to_string()))?;
         tools = tools.with(Arc::new(tool)).map_err(|error| refused(error.to_string()))?;
     }
-    Ok(tools)
+    Ok(tools.with_servers(mcp::servers(&config.mcp)?))
 }
 
 /// Reads a price book from a TOML file, or the built-in one.
@@ -238,10 +244,12 @@ pub async fn stop_signal() {
     }
 }
 
-/// Starts what works beside the line of missions, until `stop`: the sweep, schedules, and the pruning of what is old.
+/// Starts what works beside the line of missions, until `stop`: the sweep, schedules, bulk actions, and the pruning of
+/// what is old.
 pub fn start_keepers(engine: &Engine, config: &Config, stop: &CancellationToken) -> Result<(), BootError> {
     tokio::spawn(Sweeper::new(engine.clone(), lease(config)?).run(stop.clone()));
     tokio::spawn(Scheduler::new(engine.clone()).run(stop.clone()));
+    tokio::spawn(Redriver::new(engine.clone()).run(stop.clone()));
     if let Some([details_ms, outputs_ms, missions_ms]) = config.retention.ages_ms()? {
         let retention = Retention { details_ms, outputs_ms, missions_ms };
         tokio::spawn(Pruner::new(engine.clone(), retention).run(stop.clone()));

@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+mod mcp;
+
+pub use mcp::{McpConfig, McpServerConfig, McpToolConfig};
+
 /// Settings of a process. The doc comments are the reference.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -47,6 +51,8 @@ pub struct Config {
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Tools that agents may call.
     pub tools: ToolsConfig,
+    /// MCP servers whose tools agents may call.
+    pub mcp: McpConfig,
     /// What `http` nodes may call.
     pub http: HttpNodesConfig,
     /// Whether and how far `exec` nodes may run programs.
@@ -345,6 +351,7 @@ impl Config {
                 _ => return Err(wrong(&format!("http.secrets.{name}"), "must have either `value` or `value_file`")),
             }
         }
+        self.mcp.check()?;
         self.retention.ages_ms()?;
         for (name, provider) in &mut self.providers {
             if !provider.base_url.starts_with("http://") && !provider.base_url.starts_with("https://") {

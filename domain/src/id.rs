@@ -191,6 +191,8 @@ kinds! {
     ScheduleKind, ScheduleId, "sch", "schedule";
     /// A name for what must not be done twice.
     DedupeKeyKind, DedupeKeyId, "ddk", "dedupe key";
+    /// Something that is done to many missions.
+    BulkActionKind, BulkActionId, "blk", "bulk action";
     /// One HTTP request.
     RequestKind, RequestId, "req", "request";
 }

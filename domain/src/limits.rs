@@ -172,6 +172,10 @@ pub const MAX_KEPT_PROMPT_BYTES: usize = 64 * 1024;
 /// further ones begin. What lies beyond is decided a moment later, by the sweep.
 pub const MAX_REACH: usize = 256;
 
+/// Nodes that stand in for one after another: who waits for the first waits for all of them, and the end of each
+/// changes the rows of those before it.
+pub const MAX_FALLBACKS_IN_LINE: usize = 8;
+
 /// Items of one map: a run stays small enough to be shown, and its fan-out is finished within minutes.
 pub const MAX_ITEMS: usize = 10_000;
 
@@ -266,6 +270,16 @@ pub const MAX_SCHEDULES: i64 = 1_000;
 /// A firing that comes so much later than it should was missed. A pass over the schedules happens every second; a
 /// restart takes some.
 pub const SCHEDULE_LATE_MS: i64 = 60_000;
+
+/// Missions that a bulk action redrives in a second at most: each takes its tenant's wallet for a moment, which what
+/// runs needs as well.
+pub const MAX_REDRIVES_PER_SECOND: i64 = 100;
+
+/// Missions of one bulk action. Its progress is counted from a row for each.
+pub const MAX_REDRIVES: i64 = 10_000;
+
+/// Missions that a dry run looks at, each in a transaction of its own: a second or two of work.
+pub const MAX_REHEARSED: i64 = 200;
 
 // --- Leases, losses and waits ---
 

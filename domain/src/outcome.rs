@@ -3,7 +3,7 @@
 //! Values only. The worker fills them, the engine turns them into state and money (`settle`).
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::id::{CallId, ToolCallId};
 use crate::usage::Usage;
@@ -44,6 +44,11 @@ impl StepError {
     /// An error of the given class.
     pub fn new(class: ErrorClass, code: &str, message: impl Into<String>) -> Self {
         Self { class, code: code.to_owned(), message: message.into(), retry_after_ms: None }
+    }
+
+    /// What those see who go on without the step: `{"error": {"class", "code", "message"}}`.
+    pub fn as_output(&self) -> Value {
+        json!({"error": {"class": self.class, "code": self.code, "message": self.message}})
     }
 }
 
@@ -212,6 +217,8 @@ pub struct ToolEnd {
     pub answer: ToolAnswer,
     /// Milliseconds from start to end.
     pub duration_ms: i64,
+    /// Whether it ran, or may have. One that surely did not is as if it was never granted: another attempt runs it.
+    pub ran: bool,
 }
 
 impl std::fmt::Debug for ToolIntent {

@@ -242,9 +242,13 @@ impl WorkingSet {
         new.or_else(|| self.inputs.get(&mission))
     }
 
-    /// What a node handed on: just now, or before its result was loaded.
+    /// What a node handed on: just now, or before its result was loaded. Of one that failed, once the task that stands in
+    /// for it is over, what that did.
     pub fn result_of(&self, run: RunId, node_index: i32) -> Option<&Value> {
-        let new = self.task_of(run, node_index).and_then(|task| task.output.as_ref());
+        let task = self.task_of(run, node_index);
+        let stand_in = task.and_then(|task| self.tasks.get(task.stand_in_id?)).filter(|task| task.state.is_final());
+        let (task, node_index) = stand_in.map_or((task, node_index), |task| (Some(task), task.node_index));
+        let new = task.and_then(|task| task.output.as_ref());
         new.or_else(|| self.results.get(&(run, node_index)))
     }
 

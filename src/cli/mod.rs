@@ -1,7 +1,7 @@
 //! The command line: one executable for operators, scripts and people who try it out.
 //!
 //! Commands that run the system (`dev`, `server`, `worker`) and that look after its data (`migrate`, `verify`,
-//! `doctor`, `keys`, `prices`) work on the store; commands for users (`mission`, `approval`, `workflow`,
+//! `doctor`, `keys`, `prices`) work on the store; commands for users (`mission`, `approval`, `dlq`, `workflow`,
 //! `wallet`) are clients of the
 //! HTTP API.
 
@@ -10,6 +10,7 @@ mod bench;
 mod client;
 mod conversation;
 mod dev;
+mod dlq;
 mod doctor;
 mod keys;
 mod migrate;
@@ -65,6 +66,9 @@ enum Command {
     /// Submit missions again and again: create, list, show, pause, resume, delete and run schedules.
     #[command(subcommand)]
     Schedule(schedule::Schedule),
+    /// Missions that failed for the same reason: list them, show them, try them again.
+    #[command(subcommand)]
+    Dlq(dlq::Dlq),
     /// Check and put workflows.
     #[command(subcommand)]
     Workflow(workflow::Workflow),
@@ -124,6 +128,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Mission(mission) => mission.run().await,
         Command::Approval(approval) => approval.run().await,
         Command::Schedule(schedule) => schedule.run().await,
+        Command::Dlq(dlq) => dlq.run().await,
         Command::Workflow(workflow) => workflow.run().await,
         Command::Wallet(wallet) => wallet.run(&config).await,
         Command::Prices(prices) => prices.run(&config).await,
@@ -141,9 +146,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn start_logs(default: &str) {
     use std::io::IsTerminal as _;
     use tracing_subscriber::EnvFilter;
-    // the library logs broken answers with their content, which may hold prompts
+    // these libraries log answers with their content, which may hold prompts and results
     let directives = crate::config::log_filter().unwrap_or_else(|| default.to_owned());
-    let filter = EnvFilter::new(format!("{directives},async_openai=off"));
+    let filter = EnvFilter::new(format!("{directives},async_openai=off,rmcp=off"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started =
         if std::io::stderr().is_terminal() { builder.compact().try_init() } else { builder.json().try_init() };

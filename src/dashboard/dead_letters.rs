@@ -1,7 +1,7 @@
 //! Dead letters: missions that failed, grouped by what their failures have in common, and each group's missions.
 
 use axum::extract::{Path, Query, State};
-use bursar_domain::id::MissionId;
+use bursar_domain::id::{BulkActionId, MissionId};
 use bursar_domain::time::Timestamp;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -12,11 +12,14 @@ use super::session::Viewer;
 use super::shell::{self, Fresh, Place};
 use super::show;
 use super::state::Dashboard;
+use crate::store::BulkScope;
 use crate::store::read::DeadLetterGroup;
 
 /// Groups shown: those with the latest failures.
 const MOST_GROUPS: i64 = 100;
 const PER_PAGE: usize = 25;
+/// Redrives shown with a group: the latest.
+const MOST_ACTIONS: i64 = 5;
 
 /// What the address asks for.
 #[derive(Debug, Default, Deserialize)]
@@ -51,7 +54,7 @@ pub(super) async fn page(
     }
     let fresh = Fresh::Poll { parts: "/dashboard/dead-letters?part=live".to_owned(), every_ms: 5_000 };
     let body = html! {
-        div.title-row { h1 { "Dead letters" } }
+        div.title-row { h1 { "Dead letters" } a href="/dashboard/bulk-actions" { "Redrives" } }
         (list)
     };
     Ok(shell::page(&viewer, Place::DeadLetters, "Dead letters", now.ms(), &fresh, &body))
@@ -93,6 +96,10 @@ pub(super) async fn group(
     let mut missions = store.dead_missions(viewer.scope(), &fingerprint, before, PER_PAGE as i64 + 1).await?;
     let older = missions.len() > PER_PAGE;
     missions.truncate(PER_PAGE);
+    let scope = BulkScope::of(viewer.scope());
+    let actions = store.bulk_actions(scope, Some(&fingerprint), None, MOST_ACTIONS).await?;
+    let ids: Vec<BulkActionId> = actions.iter().map(|action| action.id).collect();
+    let counts = store.bulk_counts(&ids).await?;
     let now = dashboard.now();
     let path = format!("/dashboard/dead-letters/{}", group.fingerprint);
     let body = html! {
@@ -104,6 +111,13 @@ pub(super) async fn group(
                 span.muted { (show::number(group.missions)) " missions" }
             }
             p { (show::cut(&told(&group, "message"), 1_000)) }
+            @if viewer.may_change() { (super::redrive::form(&group.fingerprint)) }
+        }
+        @if !actions.is_empty() {
+            section.card aria-label="Redrives" {
+                div.card-head { h2 { "Redrives" } }
+                (super::bulk_actions::table(&viewer, &actions, &counts, now))
+            }
         }
         section #list.card aria-label="Missions" {
             (super::missions::table(&viewer, &missions, now))

@@ -8,6 +8,7 @@
 //! page of one tenant shows anything of another.
 
 mod assets;
+mod bulk_actions;
 mod dead_letters;
 mod failure;
 mod guard;
@@ -16,6 +17,7 @@ mod mission;
 mod missions;
 mod overview;
 mod prices;
+mod redrive;
 mod schedules;
 mod session;
 mod shell;
@@ -63,6 +65,10 @@ pub fn router(app: App) -> Router {
         .route("/dashboard/ledger", get(wallets::ledger))
         .route("/dashboard/dead-letters", get(dead_letters::page))
         .route("/dashboard/dead-letters/{fingerprint}", get(dead_letters::group))
+        .route("/dashboard/dead-letters/{fingerprint}/redrive", get(redrive::ask).post(redrive::order))
+        .route("/dashboard/bulk-actions", get(bulk_actions::page))
+        .route("/dashboard/bulk-actions/{id}", get(bulk_actions::one))
+        .route("/dashboard/bulk-actions/{id}/abort", post(bulk_actions::abort))
         .route("/dashboard/schedules", get(schedules::page))
         .route("/dashboard/schedules/{id}/{act}", post(schedules::act))
         .route("/dashboard/prices", get(prices::page))

@@ -12,6 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::store::BulkOutcome;
+
 /// One label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
@@ -67,6 +69,7 @@ pub struct Metrics {
     doubts: Family<Model, Counter>,
     firings: Family<Kind, Counter>,
     pruned: Family<Kind, Counter>,
+    redriven: Family<Kind, Counter>,
 }
 
 impl Default for Metrics {
@@ -91,6 +94,7 @@ impl Default for Metrics {
             doubts: Family::default(),
             firings: Family::default(),
             pruned: Family::default(),
+            redriven: Family::default(),
         }
     }
 }
@@ -124,6 +128,8 @@ impl Metrics {
             "Runs whose details, outputs or rest were pruned, and free keys",
             self.pruned.clone(),
         );
+        let about = "Missions that bulk actions tried again, by what came of it";
+        registry.register("bursar_redriven", about, self.redriven.clone());
         registry.register("bursar_schedule_firings", "Firings of schedules, by outcome", self.firings.clone());
     }
 
@@ -146,6 +152,10 @@ impl Metrics {
 
     pub(super) fn note_pruned(&self, kind: &str, count: u64) {
         self.pruned.get_or_create(&Kind { kind: kind.to_owned() }).inc_by(count);
+    }
+
+    pub(super) fn note_redriven(&self, outcome: BulkOutcome) {
+        self.redriven.get_or_create(&Kind { kind: outcome.as_str().to_owned() }).inc();
     }
 
     pub(super) fn note_firing(&self, fired: &Fired) {

@@ -9,10 +9,10 @@
 //! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. The items of a
 //! map become tasks in `spread`. People decide what they are asked in `approvals`, and `signals` come in from outside.
 //! Users end runs through `cancel`, hold them up through `pause` and have them go on through `renew`, and `wallet` brings
-//! credits in. Schedules (`timetable`) submit by themselves when their time comes (`schedule`). What settles teach about
-//! costs is folded in by `learn`. What is over and old is pruned (`retention`). Every transaction goes through
-//! `Engine::decide`: load,
-//! decide in pure code, write everything, commit; only then does anything leave the process.
+//! credits in. Schedules (`timetable`) submit by themselves when their time comes (`schedule`). Missions that failed for
+//! the same reason are tried again together (`redrive`). What settles teach about costs is folded in by `learn`. What is
+//! over and old is pruned (`retention`). Every transaction goes through `Engine::decide`: load, decide in pure code, write
+//! everything, commit; only then does anything leave the process.
 
 mod approvals;
 mod batcher;
@@ -25,12 +25,14 @@ mod forecast;
 mod fork;
 mod learn;
 mod leases;
+mod mcp;
 mod messages;
 mod metering;
 mod metrics;
 mod pause;
 mod pool;
 mod prices;
+mod redrive;
 mod renew;
 mod reserve;
 mod retention;
@@ -53,11 +55,13 @@ pub use claim::{ClaimedJob, PoolConfig};
 pub use conversation::{Spoken, named_outputs};
 pub use forecast::ForecastError;
 pub use fork::{ForkError, ForkWish};
+pub use mcp::Catalog as McpCatalog;
 pub use messages::{MessageError, MessageWish};
 pub use metering::MeterError;
 pub use metrics::Metrics;
 pub use pool::{Drained, WorkerPool};
 pub use prices::{ActivateError, ModelSum, Published, Simulation};
+pub use redrive::{Hindrance, RedriveError, RedriveOrder, Redriver, Rehearsal, Rehearsed};
 pub use retention::{Pruner, Retention};
 pub use schedule::Scheduler;
 pub use settle::SettleError;
@@ -69,7 +73,7 @@ pub use wallet::{BudgetError, LedgerError};
 pub use wish::{Unfit, Wish};
 pub use workflow::{PutWorkflowError, WorkflowPut};
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bursar_domain::flow::{self, Facts, Turn};
@@ -110,6 +114,8 @@ struct Parts {
     meters: Batcher<metering::Meter, Result<metering::Metered, MeterError>>,
     /// Whether definitions may run programs.
     exec_allowed: AtomicBool,
+    /// The tools of MCP servers that definitions may name; not set: none.
+    mcp: OnceLock<mcp::Catalog>,
     /// Wakes the sweep before its time: something may be due.
     attention: tokio::sync::Notify,
 }
@@ -168,6 +174,7 @@ impl Engine {
                 reserves,
                 meters,
                 exec_allowed: AtomicBool::new(false),
+                mcp: OnceLock::new(),
                 attention: tokio::sync::Notify::new(),
             }),
         };

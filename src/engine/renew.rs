@@ -10,7 +10,7 @@ use super::cancel::ControlError;
 use crate::store::{StoreError, Want};
 
 /// States of tasks that a retry may renew.
-const NOT_SUCCEEDED: [TaskState; 3] = [TaskState::Failed, TaskState::Cancelled, TaskState::Skipped];
+pub(super) const NOT_SUCCEEDED: [TaskState; 3] = [TaskState::Failed, TaskState::Cancelled, TaskState::Skipped];
 /// States of tasks that are over.
 const OVER: [TaskState; 4] = [TaskState::Succeeded, TaskState::Failed, TaskState::Cancelled, TaskState::Skipped];
 /// States of tasks that are not.
@@ -59,7 +59,7 @@ impl Engine {
 
     /// The tasks of the latest run in these states, with the input and with the results that decide what begins, or
     /// with all results.
-    async fn renewal(&self, mission: MissionId, states: &[TaskState], all: bool) -> Result<Want, StoreError> {
+    pub(super) async fn renewal(&self, mission: MissionId, states: &[TaskState], all: bool) -> Result<Want, StoreError> {
         let latest = states.iter().map(|state| (mission, *state)).collect();
         let mut want = Want { missions: vec![mission], latest, ..Want::default() };
         want.inputs.insert(mission);
@@ -69,7 +69,7 @@ impl Engine {
             return Ok(want);
         };
         for node in &definition.nodes {
-            let read = node.opening.nodes.iter().copied().chain(all.then_some(node.index));
+            let read = definition.read_by(&node.opening).chain(all.then_some(node.index));
             want.results.extend(read.filter_map(|index| Some((view.run_id, i32::try_from(index).ok()?))));
         }
         Ok(want)

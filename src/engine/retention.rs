@@ -24,7 +24,7 @@ const MOST_BATCHES: u32 = 500;
 /// How long things are kept after a mission is over, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Events, answers of models, results of tools, failed attempts.
+    /// Events, answers of models, results of tools, failed attempts, bulk actions.
     pub details_ms: i64,
     /// Outputs of tasks, and so of missions.
     pub outputs_ms: i64,
@@ -78,6 +78,8 @@ impl Engine {
         }
         let keys = self.store().prune_dedupe_keys(now, CHUNK.saturating_mul(10)).await?;
         self.metrics().note_pruned("dedupe_key", keys);
+        let actions = self.store().prune_bulk_actions(now.plus_ms(retention.details_ms.saturating_neg()), CHUNK).await?;
+        self.metrics().note_pruned("bulk_action", actions);
         if all > 0 {
             tracing::info!(runs = all, "what was old was pruned");
         }

@@ -201,7 +201,8 @@ fn name_unfit(unfit: &Unfit) -> FiringError {
     named(code, &unfit.to_string())
 }
 
-fn name_refusal(refusal: &Refusal) -> FiringError {
+/// The codes are those of the API's problems; `internal` is one that nobody outside can cause.
+pub(super) fn name_refusal(refusal: &Refusal) -> FiringError {
     let code = match refusal {
         Refusal::Ledger(LedgerRefusal::Insufficient { .. }) => "insufficient-credits",
         Refusal::Ledger(LedgerRefusal::InDebt(_)) => "wallet-in-debt",

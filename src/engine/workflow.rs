@@ -81,8 +81,9 @@ impl Engine {
 
     /// Nodes of the definition that this installation does not run, each as a problem.
     pub fn not_allowed(&self, definition: &Definition) -> Vec<Problem> {
+        let mut problems = self.unknown_mcp_tools(definition);
         if self.parts.exec_allowed.load(Ordering::Relaxed) {
-            return Vec::new();
+            return problems;
         }
         let programs = definition.nodes.iter().filter(|node| matches!(node.action, workflow::Action::Exec(_)));
         let problem = |node: &workflow::Node| Problem {
@@ -91,7 +92,8 @@ impl Engine {
             message: "this server runs no programs: `exec` nodes are off".to_owned(),
             hint: Some("its operator enables them with `exec.enabled = true` in the configuration".to_owned()),
         };
-        programs.map(problem).collect()
+        problems.extend(programs.map(problem));
+        problems
     }
 
     /// A workflow version that a run refers to.

@@ -8,6 +8,7 @@ mod alerts;
 mod approvals;
 mod auth;
 mod balance;
+mod bulk_actions;
 mod conditional;
 mod corrections;
 mod csv;

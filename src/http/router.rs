@@ -10,7 +10,7 @@ use super::request::{no_method, no_route, observe, panicked};
 use super::state::{App, Site};
 use super::unread::read_on;
 use super::{
-    admin, approvals, balance, corrections, dead_letters, description, entries, estimates, keys, missions, ops, pages,
+    admin, approvals, balance, bulk_actions, corrections, dead_letters, description, entries, estimates, keys, missions, ops, pages,
     prices, runs, schedules, statements, stream, transactions, usage, wallet, workflows,
 };
 
@@ -70,6 +70,9 @@ fn work() -> OpenApiRouter<Site> {
         // failures
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::get))
+        .routes(routes!(bulk_actions::look::list, bulk_actions::order::post))
+        .routes(routes!(bulk_actions::look::get))
+        .routes(routes!(bulk_actions::look::abort))
         // schedules
         .routes(routes!(schedules::list::all, schedules::change::create))
         .routes(routes!(schedules::list::one, schedules::change::patch, schedules::change::delete))
@@ -108,6 +111,9 @@ fn desk() -> OpenApiRouter<Site> {
         .routes(routes!(admin::workers))
         .routes(routes!(dead_letters::list_all))
         .routes(routes!(dead_letters::get_of_all))
+        .routes(routes!(bulk_actions::look::list_all, bulk_actions::order::post_of_any))
+        .routes(routes!(bulk_actions::look::get_of_any))
+        .routes(routes!(bulk_actions::look::abort_of_any))
         .routes(routes!(estimates::get))
         // open to everybody
         .routes(routes!(ops::livez))

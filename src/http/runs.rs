@@ -238,6 +238,8 @@ pub(super) struct Task {
     failures: i64,
     /// The last error.
     error: Option<TaskError>,
+    /// The task that stands in for it since it failed: its output is what that one hands on.
+    stand_in_id: Option<ShownTask>,
     /// What it holds now.
     held: Amount,
     /// What its last hold was made with, before its calls made it grow; null where nothing was held.
@@ -281,6 +283,7 @@ impl From<TaskView> for Task {
             attempt: view.attempt,
             failures: view.failures,
             error: view.error.map(TaskError::from),
+            stand_in_id: view.stand_in_id.map(Into::into),
             held: view.held_ucr.into(),
             estimated_credits: view.estimate_ucr.map(Amount),
             cost_credits: view.cost_ucr.into(),

@@ -81,6 +81,8 @@ shown_ids! {
     ShownCall = CallKind;
     /// A schedule's id.
     ShownSchedule = ScheduleKind;
+    /// A bulk action's id.
+    ShownBulkAction = BulkActionKind;
     /// A tenant's id.
     ShownTenant = TenantKind;
     /// A price book's id.

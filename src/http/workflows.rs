@@ -62,6 +62,8 @@ pub(super) struct NodeSummary {
     pool: String,
     /// The nodes that must have ended before.
     needs: Vec<String>,
+    /// The node that stands in for it when it fails.
+    fallback: Option<String>,
 }
 
 /// A definition that could be put.
@@ -87,6 +89,7 @@ impl ValidWorkflow {
             kind: node.action.kind(),
             pool: node.pool.clone(),
             needs: node.needs.iter().filter_map(key_of).collect(),
+            fallback: node.fallback.as_ref().and_then(key_of),
         });
         Self {
             valid: true,

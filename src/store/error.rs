@@ -11,6 +11,8 @@ pub enum Conflict {
     LedgerKey,
     /// A submit that ran at the same time took this dedupe key.
     DedupeKey,
+    /// A bulk action with this idempotency key exists.
+    BulkActionKey,
     /// A schedule of this name exists.
     ScheduleName,
     /// This version of the workflow exists (two writers put at once).
@@ -71,6 +73,7 @@ fn meaning(constraint: &str) -> Conflict {
         }
         text if text.contains("dedupe_keys_key") || text.contains("dedupe_keys.tenant_id") => Conflict::DedupeKey,
         text if text.contains("schedules_name") || text.contains("schedules.tenant_id") => Conflict::ScheduleName,
+        text if text.contains("bulk_actions_key") || text.contains("bulk_actions.owner_id") => Conflict::BulkActionKey,
         text if text.contains("ops_key") || text.contains("ops.key, ops.wallet_id") => Conflict::LedgerKey,
         text if text.contains("workflows_version") || text.contains("workflows.tenant_id") => Conflict::WorkflowVersion,
         _ => Conflict::Other,

@@ -5,6 +5,7 @@
 //! Whatever only shows things is portable SQL in `read/`.
 
 mod batch;
+mod bulk;
 mod catalog;
 mod changes;
 mod columns;
@@ -18,6 +19,7 @@ mod schema;
 pub mod sqlite;
 mod want;
 
+pub use bulk::{BulkAction, BulkCount, BulkFigures, BulkItem, BulkNote, BulkOutcome, BulkScope, BulkState};
 pub use catalog::{ApiKey, Role, WorkerRow};
 pub use error::{Conflict, StoreError};
 pub use estimates::{LearnedFactor, LearnedNode};

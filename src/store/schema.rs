@@ -96,7 +96,7 @@ table!(TASKS, "tasks",
     input_bytes Int Always, attempt Int Always, failures Int Always, losses Int Always, fence Int Always,
     lease_token Text Always, lease_until Int Always, worker_id Text Always, ready_at Int Always,
     due_at Int Always, started_at Int Always, ended_at Int Always, priced Bool Once, hold_id Text Always,
-    holds Int Always, output Json IfPresentUnread, error Json Always, cost_ucr Int Always,
+    holds Int Always, output Json IfPresentUnread, error Json Always, stand_in_id Text Always, cost_ucr Int Always,
     units_ucr Int Always, usage Json Always, created_at Int Once, shown Text IfPresentUnread,
     decision Json Always, deadline_at Int Always, node_at Int Once, base Int Once, ancestors Json Once,
     parent_id Text Once, layer Int Once, item Int Once, bound Json Once, fan Json Always,
@@ -203,7 +203,25 @@ pub const BOOL_COLUMNS: &[&str] =
     &["priced", "frozen", "expired", "billable", "estimated", "draining", "active", "simulated", "is_error", "paused"];
 
 /// The expression for what a task (`t`) handed on. A map's list is not stored twice: it is made of what its items did.
+/// Nor is what a stand-in did: a task that failed hands that on, and before it is over its own error.
 pub fn output_sql(dialect: Dialect, t: &str) -> String {
+    let (own, of_stand_in) = (own_output_sql(dialect, t), own_output_sql(dialect, "stand_in"));
+    let object = match dialect {
+        Dialect::Postgres => "json_build_object",
+        Dialect::Sqlite => "json_object",
+    };
+    let error = ["class", "code", "message"].map(|field| format!("'{field}', {t}.error ->> '{field}'")).join(", ");
+    format!(
+        "case when {t}.stand_in_id is null then {own}
+           else (
+             select case when stand_in.ended_at is null then {object}('error', {object}({error})) else {of_stand_in} end
+             from tasks stand_in
+             where stand_in.id = {t}.stand_in_id
+           ) end"
+    )
+}
+
+fn own_output_sql(dialect: Dialect, t: &str) -> String {
     let list = match dialect {
         Dialect::Postgres => {
             "select coalesce(json_agg(coalesce(item.output, 'null'::json) order by item.item), '[]'::json) from tasks item"

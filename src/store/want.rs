@@ -122,7 +122,7 @@ impl Want {
     /// What the end of a task reaches, or its beginning. `base` is the number in the run of its workflow's first node.
     pub fn reach(&mut self, mission: MissionId, run: RunId, base: i32, reach: &Reach) {
         let at = |index: &u32| i32::try_from(*index).ok().map(|index| (run, base.saturating_add(index)));
-        self.nodes.extend(reach.nodes.iter().filter_map(at));
+        self.nodes.extend(reach.nodes.iter().chain(&reach.before).filter_map(at));
         self.results.extend(reach.results.iter().filter_map(at));
         self.inputs.extend(reach.input.then_some(mission));
         self.signals.extend(reach.signals.then_some(mission));

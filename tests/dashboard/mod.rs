@@ -6,6 +6,7 @@ mod live;
 mod messages;
 mod pages;
 mod prices;
+mod redrives;
 mod schedules;
 mod site;
 mod wallets;

@@ -60,6 +60,7 @@ async fn pages(site: &Site, acme: &Tenant) -> Vec<(String, String)> {
         "/dashboard/missions",
         "/dashboard/schedules",
         "/dashboard/dead-letters",
+        "/dashboard/bulk-actions",
         "/dashboard/prices",
         "/dashboard/login",
     ]

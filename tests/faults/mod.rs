@@ -2,8 +2,10 @@
 
 mod approvals;
 mod clients;
+mod mcp;
 mod money;
 mod processes;
+mod redrives;
 mod schedules;
 mod tools;
 

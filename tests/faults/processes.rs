@@ -27,6 +27,7 @@ pub(super) struct Installation {
     server: Child,
     workers: Vec<u32>,
     key: String,
+    environment: Vec<(String, String)>,
     http: reqwest::Client,
 }
 
@@ -37,45 +38,68 @@ pub(super) fn bursar() -> Command {
     command
 }
 
+/// An admin key of a tenant.
+fn key_of(url: &str, tenant: &str) -> String {
+    let key = bursar()
+        .args(["keys", "create", "--tenant", tenant, "--role", "admin"])
+        .env("DATABASE_URL", url)
+        .output()
+        .unwrap();
+    String::from_utf8(key.stdout).unwrap().trim().to_owned()
+}
+
 impl Installation {
     /// Migrates, makes an admin key, starts the server, gives credits.
     pub(super) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same, with a server that has this in its environment.
+    pub(super) async fn start_with(environment: &[(&str, &str)]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let database = TestDatabase::empty().await;
         let redis = TestRedis::start().await;
         let url = database.url.clone();
         let migrated = bursar().arg("migrate").env("DATABASE_URL", &url).stdout(Stdio::null()).status().unwrap();
         assert!(migrated.success());
-        let key = bursar()
-            .args(["keys", "create", "--tenant", "acme", "--role", "admin"])
-            .env("DATABASE_URL", &url)
-            .output()
-            .unwrap();
-        let key = String::from_utf8(key.stdout).unwrap().trim().to_owned();
+        let key = key_of(&url, "acme");
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let server = Self::server(&url, &redis, port);
+        let server = Self::server(&url, &redis, port, &environment);
         let http = reqwest::Client::new();
-        let installation = Self { database, redis, port, server, workers: Vec::new(), key, http };
+        let installation = Self { database, redis, port, server, workers: Vec::new(), key, environment, http };
         installation.ready().await;
-        let granted = installation
+        installation.grant().await;
+        installation
+    }
+
+    /// Speaks for another tenant from now on, one with credits.
+    pub(super) async fn speak_for(&mut self, tenant: &str) {
+        self.key = key_of(&self.database.url, tenant);
+        self.grant().await;
+    }
+
+    async fn grant(&self) {
+        let granted = self
             .http
-            .post(installation.address("/v1/wallet/grants"))
-            .bearer_auth(&installation.key)
+            .post(self.address("/v1/wallet/grants"))
+            .bearer_auth(&self.key)
             .header("Idempotency-Key", "first")
             .json(&json!({"amount": "100000", "kind": "paid"}))
             .send()
             .await
             .unwrap();
         assert!(granted.status().is_success(), "{:?}", granted.text().await);
-        installation
     }
 
-    fn server(url: &str, redis: &TestRedis, port: u16) -> Child {
+    fn server(url: &str, redis: &TestRedis, port: u16, environment: &[(String, String)]) -> Child {
         bursar()
             .args(["server", "--port", &port.to_string()])
             .env("DATABASE_URL", url)
             .env("REDIS_URL", redis.url())
             .env("BURSAR_BIND", "127.0.0.1")
+            .envs(environment.iter().cloned())
             .spawn()
             .unwrap()
     }
@@ -124,7 +148,7 @@ impl Installation {
     pub(super) async fn restart_server(&mut self) {
         self.server.kill().unwrap();
         self.server.wait().unwrap();
-        self.server = Self::server(&self.database.url, &self.redis, self.port);
+        self.server = Self::server(&self.database.url, &self.redis, self.port, &self.environment);
         self.ready().await;
     }
 

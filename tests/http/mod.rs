@@ -2,6 +2,7 @@
 
 mod approvals;
 mod budgets;
+mod bulk_actions;
 mod corrections;
 mod dead_letters;
 mod estimates;

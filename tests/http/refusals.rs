@@ -25,6 +25,10 @@ const fn at(request: (&'static str, &'static str), refused: (u16, &'static str, 
     Case { request, headers: &[], body: "", refused }
 }
 
+const fn redrive(body: &'static str, refused: (u16, &'static str, &'static str)) -> Case {
+    Case { request: ("POST", "/v1/bulk-actions"), headers: JSON, body, refused }
+}
+
 const SOME_TASK: &str = "/v1/missions/tsk_01h455vb4pex5vsknk084sn02q";
 
 /// Bodies of a submit.
@@ -129,6 +133,22 @@ fn others() -> Vec<Case> {
         at(("GET", "/v1/approvals?cursor=SECRET"), (400, "bad-cursor", "")),
         at(("GET", "/v1/approvals/mis_01h455vb4pex5vsknk084sn02q"), (400, "wrong-id-kind", "")),
         at(("POST", "/v1/approvals/tsk_01h455vb4pex5vsknk084sn02q/decide"), (404, "not-found", "")),
+        at(("GET", "/v1/bulk-actions?cursor=SECRET"), (400, "bad-cursor", "")),
+        at(("GET", "/v1/bulk-actions?colour=red"), (400, "bad-parameter", "colour")),
+        at(("GET", "/v1/bulk-actions/SECRET"), (400, "malformed-id", "")),
+        at(("GET", "/v1/bulk-actions/mis_01h455vb4pex5vsknk084sn02q"), (400, "wrong-id-kind", "")),
+        at(("POST", "/v1/bulk-actions/blk_01h455vb4pex5vsknk084sn02q/abort"), (404, "not-found", "")),
+        at(("GET", "/v1/admin/bulk-actions"), (403, "forbidden", "")),
+        redrive("{\"fingerprint\": \"x\"}", (422, "validation", "/kind")),
+        redrive("{\"kind\": \"SECRET\", \"fingerprint\": \"x\"}", (422, "validation", "/kind")),
+        redrive("{\"kind\": \"redrive\"}", (422, "validation", "/fingerprint")),
+        redrive("{\"kind\": \"redrive\", \"fingerprint\": \"SECRET\"}", (404, "not-found", "")),
+        redrive("{\"kind\": \"redrive\", \"fingerprint\": \"x\", \"speed\": 3}", (422, "validation", "/speed")),
+        redrive(
+            "{\"kind\": \"redrive\", \"fingerprint\": \"x\", \"per_second\": 0}",
+            (422, "validation", "/per_second"),
+        ),
+        redrive("{\"kind\": \"redrive\", \"fingerprint\": \"x\", \"limit\": 10001}", (422, "validation", "/limit")),
         at(("DELETE", "/v1/missions"), (405, "method-not-allowed", "")),
         at(("GET", "/v1/admin/overview"), (403, "forbidden", "")),
         Case {

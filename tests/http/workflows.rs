@@ -67,9 +67,18 @@ async fn a_definition_is_checked_without_being_put() {
     fresh["workflow"] = json!("fresh");
     let valid = server.post("/v1/workflows/validate", &fresh).await.expect(200);
     assert_eq!((valid["valid"].as_bool(), valid["name"].as_str()), (Some(true), Some("fresh")));
-    assert_eq!(valid["nodes"], json!([{"key": "card", "kind": "transform", "pool": "default", "needs": []}]));
+    let card = json!([{"key": "card", "kind": "transform", "pool": "default", "needs": [], "fallback": null}]);
+    assert_eq!(valid["nodes"], card);
     assert_eq!(valid["outputs"], json!(["gone", "second", "to"]));
     server.get("/v1/workflows/fresh").await.refused(404, "not-found");
+
+    let line = json!({"workflow": "line", "nodes": {
+        "a": {"transform": 1, "on_error": {"fallback": "b"}}, "b": {"transform": 2}, "c": {"needs": ["a"], "transform": 3},
+    }});
+    let told = server.post("/v1/workflows/validate", &line).await.expect(200);
+    let node = |at: usize| (told["nodes"][at]["needs"].clone(), told["nodes"][at]["fallback"].clone());
+    assert_eq!((node(0), node(1)), ((json!([]), json!("b")), (json!(["a"]), json!(null))));
+    assert_eq!((node(2).0, &told["outputs"]), (json!(["a", "b"]), &json!(["c"])));
 }
 
 #[tokio::test(flavor = "multi_thread")]

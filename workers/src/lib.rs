@@ -19,6 +19,7 @@ pub mod exec;
 pub mod http;
 pub mod job;
 mod limits;
+pub mod mcp;
 mod outbound;
 pub mod providers;
 mod run;

@@ -34,3 +34,16 @@ pub(crate) const PROMPT_ECHO_CHARS: usize = 24;
 
 /// Characters of a run shared between a provider's message and the API key that count as an echo.
 pub(crate) const KEY_ECHO_CHARS: usize = 6;
+
+/// Bytes of one message of an MCP server. Results that models are told are cut far below it; it bounds the memory that a
+/// server can take.
+pub(crate) const MCP_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Tools of one MCP server that are known: more would not fit into any model's context.
+pub(crate) const MCP_TOOLS: usize = 1_000;
+
+/// Characters of what an MCP server says a tool does: each call of a model carries them.
+pub(crate) const MCP_DESCRIPTION_CHARS: usize = 4_096;
+
+/// Bytes of a tool's schema; one with more is not offered, for the same reason.
+pub(crate) const MCP_SCHEMA_BYTES: usize = 64 * 1024;

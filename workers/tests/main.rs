@@ -7,6 +7,9 @@ mod cache;
 mod exec;
 mod fallback;
 mod http;
+mod mcp;
+#[path = "../../tests/support/mcp/mod.rs"]
+mod mcp_server;
 mod openai_faults;
 mod openai_streams;
 mod registry;

@@ -160,7 +160,7 @@ fn http_get(allow: &[&str], allow_private: bool) -> Result<HttpGet, ToolsError> 
 }
 
 async fn get(tool: &HttpGet, url: &str) -> Result<String, String> {
-    tool.call(&json!({"url": url})).await.map_err(|error| error.0)
+    tool.call(&json!({"url": url})).await.map_err(|error| error.to_string())
 }
 
 #[tokio::test]

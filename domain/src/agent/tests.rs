@@ -307,7 +307,7 @@ impl<'a> Theatre<'a> {
                     *self.ran.entry(wish.number).or_default() += 1;
                     self.moment()?;
                     let answer = ToolAnswer { content: format!("result {}", wish.number), is_error: false };
-                    let end = ToolEnd { id, number: wish.number, answer: answer.clone(), duration_ms: 1 };
+                    let end = ToolEnd { id, number: wish.number, answer: answer.clone(), duration_ms: 1, ran: true };
                     self.world.end_tool(lease, &end).unwrap();
                     self.world.end_tool(lease, &end).unwrap();
                     self.moment()?;

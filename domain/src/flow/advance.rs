@@ -16,7 +16,7 @@ use super::estimate::size_of;
 use super::pause::park_paused;
 use super::reserve::journaled_ucr;
 use super::settle::charge_failure;
-use super::{Refusal, Turn, approval, concurrency, deadline, family, message, node_of, signal, subject, timer};
+use super::{Refusal, Turn, approval, concurrency, deadline, fallback, family, message, node_of, signal, subject, timer};
 
 /// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice, or while its run is
 /// paused. One whose time is over fails instead.
@@ -307,24 +307,31 @@ pub(super) fn fail(turn: &mut Turn<'_>, id: TaskId, error: StepError) -> Result<
     release_hold(turn, id)?;
     let now = turn.now;
     let output = output_of_failure(turn, id, &error)?;
+    let stand_in = fallback::of(turn, id)?;
     // what becomes of one of many is its parent's to decide
-    let goes_on = output.is_some() || turn.task(id)?.layer > 0;
+    let goes_on = output.is_some() || stand_in.is_some() || turn.task(id)?.layer > 0;
+    if let Some((by, _)) = &stand_in {
+        fallback::take_over(turn, id, *by, &error)?;
+    }
+    let (stand_in_id, stand_in) = stand_in.unzip();
+    let helped = stand_in.as_ref().map(|node| format!("; `{node}` stands in for it")).unwrap_or_default();
     let Some(task) = turn.set.tasks.change(id) else {
         return Err(Refusal::NotFound(format!("task {id}")));
     };
     task.state = TaskState::Failed;
     task.output = output;
+    task.stand_in_id = stand_in_id;
     task.wait = None;
     task.due_at = None;
     task.lease_until = None;
     task.ended_at = Some(now);
-    task.status_reason = Some(error.message.clone());
+    task.status_reason = Some(format!("{}{helped}", error.message));
     task.error = Some(error.clone());
     let (mission, run, node) = (task.mission_id, task.run_id, task.node.clone());
     let failed = task.clone();
     let wallet = turn.mission(mission)?.wallet_id;
     leave_line(turn, wallet, &failed);
-    turn.emit(mission, "task.failed", Some(id), json!({"error": error, "run_goes_on": goes_on}));
+    turn.emit(mission, "task.failed", Some(id), json!({"error": error, "run_goes_on": goes_on, "stand_in": stand_in}));
     if !goes_on {
         fail_run(turn, run, &node, &error)?;
     }
@@ -359,12 +366,10 @@ fn output_of_failure(turn: &Turn<'_>, id: TaskId, error: &StepError) -> Result<O
         None => node_of(&definition, task)?.on_error,
     };
     Ok(match on_error {
-        OnError::Fail => None,
+        // what a stand-in hands on is its own
+        OnError::Fail | OnError::Fallback => None,
         OnError::Skip => Some(Value::Null),
-        OnError::Continue => {
-            let about = json!({"class": error.class, "code": error.code, "message": error.message});
-            Some(json!({"error": about}))
-        }
+        OnError::Continue => Some(error.as_output()),
     })
 }
 

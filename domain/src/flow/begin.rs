@@ -19,7 +19,7 @@ use crate::workflow::{Definition, Node, Opening};
 use super::advance::{fail, park, skip};
 use super::deadline::start_clock;
 use super::pause::park_paused;
-use super::{Refusal, Turn, family, node_of};
+use super::{Refusal, Turn, fallback, family, node_of};
 
 /// A task that is over and whose dependents count down, with the length of what it hands on.
 pub(super) struct Ended {
@@ -50,6 +50,11 @@ pub(super) fn release_dependents(turn: &mut Turn<'_>, id: TaskId, output_bytes: 
 }
 
 impl Ended {
+    /// A task that hands on nothing.
+    pub(super) fn with_nothing(id: TaskId) -> Self {
+        Self { id, output_bytes: 0 }
+    }
+
     /// The task.
     pub(super) fn task(&self) -> TaskId {
         self.id
@@ -64,11 +69,23 @@ fn follow(turn: &mut Turn<'_>, mut ended: VecDeque<Ended>, mut ready: Vec<TaskId
             continue;
         }
         let definition = turn.definition(task.workflow_id)?;
-        for dependent in &node_of(&definition, &task)?.dependents {
-            let next = dependent_of(turn, &task, *dependent)?.id;
+        let node = node_of(&definition, &task)?;
+        for dependent in &node.dependents {
+            let next = dependent_of(turn, &task, *dependent)?;
+            if next.state.is_final() {
+                // it stood by for a node that did not fail
+                continue;
+            }
+            let next = next.id;
             let Some(row) = turn.set.tasks.change(next) else { continue };
             row.remaining_needs = row.remaining_needs.saturating_sub(1);
             row.input_bytes = row.input_bytes.saturating_add(output_bytes);
+            let is_needless = node.fallback == Some(*dependent) && task.stand_in_id.is_none();
+            if is_needless && row.state == TaskState::Pending && turn.run(task.run_id)?.state.is_open() {
+                ended.extend(fallback::dismiss(turn, next)?);
+                continue;
+            }
+            let Some(row) = turn.set.tasks.get(next) else { continue };
             let is_next = row.remaining_needs == 0 && row.state == TaskState::Pending;
             if is_next {
                 start_clock(turn, next)?;
@@ -84,7 +101,7 @@ fn follow(turn: &mut Turn<'_>, mut ended: VecDeque<Ended>, mut ready: Vec<TaskId
     Ok(ready)
 }
 
-fn dependent_of<'t>(turn: &'t Turn<'_>, task: &Task, index: u32) -> Result<&'t Task, Refusal> {
+pub(super) fn dependent_of<'t>(turn: &'t Turn<'_>, task: &Task, index: u32) -> Result<&'t Task, Refusal> {
     let number = task.neighbour(index);
     let next = turn.set.task_of(task.run_id, number);
     next.ok_or_else(|| Refusal::Unloaded(format!("task {number} of run {}", task.run_id)))
@@ -99,9 +116,12 @@ fn begin(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Result<Opt
         // its node's condition was decided before its family was made
         return family::start(turn, id, ready);
     }
-    if node.may_end_at_once() && node.dependents.iter().any(|index| dependent_of(turn, &task, *index).is_err()) {
+    if node.may_end_at_once() && !fallback::is_all_loaded(turn, &definition, &task) {
         put_off(turn, id);
         return Ok(None);
+    }
+    if fallback::is_needless(turn, node, &task) {
+        return fallback::dismiss(turn, id);
     }
     match decide(turn, &definition, node, &task) {
         Gate::Unknown => put_off(turn, id),
@@ -111,7 +131,7 @@ fn begin(turn: &mut Turn<'_>, id: TaskId, ready: &mut Vec<TaskId>) -> Result<Opt
         }
         Gate::Shut => {
             skip(turn, id, "skipped: its condition does not hold", Some(Value::Null))?;
-            return Ok(Some(Ended { id, output_bytes: 0 }));
+            return Ok(Some(Ended::with_nothing(id)));
         }
         Gate::Open => return family::start(turn, id, ready),
     }
@@ -124,8 +144,10 @@ pub(super) fn ended(turn: &Turn<'_>, id: TaskId) -> Option<Ended> {
     let task = turn.set.tasks.get(id).filter(|task| is_over(task.state))?;
     // whether the others go on is their parent's to decide
     let no_output = (task.layer > 0).then_some(0);
-    let output_bytes = task.output.as_ref().map(|output| i64::try_from(output.to_string().len()).unwrap_or(i64::MAX));
-    Some(Ended { id, output_bytes: output_bytes.or(no_output)? })
+    let length = |output: &Value| i64::try_from(output.to_string().len()).unwrap_or(i64::MAX);
+    let output_bytes = task.output.as_ref().map(length);
+    let of_failure = task.stand_in_id.and(task.error.as_ref()).map(|error| length(&error.as_output()));
+    Some(Ended { id, output_bytes: output_bytes.or(of_failure).or(no_output)? })
 }
 
 /// After a decision that may have ended a task: where its run goes on, so do its dependents. Returns those that are
@@ -208,6 +230,10 @@ pub(super) fn first_nodes(definition: &Definition, input: &Value) -> BTreeSet<u3
     let mut first = BTreeSet::new();
     // nodes are numbered after everything they need
     for node in &definition.nodes {
+        if node.stands_in_for.is_some_and(|origin| skipped.contains(&origin)) {
+            skipped.insert(node.index);
+            continue;
+        }
         if !node.needs.iter().all(|need| skipped.contains(need)) {
             continue;
         }

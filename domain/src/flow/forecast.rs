@@ -90,11 +90,18 @@ pub fn forecast(learned: &Learned, request: &ForecastRequest<'_>) -> Result<Fore
     let mut nodes = Vec::with_capacity(definition.nodes.len());
     let mut hold_needed = fee;
     for node in &definition.nodes {
-        let told = Told { bytes: template_bytes(node).saturating_add(input_bytes), upstream: upstream(node, &answers) };
+        let told = Told {
+            bytes: template_bytes(node).saturating_add(input_bytes),
+            upstream: upstream(definition, node, &answers),
+        };
         answers.insert(node.index, longest_answer(node, told));
         let one = foretell(&basis, node, told)?;
         let all = altogether(&basis, definition, node, (told, input), one)?;
-        let one = NodeForecast { is_first: first.contains(&node.index), ..all };
+        let mut one = NodeForecast { is_first: first.contains(&node.index), ..all };
+        if node.stands_in_for.is_some() {
+            // it runs only when another node fails
+            (one.low, one.expected) = (Ucr::ZERO, Ucr::ZERO);
+        }
         if one.is_first {
             hold_needed = hold_needed.saturating_add(one.hold);
         }
@@ -117,10 +124,21 @@ impl Told {
     }
 }
 
-/// The longest answers of the nodes that a node needs, in tokens; those come before it in the workflow.
-fn upstream(node: &Node, answers: &BTreeMap<u32, u64>) -> u64 {
-    let known = node.needs.iter().filter_map(|need| answers.get(need));
-    known.fold(0, |sum: u64, tokens| sum.saturating_add(*tokens))
+/// The longest answers of the nodes that a node needs, in tokens; those come before it in the workflow. Who stands in for
+/// one of them answers in its place.
+fn upstream(definition: &Definition, node: &Node, answers: &BTreeMap<u32, u64>) -> u64 {
+    let is_told_before = |need: &&u32| {
+        let origin = definition.node(**need).and_then(|need| need.stands_in_for);
+        origin.is_some_and(|origin| node.needs.contains(&origin))
+    };
+    let longest = |need: &u32| {
+        let line = std::iter::once(*need).chain(definition.stand_ins(*need));
+        line.filter_map(|index| answers.get(&index)).max().copied()
+    };
+    // what it stands in for has answered nothing
+    let answered = node.needs.iter().filter(|need| node.stands_in_for != Some(**need) && !is_told_before(need));
+    let known = answered.filter_map(longest);
+    known.fold(0, u64::saturating_add)
 }
 
 /// The longest text a node hands on, in tokens: an agent's cap, or what a transform was told.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::credits::Ucr;
 use crate::id::{MessageId, MissionId, PriceBookId, RunId, TaskId, WorkflowId};
 use crate::record::{Mission, PRUNED_MISSION, PRUNED_OUTPUTS, Run, Task};
-use crate::state::RunState;
+use crate::state::{RunState, TaskState};
 use crate::workflow::{Definition, Node};
 
 use super::begin::begin_all;
@@ -16,7 +16,7 @@ use super::estimate::{Basis, template_bytes};
 use super::rehearsal::{self, Order, Ordered, Preview, check_room, is_repeated, rehearse};
 use super::retry::has_passed;
 use super::submit::{Birth, hold_fee, new_task};
-use super::{Refusal, Turn, node_of};
+use super::{Refusal, Turn, fallback, node_of};
 
 /// What a fork needs, the new run's id included.
 #[derive(Debug, Clone)]
@@ -122,7 +122,10 @@ fn keep(turn: &Turn<'_>, definition: &Definition, old: &Run, from_node: &str) ->
     // what was made of nodes stays behind: their own tasks have what came out of it
     let own = |task: &&Task| task.run_id == old.id && task.ancestors.is_none();
     for task in turn.set.tasks.iter().filter(own) {
-        if has_passed(turn, node_of(&before, task)?, task)? {
+        let node = node_of(&before, task)?;
+        // what stands in for another one than it did can't be asked to
+        let is_settled = task.state != TaskState::Failed || fallback::is_same(&before, definition, node);
+        if is_settled && has_passed(turn, node, task)? {
             passed.insert(&task.node, task);
         }
     }
@@ -241,6 +244,7 @@ fn add_tasks(
         }
         turn.set.add_task(task);
     }
+    fallback::appoint(turn, definition, run.id);
     if let Some(mission) = turn.set.missions.change(run.mission_id) {
         mission.tasks_done = done;
     }

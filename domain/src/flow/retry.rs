@@ -15,7 +15,7 @@ use crate::workflow::{Node, OnError};
 use super::cancel::RUN_ENDED;
 use super::rehearsal::{self, Order, Ordered, Preview, check_room, is_repeated, rehearse};
 use super::submit::hold_fee;
-use super::{Refusal, Turn, family, node_of, reunion};
+use super::{Refusal, Turn, fallback, family, node_of, reunion};
 
 /// Lets a mission's latest run go on from what failed. The tasks of that run which failed, were cancelled or skipped must
 /// be loaded, with what decides whether they begin.
@@ -43,7 +43,11 @@ pub(super) fn has_passed(turn: &Turn<'_>, node: &Node, task: &Task) -> Result<bo
     Ok(match task.state {
         TaskState::Succeeded => true,
         TaskState::Skipped => !is_item && task.error.as_ref().is_none_or(|error| error.code != RUN_ENDED),
-        TaskState::Failed => family::on_item_error(turn, task)?.unwrap_or(node.on_error) != OnError::Fail,
+        TaskState::Failed => match family::on_item_error(turn, task)?.unwrap_or(node.on_error) {
+            OnError::Fail => false,
+            OnError::Skip | OnError::Continue => true,
+            OnError::Fallback => fallback::has_passed(turn, node, task)?,
+        },
         _ => false,
     })
 }
@@ -149,5 +153,6 @@ fn renew_task(task: &mut Task) {
     task.started_at = None;
     task.ended_at = None;
     task.error = None;
+    task.stand_in_id = None;
     task.decision = None;
 }

@@ -18,7 +18,7 @@ use super::advance::{self, count_done, count_held, fail, park, wait_for_credits}
 use super::begin::{go_on, release_dependents};
 use super::budget::note_spending;
 use super::reserve::{check_calls, close_open_calls, finish_call};
-use super::{Refusal, Turn, deadline, family, message, node_of, subject};
+use super::{Refusal, Turn, deadline, fallback, family, message, node_of, subject};
 
 /// What proves that a write comes from the present holder of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,6 +172,9 @@ pub(super) fn check_dependents(turn: &Turn<'_>, task: &Task) -> Result<(), Refus
         if turn.set.task_of(task.run_id, number).is_none() {
             return Err(Refusal::Unloaded(format!("task {number} of run {}", task.run_id)));
         }
+    }
+    if !fallback::is_all_loaded(turn, &definition, task) {
+        return Err(Refusal::Unloaded(format!("the tasks for which {} stands in", task.id)));
     }
     family::check_loaded(turn, task)
 }

@@ -44,13 +44,16 @@ pub fn end_tool(turn: &mut Turn<'_>, guard: &CallGuard, end: &ToolEnd) -> Result
     }
     let (tool, number) = (run.tool.clone(), run.number);
     if let Some(run) = turn.set.tool_runs.change(end.id) {
-        run.state = ToolCallState::Done;
-        run.result = Some(end.answer.content.clone());
+        // what never ran leaves no result that could be replayed
+        run.state = if end.ran { ToolCallState::Done } else { ToolCallState::Lost };
+        run.result = end.ran.then(|| end.answer.content.clone());
         run.is_error = end.answer.is_error;
         run.duration_ms = Some(end.duration_ms);
         run.ended_at = Some(now);
     }
-    note_progress(turn, task.id);
+    if end.ran {
+        note_progress(turn, task.id);
+    }
     let data = json!({
         "tool": tool,
         "number": number,

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::fingerprint::fingerprint;
 use crate::id::{RunId, TaskId};
 use crate::ledger;
 use crate::outcome::ErrorClass;
@@ -108,12 +109,15 @@ pub fn expire_run(turn: &mut Turn<'_>, id: RunId) -> Result<bool, Refusal> {
     if !passed || !run.state.is_open() {
         return Ok(false);
     }
-    let deadline_ms = turn.definition(run.workflow_id)?.deadline_ms;
-    let message = format!("the run's deadline of {} ms passed", deadline_ms.unwrap_or_default());
+    let workflow = turn.definition(run.workflow_id)?;
+    let (code, deadline_ms) = ("deadline_exceeded", workflow.deadline_ms.unwrap_or_default());
+    let message = format!("the run's deadline of {deadline_ms} ms passed");
     if let Some(run) = turn.set.runs.change(id) {
+        // no node of its own: the run as a whole was late
+        run.fingerprint = Some(fingerprint(&workflow.name, "", code, &message));
         run.state = RunState::Failing;
         run.status_reason = Some(message.clone());
-        run.error = Some(json!({"code": "deadline_exceeded", "class": ErrorClass::Permanent, "message": message}));
+        run.error = Some(json!({"code": code, "class": ErrorClass::Permanent, "message": message}));
     }
     Ok(true)
 }

@@ -14,7 +14,7 @@ pub enum ToolCallState {
     Running,
     /// It ended, and its result is journaled.
     Done,
-    /// Its attempt vanished, and it was run again because that does no harm.
+    /// It surely did not run, or its attempt vanished and it was run again because that does no harm.
     Lost,
 }
 

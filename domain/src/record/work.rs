@@ -188,6 +188,9 @@ pub struct Task {
     pub output: Option<Value>,
     /// The last error.
     pub error: Option<StepError>,
+    /// The task that stands in for it since it failed: what that hands on is what this one does.
+    #[serde(default)]
+    pub stand_in_id: Option<TaskId>,
     /// What was really charged; set when it ends.
     pub cost_ucr: Ucr,
     /// The part of the charge that priced units cost.

@@ -127,6 +127,7 @@ defaults: { max_output_tokens: 1000001 } ¦ /defaults/max_output_tokens ¦ out_o
 defaults: { temperature: 2.5 } ¦ /defaults/temperature ¦ out_of_range ¦ `temperature` must be a number from 0 to 2 with at most six decimals
 defaults: { max_tool_calls: 257 } ¦ /defaults/max_tool_calls ¦ out_of_range ¦ `max_tool_calls` must be a whole number from 0 to 256
 defaults: { models: [a, a] } ¦ /defaults/models/1 ¦ duplicate_model ¦ the model `a` is named twice
+defaults: { on_error: { fallback: a } } ¦ /defaults/on_error ¦ wrong_type ¦ expected fail, skip or continue, found a mapping
 defaults: { on_error: ignore } ¦ /defaults/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue
 defaults: { cache: {} } ¦ /defaults/cache ¦ unsupported ¦ `cache` is not supported by this version
 outputs: { x: inputs.idea } ¦ /outputs/x ¦ invalid_path ¦ an output is a path such as nodes.summary.output or nodes.summary.output.title
@@ -156,6 +157,7 @@ b: { instructions: x, memory: { kind: mission, tokens: 0 } } ¦ /agents/b/memory
 b: { instructions: x, memory: { kind: agent, last: 5 } } ¦ /agents/b/memory/last ¦ unknown_key ¦ unknown key `last` ¦ known here: kind, tokens
 b: { instructions: x, tools: http_get } ¦ /agents/b/tools ¦ wrong_type ¦ expected a list of tool names, found text
 b: { instructions: x, tools: [http_get, 'http get'] } ¦ /agents/b/tools/1 ¦ invalid_name ¦ a tool's name must be 1 to 64 letters, digits, _ and -, a letter first
+b: { instructions: x, tools: [mcp__files, mcp__files__read] } ¦ /agents/b/tools/0 ¦ invalid_name ¦ a tool of an MCP server is named `mcp__SERVER__TOOL`
 b: { instructions: x, tools: [a, b, a] } ¦ /agents/b/tools/2 ¦ duplicate_tool ¦ the tool `a` is named twice
 b: { instructions: x, modell: y } ¦ /agents/b/modell ¦ unknown_key ¦ unknown key `modell` ¦ did you mean `model`?
 b: { instructions: x, model: m, models: [n] } ¦ /agents/b/models ¦ several_models ¦ `model` names one model and `models` a list: give one of them
@@ -213,8 +215,12 @@ agent: writer, prompt: x, review: { agent: writer, accept: verdict, max: 2, prom
 agent: writer, prompt: x, review: { agent: blank, accept: verdict, max: 2 } ¦ /nodes/a/review/model ¦ missing_model ¦ no model: set `model` or `models` on this node, on the agent `blank` or in `defaults`
 sleep: 1s, on_error: ignore ¦ /nodes/a/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue
 sleep: 1s, on_error: contine ¦ /nodes/a/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue ¦ did you mean `continue`?
-sleep: 1s, on_error: true ¦ /nodes/a/on_error ¦ wrong_type ¦ expected fail, skip or continue, found true or false
-sleep: 1s, on_error: { fallback: first } ¦ /nodes/a/on_error/fallback ¦ unsupported ¦ `fallback` is not supported by this version
+sleep: 1s, on_error: true ¦ /nodes/a/on_error ¦ wrong_type ¦ expected fail, skip, continue or a fallback, found true or false
+sleep: 1s, on_error: {} ¦ /nodes/a/on_error/fallback ¦ missing ¦ `fallback` is missing: it is the node that runs when this one fails
+sleep: 1s, on_error: { fallback: 1 } ¦ /nodes/a/on_error/fallback ¦ wrong_type ¦ expected text, found a number
+sleep: 1s, on_error: { fallback: firts } ¦ /nodes/a/on_error/fallback ¦ unknown_node ¦ there is no node `firts` ¦ did you mean `first`?
+sleep: 1s, on_error: { fallback: a } ¦ /nodes/a/on_error/fallback ¦ self_fallback ¦ `a` cannot stand in for itself
+sleep: 1s, on_error: { fallback: first, node: x } ¦ /nodes/a/on_error/node ¦ unknown_key ¦ unknown key `node` ¦ known here: fallback
 sleep: 1s, retry: { on: lost } ¦ /nodes/a/retry/on ¦ wrong_type ¦ expected a list of error classes, found text
 sleep: 1s, retry: { on: [lost, 1] } ¦ /nodes/a/retry/on/1 ¦ wrong_type ¦ expected an error class, found a number
 sleep: 1s, retry: { on: [rate_limit] } ¦ /nodes/a/retry/on/0 ¦ unknown_choice ¦ an error class must be one of: retryable, rate_limited, cancelled, lost ¦ did you mean `rate_limited`?
@@ -236,7 +242,7 @@ until: '{{ inputs.idea' ¦ /nodes/a/until ¦ template_syntax ¦ line 1: unexpect
 fn more_fields_of_nodes() {
     let rows = r#"
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, http, exec, until, approval, signal, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, memory, output, tools, cache, concurrency, pool, priority, retry, timeout, deadline, on_error, units, budget
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, http, exec, until, approval, signal, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, memory, output, tools, cache, concurrency, on_error, pool, priority, retry, timeout, deadline, units, budget
 needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal
 prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
@@ -397,6 +403,11 @@ needs: [first], transform: '{{ nodes.first.title }}' ¦ /nodes/a/transform ¦ un
     check(rows, Syntax::Yaml, around_node);
     let rows = r#"
 a: { sleep: 1s, needs: [b] }⏎  b: { sleep: 1s, needs: [a] } ¦ /nodes/a/needs/0 ¦ cycle ¦ these nodes need each other in a circle: a → b → a
+a: { sleep: 1s, needs: [b], on_error: { fallback: b } }⏎  b: { sleep: 1s } ¦ /nodes/a/on_error/fallback ¦ needed_fallback ¦ `b` comes before this node, and stands in for it only after it
+a: { sleep: 1s, needs: [b], on_error: { fallback: c } }⏎  b: { sleep: 1s, needs: [c] }⏎  c: { sleep: 1s } ¦ /nodes/a/on_error/fallback ¦ needed_fallback ¦ `c` comes before this node, and stands in for it only after it
+a: { sleep: 1s, on_error: { fallback: c } }⏎  b: { sleep: 1s, on_error: { fallback: c } }⏎  c: { sleep: 1s } ¦ /nodes/b/on_error/fallback ¦ shared_fallback ¦ `c` is the fallback of `a` already
+b: { sleep: 1s, on_error: { fallback: a } }⏎  a: { sleep: 1s, on_error: { fallback: b } } ¦ /nodes/a/on_error/fallback ¦ cycle ¦ these nodes stand in for each other in a circle: a → b → a
+a: { sleep: 1s, on_error: { fallback: b } }⏎  b: { sleep: 1s, needs: [c] }⏎  c: { sleep: 1s, needs: [a] } ¦ /nodes/a/on_error/fallback ¦ cycle ¦ these nodes need each other in a circle: b → c → b; a fallback comes after its node and before what needs that node
 z: { sleep: 1s, needs: [c] }⏎  c: { sleep: 1s, needs: [ok, b] }⏎  b: { sleep: 1s, needs: [z] }⏎  ok: { sleep: 1s }⏎  later: { sleep: 1s, needs: [z] } ¦ /nodes/b/needs/0 ¦ cycle ¦ these nodes need each other in a circle: b → z → c → b
 A1: { sleep: 1s } ¦ /nodes/A1 ¦ invalid_name ¦ names in `nodes` must be 1 to 64 of the characters a-z, 0-9 and _, a letter first
 "#;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::fallback::Fallbacks;
 use super::graph::{self, Graph};
 use super::hears::Hears;
 use super::layers;
@@ -16,7 +17,7 @@ use super::reader::{Entry, Fields, wrong_type};
 use super::scan::Mention;
 use super::schema::{self, InputCheck};
 use super::step::{self, Draft, Surroundings};
-use super::{Action, Definition, Node, Opening, Wait};
+use super::{Action, Definition, Node, OnError, Opening, Wait};
 use crate::limits::{MAX_AGENTS, MAX_DEADLINE_MS, MAX_DESCRIPTION_BYTES, MAX_NODES, MAX_OUTPUTS};
 
 /// The members of a template's `run` and `task`.
@@ -50,7 +51,7 @@ pub(super) fn build(value: &Value, problems: &mut Problems) -> Option<Definition
     let mut source = value.clone();
     source.sort_all_objects();
     let nodes = nodes?;
-    let outputs = outputs.unwrap_or_else(|| default_outputs(&nodes));
+    let outputs = outputs.unwrap_or_else(|| default_outputs(&nodes, &drafts));
     let inputs = source.get("inputs").cloned();
     let name = name?.to_owned();
     let kept = Kept::of(&nodes);
@@ -87,32 +88,55 @@ fn link(drafts: &[Draft<'_>], inputs: Option<&Value>, problems: &mut Problems) -
             *place = ranked;
         }
     }
-    let graph = match graph::link(&needs, &rank) {
-        Ok(graph) => Some(graph),
-        Err(cycles) => {
-            for cycle in &cycles {
-                problems.push(explain_cycle(cycle, drafts));
-            }
-            None
-        }
-    };
+    let fallbacks = Fallbacks::resolve(drafts, &position_of, problems);
+    let graph = link_with(&fallbacks, &needs, &rank, drafts, problems);
     let mut mentioned = |of: for<'a, 'v> fn(&'a Draft<'v>) -> &'a [(Mention<'v>, String)]| -> Vec<BTreeSet<usize>> {
         let used = |(position, draft)| {
-            let direct = needs.get(position).map(Vec::as_slice).unwrap_or_default();
-            let graph = graph.as_ref();
-            let known = Known { drafts, position_of: &position_of, graph, inputs, position, direct };
+            let direct: Vec<usize> =
+                needs.get(position).into_iter().flatten().copied().chain(fallbacks.origin_of(position)).collect();
+            let (graph, fallbacks) = (graph.as_ref(), &fallbacks);
+            let known = Known { drafts, position_of: &position_of, graph, fallbacks, inputs, position, direct };
             of(draft).iter().flat_map(|(mention, at)| known.check(mention, at, problems)).collect()
         };
         drafts.iter().enumerate().map(used).collect()
     };
     let (uses, decides) = (mentioned(|draft| &draft.mentions), mentioned(|draft| &draft.opening));
     let (spreads, judges) = (mentioned(|draft| &draft.loops.spread), mentioned(|draft| &draft.loops.verdict));
-    number(drafts, &Edges { needs, uses, decides, spreads, judges }, &graph?)
+    number(drafts, &Edges { needs: fallbacks.imply(&needs), fallbacks, uses, decides, spreads, judges }, &graph?)
+}
+
+/// The graph of the written needs and of those that fallbacks bring. `None` where there is none, and a problem says why.
+fn link_with(
+    fallbacks: &Fallbacks,
+    written: &[Vec<usize>],
+    rank: &[usize],
+    drafts: &[Draft<'_>],
+    problems: &mut Problems,
+) -> Option<Graph> {
+    let cycles = match graph::link(written, rank) {
+        Ok(plain) if fallbacks.is_empty() => return Some(plain),
+        Ok(plain) if !fallbacks.come_after(drafts, &plain, problems) => return None,
+        Ok(_) => match graph::link(&fallbacks.imply(written), rank) {
+            Ok(graph) => return Some(graph),
+            Err(cycles) => cycles,
+        },
+        Err(cycles) => cycles,
+    };
+    for cycle in &cycles {
+        let mut problem = explain_cycle(cycle, drafts);
+        if let Some(at) = fallbacks.cause_of(cycle, written, drafts) {
+            problem.pointer = at;
+            problem.message.push_str("; a fallback comes after its node and before what needs that node");
+        }
+        problems.push(problem);
+    }
+    None
 }
 
 /// What nodes say about each other, by position.
 struct Edges {
     needs: Vec<Vec<usize>>,
+    fallbacks: Fallbacks,
     /// The nodes that a node's templates read.
     uses: Vec<BTreeSet<usize>>,
     /// The nodes by which it is decided whether a node runs.
@@ -135,7 +159,7 @@ fn resolve_needs(draft: &Draft<'_>, position_of: &BTreeMap<&str, usize>, problem
     needs
 }
 
-fn unknown_node<'k>(key: &str, at: &str, keys: impl Iterator<Item = &'k str>) -> Problem {
+pub(super) fn unknown_node<'k>(key: &str, at: &str, keys: impl Iterator<Item = &'k str>) -> Problem {
     let shown: String = key.chars().take(64).collect();
     let problem = Problem::new(at, "unknown_node", format!("there is no node `{shown}`"));
     problem.with_hint(did_you_mean(key, keys))
@@ -165,15 +189,16 @@ struct Known<'k> {
     position_of: &'k BTreeMap<&'k str, usize>,
     graph: Option<&'k Graph>,
     inputs: Option<&'k Value>,
+    fallbacks: &'k Fallbacks,
     position: usize,
-    direct: &'k [usize],
+    direct: Vec<usize>,
 }
 
 impl Known<'_> {
     /// The nodes whose outputs the mention reads.
     fn check(&self, mention: &Mention<'_>, at: &str, problems: &mut Problems) -> Vec<usize> {
         match (mention.root, mention.key) {
-            ("nodes", None) => return self.direct.to_vec(),
+            ("nodes", None) => return self.direct.clone(),
             ("nodes", Some(key)) => return self.check_node(key, mention, at, problems).into_iter().collect(),
             ("inputs", Some(key)) => {
                 if let Some(schema) = self.inputs.filter(|schema| !schema::may_have(schema, key)) {
@@ -205,7 +230,7 @@ impl Known<'_> {
             problems.push(Problem::new(at, "unknown_variable", message).with_hint(hint));
         }
         if let Some(field) = mention.field.filter(|_| mention.then == Some("output"))
-            && let Some(problem) = self.drafts.get(position).and_then(|draft| unknown_field(draft, field, at))
+            && let Some(problem) = self.unknown_field(position, field, at)
         {
             problems.push(Problem { message: format!("line {line}: {}", problem.message), ..problem });
         }
@@ -221,6 +246,18 @@ impl Known<'_> {
             return None;
         }
         Some(position)
+    }
+
+    /// The problem with a field that neither the node's output nor that of who stands in for it can have. A failure has
+    /// an `error`.
+    fn unknown_field(&self, position: usize, field: &str, at: &str) -> Option<Problem> {
+        let draft = self.drafts.get(position)?;
+        if field == "error" && matches!(draft.on_error, OnError::Continue | OnError::Fallback) {
+            return None;
+        }
+        let problem = unknown_field(draft, field, at)?;
+        let mut others = self.fallbacks.line(position).filter_map(|other| self.drafts.get(other));
+        others.all(|other| unknown_field(other, field, at).is_some()).then_some(problem)
     }
 }
 
@@ -281,6 +318,8 @@ fn number(drafts: &[Draft<'_>], edges: &Edges, graph: &Graph) -> Option<Vec<Node
             timeout_ms: draft.timeout_ms,
             deadline_ms: draft.deadline_ms,
             on_error: draft.on_error,
+            fallback: indexes(edges.fallbacks.of(*position).as_slice())?.first().copied(),
+            stands_in_for: indexes(edges.fallbacks.origin_of(*position).as_slice())?.first().copied(),
             units: draft.units.clone(),
             budget: draft.budget,
             layers: Vec::new(),
@@ -307,7 +346,9 @@ fn read_outputs(fields: &mut Fields<'_, '_>, drafts: &[Draft<'_>]) -> Option<BTr
         match drafts.iter().find(|draft| draft.key == path.nodes()) {
             None => fields.problems.push(unknown_node(path.nodes(), &entry.at, drafts.iter().map(|draft| draft.key))),
             Some(draft) => {
-                if let Some(problem) = path.field().and_then(|field| unknown_field(draft, field, &entry.at)) {
+                // what stands in for the node may hand on something else
+                let field = path.field().filter(|_| draft.fallback.is_none());
+                if let Some(problem) = field.and_then(|field| unknown_field(draft, field, &entry.at)) {
                     fields.problems.push(problem);
                 }
             }
@@ -317,7 +358,9 @@ fn read_outputs(fields: &mut Fields<'_, '_>, drafts: &[Draft<'_>]) -> Option<BTr
     Some(outputs)
 }
 
-fn default_outputs(nodes: &[Node]) -> BTreeMap<String, OutputPath> {
-    let last = nodes.iter().filter(|node| node.dependents.is_empty());
-    last.map(|node| (node.key.clone(), OutputPath::whole(&node.key))).collect()
+/// The outputs of the nodes that nothing was written to need. Who stands in for another node is read as that one.
+fn default_outputs(nodes: &[Node], drafts: &[Draft<'_>]) -> BTreeMap<String, OutputPath> {
+    let needed: BTreeSet<&str> = drafts.iter().flat_map(|draft| &draft.needs).map(|(key, _)| *key).collect();
+    let is_last = |node: &&Node| node.stands_in_for.is_none() && !needed.contains(node.key.as_str());
+    nodes.iter().filter(is_last).map(|node| (node.key.clone(), OutputPath::whole(&node.key))).collect()
 }

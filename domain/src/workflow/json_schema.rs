@@ -135,6 +135,22 @@ fn on_error() -> Value {
     })
 }
 
+fn on_error_of_node() -> Value {
+    let fallback = "The node that stands in for this one when it fails; the fallback of no other.";
+    json!({
+        "description": "What becomes of the run when the node fails for good; by default it fails as well.",
+        "anyOf": [
+            {"enum": WORDS},
+            {
+                "type": "object",
+                "required": ["fallback"],
+                "additionalProperties": false,
+                "properties": {"fallback": described(json!({"type": "string", "pattern": identifier()}), fallback)},
+            },
+        ],
+    })
+}
+
 fn map() -> Value {
     json!({
         "description": "The node is done once for each item of a list, and hands on the list of what came of them.",
@@ -262,13 +278,15 @@ fn retry() -> Value {
 
 fn tools() -> Value {
     json!({
-        "description": "The tools that the agent may call, by the names that the workers know them by.",
+        "description": "The tools that the agent may call, by the names that the workers know them by; \
+                        `mcp__SERVER__TOOL` for one of an MCP server.",
         "type": "array",
         "maxItems": MAX_TOOLS,
         "uniqueItems": true,
         "items": {
             "type": "string",
             "pattern": format!("^[A-Za-z][A-Za-z0-9_-]{{0,{}}}$", MAX_NAME_BYTES.saturating_sub(1)),
+            "anyOf": [{"not": {"pattern": "^mcp__"}}, {"pattern": "^mcp__[a-z][a-z0-9-]{0,31}__."}],
         },
     })
 }
@@ -408,7 +426,7 @@ fn node() -> Value {
         "retry": of("retry"),
         "timeout": described(of("duration"), "How long one attempt may take."),
         "deadline": described(of("duration"), "How long all of it may take, whatever it waits for, once its needs are done."),
-        "on_error": on_error(),
+        "on_error": on_error_of_node(),
         "units": described(
             named(
                 &format!("^[a-z0-9][a-z0-9_.-]{{0,{}}}$", MAX_NAME_BYTES.saturating_sub(1)),

@@ -27,11 +27,13 @@ pub mod condition;
 mod definition;
 mod duration;
 mod exec;
+mod fallback;
 mod graph;
 mod hears;
 mod http;
 mod json_schema;
 mod layers;
+mod mcp_name;
 mod memory;
 mod models;
 mod name;
@@ -66,6 +68,7 @@ pub use exec::ExecStep;
 pub use hears::Hears;
 pub use http::{HttpBody, HttpHeader, HttpMethod, HttpStep};
 pub use json_schema::json_schema;
+pub use mcp_name::{is_mcp_server, mcp_tool};
 pub use layers::{Layer, Map, OnItemError, OnMax, Repeat, Review};
 pub use memory::{Memory, MemoryKind};
 pub use on_error::OnError;
@@ -106,7 +109,8 @@ pub struct Definition {
     pub deadline_ms: Option<i64>,
     /// The nodes, each at the place of its index.
     pub nodes: Vec<Node>,
-    /// What a run hands back, by name. By default the outputs of the nodes that nothing depends on, by their keys.
+    /// What a run hands back, by name. By default the outputs of the nodes that nothing was written to depend on and
+    /// that stand in for none, by their keys.
     pub outputs: BTreeMap<String, OutputPath>,
     /// The whole definition as canonical JSON (keys sorted), from which [`parse_value`] rebuilds it.
     pub source: Value,
@@ -141,7 +145,8 @@ pub struct Node {
     pub key: String,
     /// Its place in [`Definition::nodes`].
     pub index: u32,
-    /// The nodes that must have ended before this one starts, in the order they were written.
+    /// The nodes that must have ended before this one starts: those that were written, in their order, each followed by
+    /// those that may stand in for it, and the node that it stands in for itself.
     pub needs: Vec<u32>,
     /// The nodes that need this one, ascending.
     pub dependents: Vec<u32>,
@@ -178,6 +183,10 @@ pub struct Node {
     pub deadline_ms: Option<i64>,
     /// What becomes of the run when it fails.
     pub on_error: OnError,
+    /// The node that stands in for it when it fails; `Some` with [`OnError::Fallback`] alone.
+    pub fallback: Option<u32>,
+    /// The node that it stands in for. It runs when that fails, and is skipped otherwise.
+    pub stands_in_for: Option<u32>,
     /// Units of the price book that are billed when the node succeeds, besides tokens.
     pub units: BTreeMap<String, u64>,
     /// The most that it may spend, all of its attempts together.

@@ -24,6 +24,8 @@ pub struct Opening {
 pub struct Reach {
     /// Nodes whose tasks may change, the node itself left out: its dependents, and further ones.
     pub nodes: Vec<u32>,
+    /// Nodes for which one of these stands in: what came of them is decided with it.
+    pub before: BTreeSet<u32>,
     /// Nodes whose results decide what begins.
     pub results: BTreeSet<u32>,
     /// Whether the mission's input decides too.
@@ -37,7 +39,7 @@ pub struct Reach {
 impl Node {
     /// Whether it may be over in the transaction that lets it begin, so that its dependents are part of that decision.
     pub fn may_end_at_once(&self) -> bool {
-        self.when.is_some() || self.on_error != OnError::Fail || self.opening.signals
+        self.when.is_some() || self.on_error != OnError::Fail || self.opening.signals || self.stands_in_for.is_some()
     }
 
     /// Whether its first layer is a map, so that nothing of it runs before its items are known.
@@ -47,10 +49,11 @@ impl Node {
 }
 
 impl Reach {
-    fn needs_for(&mut self, node: &Node) {
-        self.results.extend(&node.opening.nodes);
+    fn needs_for(&mut self, definition: &Definition, node: &Node) {
+        self.results.extend(definition.read_by(&node.opening));
         self.input |= node.opening.input;
         self.signals |= node.opening.signals;
+        self.before.extend(definition.stands_in_for(node.index));
     }
 }
 
@@ -61,12 +64,13 @@ impl Definition {
         let mut reach = Reach::default();
         let Some(node) = self.node(index) else { return reach };
         reach.of_failure = node.on_error != OnError::Fail;
+        reach.before.extend(self.stands_in_for(index));
         let mut seen: BTreeSet<u32> = node.dependents.iter().copied().collect();
         let mut open: VecDeque<u32> = node.dependents.iter().copied().collect();
         while let Some(index) = open.pop_front() {
             reach.nodes.push(index);
             let Some(next) = self.node(index) else { continue };
-            reach.needs_for(next);
+            reach.needs_for(self, next);
             if !next.may_end_at_once() || seen.len() >= node.dependents.len().saturating_add(MAX_REACH) {
                 continue;
             }
@@ -79,7 +83,7 @@ impl Definition {
     pub fn reach_of_start(&self, index: u32) -> Reach {
         let mut reach = self.reach_of_end(index);
         if let Some(node) = self.node(index) {
-            reach.needs_for(node);
+            reach.needs_for(self, node);
         }
         reach
     }
@@ -88,7 +92,7 @@ impl Definition {
     pub fn reach_of_children(&self, place: Place) -> Reach {
         let mut reach = if place.layer == 0 { self.reach_of_end(place.index) } else { Reach::default() };
         if let Some(node) = self.node(place.index) {
-            reach.results.extend(&node.verdict.nodes);
+            reach.results.extend(self.read_by(&node.verdict));
             reach.input |= node.verdict.input;
         }
         reach

@@ -12,6 +12,7 @@ use super::cache::{self, Cache};
 use super::concurrency::{self, Concurrency};
 use super::condition;
 use super::layers::{self, Loops};
+use super::mcp_name::{claims_to_be_mcp, mcp_tool};
 use super::memory::{self, Memory};
 use super::models;
 use super::name::{POOL, TOOL, UNIT};
@@ -168,6 +169,8 @@ pub(super) struct Draft<'v> {
     pub(super) timeout_ms: i64,
     pub(super) deadline_ms: Option<i64>,
     pub(super) on_error: OnError,
+    /// The key of the node that stands in for it when it fails, with the pointer to where it stands.
+    pub(super) fallback: Option<(&'v str, String)>,
     pub(super) units: BTreeMap<String, u64>,
     pub(super) budget: Option<Budget>,
     /// What makes it many tasks.
@@ -185,6 +188,7 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
     let action = read_action(&mut fields, around, &mut seen, &mut opening);
     let cache = cache::read(&mut fields, action.as_ref(), &mut seen);
     let concurrency = concurrency::read(&mut fields, action.as_ref(), &mut opening);
+    let (on_error, fallback) = on_error::read(&mut fields).unwrap_or((around.defaults.on_error, None));
     let default_pool = action.as_ref().map_or("default", Action::default_pool);
     let draft = Draft {
         key: entry.name,
@@ -206,7 +210,8 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
             .or(around.defaults.timeout_ms)
             .unwrap_or(DEFAULT_TIMEOUT_MS),
         deadline_ms: fields.duration_ms("deadline", 1, MAX_DEADLINE_MS).or(around.defaults.deadline_ms),
-        on_error: on_error::read(&mut fields).unwrap_or(around.defaults.on_error),
+        on_error,
+        fallback,
         units: read_units(&mut fields),
         budget: read_budget(&mut fields, "it is the most a node may spend"),
         loops,
@@ -406,6 +411,10 @@ fn read_tools(fields: &mut Fields<'_, '_>) -> Option<Vec<String>> {
             Some(name) if !TOOL.allows(name) => {
                 fields.problems.add(at, "invalid_name", format!("a tool's name must be {}", TOOL.says));
             }
+            Some(name) if claims_to_be_mcp(name) && mcp_tool(name).is_none() => {
+                let message = "a tool of an MCP server is named `mcp__SERVER__TOOL`";
+                fields.problems.add(at, "invalid_name", message);
+            }
             Some(name) if tools.iter().any(|known| known == name) => {
                 fields.problems.add(at, "duplicate_tool", format!("the tool `{name}` is named twice"));
             }
@@ -549,7 +558,7 @@ pub(super) fn read_defaults(fields: &mut Fields<'_, '_>) -> Defaults {
         timeout_ms: section.duration_ms("timeout", 1, MAX_TIMEOUT_MS),
         deadline_ms: section.duration_ms("deadline", 1, MAX_DEADLINE_MS),
         retry: read_retry(&mut section, RetryPolicy::default()),
-        on_error: on_error::read(&mut section).unwrap_or_default(),
+        on_error: on_error::read_default(&mut section).unwrap_or_default(),
     };
     section.close(&["cache", "concurrency"]);
     defaults

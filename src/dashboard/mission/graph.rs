@@ -64,8 +64,10 @@ fn line(layout: &Layout, edge: &Edge, shown: &[(&TaskView, Point)]) -> Markup {
     let end = (to.0 - 2, to.1 + NODE_HEIGHT / 2);
     let name = |index: usize| shown.get(index).map_or("", |(task, _)| task.node.as_str());
     html! {
-        path class={ "edge" @if begun { " passed" } } d=(curve(start, &edge.through, end)) marker-end="url(#arrow)"
-            data-from=(name(edge.from)) data-to=(name(edge.to)) {}
+        path class={ "edge" @if begun { " passed" } @if edge.is_fallback { " fallback" } } d=(curve(start, &edge.through, end)) marker-end="url(#arrow)"
+            data-from=(name(edge.from)) data-to=(name(edge.to)) {
+            @if edge.is_fallback { title { (name(edge.to)) " stands in for " (name(edge.from)) " when that fails" } }
+        }
     }
 }
 

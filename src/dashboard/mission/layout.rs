@@ -59,6 +59,8 @@ pub(super) struct Edge {
     pub(super) to: usize,
     /// The middles of the lanes it passes through.
     pub(super) through: Vec<Point>,
+    /// Whether the one stands in for the other when that fails.
+    pub(super) is_fallback: bool,
 }
 
 /// A graph by indexes: for each node, what it needs; all smaller than itself.
@@ -70,10 +72,15 @@ pub(super) async fn lay_out(definition: &Definition) -> Layout {
     let needs: Needs = shown.map(|node| node.needs.iter().map(|need| *need as usize).collect()).collect();
     let fallback = needs.clone();
     let drawing = tokio::task::spawn_blocking(move || arranged(&needs));
-    match tokio::time::timeout(PATIENCE, drawing).await {
+    let mut layout = match tokio::time::timeout(PATIENCE, drawing).await {
         Ok(Ok(Some(layout))) => layout,
         _ => in_columns(&fallback),
+    };
+    for edge in &mut layout.edges {
+        let stands_in_for = definition.nodes.get(edge.to).and_then(|node| node.stands_in_for);
+        edge.is_fallback = stands_in_for.is_some_and(|origin| origin as usize == edge.from);
     }
+    layout
 }
 
 /// The column of each node: right of everything it needs; beginnings stand right before who needs them first.
@@ -150,6 +157,7 @@ fn arranged(needs: &Needs) -> Option<Layout> {
         from: *from,
         to: *to,
         through: through.iter().map(|lane| middles[*lane]).collect(),
+        is_fallback: false,
     });
     Some(framed(&middles[..needs.len()], edges.collect()))
 }
@@ -165,7 +173,7 @@ fn in_columns(needs: &Needs) -> Layout {
     };
     let middles: Vec<Point> = ranks(needs).iter().map(place).collect();
     let pairs = needs.iter().enumerate().flat_map(|(to, own)| own.iter().map(move |from| (*from, to)));
-    framed(&middles, pairs.map(|(from, to)| Edge { from, to, through: Vec::new() }).collect())
+    framed(&middles, pairs.map(|(from, to)| Edge { from, to, through: Vec::new(), is_fallback: false }).collect())
 }
 
 fn framed(middles: &[Point], edges: Vec<Edge>) -> Layout {

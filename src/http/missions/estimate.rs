@@ -33,7 +33,7 @@ enum EstimateSource {
 
 /// From the least to the most.
 #[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
-pub(super) struct CostSpan {
+pub(in crate::http) struct CostSpan {
     /// At the least; by experience, one in twenty costs no more.
     low: Amount,
     /// Probably.
@@ -44,12 +44,12 @@ pub(super) struct CostSpan {
 
 impl CostSpan {
     /// From the least to the most.
-    pub(super) fn of(low: Ucr, expected: Ucr, high: Ucr) -> Self {
+    pub(in crate::http) fn of(low: Ucr, expected: Ucr, high: Ucr) -> Self {
         Self { low: low.into(), expected: expected.into(), high: high.into() }
     }
 
     /// Both together.
-    pub(super) fn plus(self, other: Self) -> Self {
+    pub(in crate::http) fn plus(self, other: Self) -> Self {
         let sum = |one: Amount, other: Amount| Amount(one.0.saturating_add(other.0));
         Self {
             low: sum(self.low, other.low),

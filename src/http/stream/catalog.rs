@@ -409,6 +409,9 @@ carried! {
         error: Fault,
         /// Whether the run goes on without it (`on_error`).
         run_goes_on: bool,
+        /// The node that stands in for it (`on_error: { fallback: … }`).
+        #[serde(default)]
+        stand_in: Option<String>,
     }
     /// A task was ended.
     TaskStopped {

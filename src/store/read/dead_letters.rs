@@ -1,6 +1,6 @@
-//! Dead letters: missions that failed, by what their failures have in common.
+//! Dead letters: missions that failed or came too late, by what their failures have in common.
 //!
-//! All of it runs on the partial index of failed runs: the cost grows with what failed and was not tried again.
+//! All of it runs on the partial index of these runs: the cost grows with what failed and was not tried again.
 
 use bursar_domain::id::{MissionId, TenantId};
 use bursar_domain::time::Timestamp;
@@ -31,6 +31,12 @@ pub struct DeadLetterGroup {
     pub workflow: String,
 }
 
+/// The latest runs of missions that are dead letters.
+pub(in crate::store) const DEAD: &str = "
+from runs r
+join missions m on m.id = r.mission_id and m.run_id = r.id
+where r.state in ('failed', 'expired') and r.fingerprint is not null";
+
 const GROUPS: &str = "
 select g.fingerprint, g.missions, g.tenants, g.first_at, g.last_at, r.error, r.mission_id as sample_id, w.name as workflow
 from (
@@ -38,7 +44,7 @@ from (
     max(r.ended_at) as last_at, max(r.id) as sample
   from runs r
   join missions m on m.id = r.mission_id and m.run_id = r.id
-  where r.state = 'failed' and r.fingerprint is not null
+  where r.state in ('failed', 'expired') and r.fingerprint is not null
     and ($1 is null or r.tenant_id = $1) and ($2 is null or r.fingerprint = $2)
   group by r.fingerprint
 ) g
@@ -76,6 +82,26 @@ impl dyn Store {
         first(self.rows(GROUPS, &[tenant_arg(tenant), fingerprint.into()]).await?)
     }
 
+    /// The oldest missions of a group, with their tenants.
+    pub async fn oldest_dead_letters(
+        &self,
+        tenant: Option<TenantId>,
+        fingerprint: &str,
+        limit: i64,
+    ) -> Result<Vec<(MissionId, TenantId)>, StoreError> {
+        #[derive(Deserialize)]
+        struct Row {
+            id: MissionId,
+            tenant_id: TenantId,
+        }
+        let sql = format!(
+            "select m.id, m.tenant_id {DEAD} and r.fingerprint = $2 and ($1 is null or r.tenant_id = $1)
+             order by m.id limit $3"
+        );
+        let rows: Vec<Row> = all(self.rows(&sql, &[tenant_arg(tenant), fingerprint.into(), limit.into()]).await?)?;
+        Ok(rows.into_iter().map(|row| (row.id, row.tenant_id)).collect())
+    }
+
     /// The missions of a group, newest first, those older than `before`.
     pub async fn dead_missions(
         &self,
@@ -86,7 +112,7 @@ impl dyn Store {
     ) -> Result<Vec<MissionView>, StoreError> {
         let sql = format!(
             "{} {}
-             where r.state = 'failed' and r.fingerprint = $2
+             where r.state in ('failed', 'expired') and r.fingerprint = $2
                and ($1 is null or m.tenant_id = $1) and ($3 is null or m.id < $3)
              order by m.id desc limit $4",
             super::work::MISSION,

@@ -18,6 +18,7 @@ mod work;
 
 pub use admin::{Overview, PoolView};
 pub use approvals::{ApprovalFilter, ApprovalView};
+pub(super) use dead_letters::DEAD;
 pub use dead_letters::DeadLetterGroup;
 pub use ledger::{Change, GrantedView, OpFilter, TransactionView};
 pub use lookout::{Due, ItemOutput, NodeOutput, ReadyRow};

@@ -173,6 +173,8 @@ pub struct TaskView {
     pub worker_id: Option<WorkerId>,
     /// The last error.
     pub error: Option<StepError>,
+    /// The task that stands in for it since it failed.
+    pub stand_in_id: Option<TaskId>,
     /// What it holds.
     pub held_ucr: Ucr,
     /// What its last hold was made with, before calls made it grow; `None` without a hold.
@@ -276,7 +278,7 @@ pub struct CallView {
 const TASK: &str = "
 select t.id, t.tenant_id, t.mission_id, t.run_id, t.node, t.node_index, t.parent_id, t.item, t.fan, t.bound, t.kind, t.pool, t.state, t.wait,
   t.status_reason, t.attempt, t.failures, t.ready_at, t.due_at, t.deadline_at, t.started_at, t.ended_at, t.worker_id,
-  t.error, coalesce(h.amount_ucr, 0) as held_ucr, t.cost_ucr, t.usage,
+  t.error, t.stand_in_id, coalesce(h.amount_ucr, 0) as held_ucr, t.cost_ucr, t.usage,
   (select cast(sum(cast(leg.value ->> 2 as bigint)) as bigint)
    from missions m
    join ops o on o.wallet_id = m.wallet_id and o.key = 'hold:' || t.id || ':' || t.holds

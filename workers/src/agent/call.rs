@@ -35,7 +35,7 @@ impl Performance<'_> {
         after: Option<(String, String)>,
     ) -> Result<Asked, StepError> {
         let provider = self.providers.resolve(model)?;
-        let request = self.request(&*provider, model, messages)?;
+        let request = self.request(&*provider, model, messages);
         let counter = Counter::for_model(&request.model, self.context.tokenizer(&request.model));
         let schema = request.format.as_ref().map(|format| format.schema.to_string());
         let texts = request.contents().into_iter().chain(schema.as_deref());
@@ -49,7 +49,7 @@ impl Performance<'_> {
         };
         let wish = CallRequest {
             number,
-            request_hash: request_hash(provider.name(), &request.model, &provider.body(&request)),
+            request_hash: self.hash(&*provider, &request),
             provider: provider.name().to_owned(),
             model: request.model.clone(),
             input_tokens,
@@ -85,14 +85,14 @@ impl Performance<'_> {
     fn alternatives(&self, model: &str, messages: &[Message]) -> Vec<String> {
         let hash = |other: &str| {
             let provider = self.providers.resolve(other).ok()?;
-            let request = self.request(&*provider, other, messages).ok()?;
-            Some(request_hash(provider.name(), other, &provider.body(&request)))
+            let request = self.request(&*provider, other, messages);
+            Some(self.hash(&*provider, &request))
         };
         self.step.models().filter(|other| *other != model).filter_map(hash).collect()
     }
 
     /// The request as this provider takes it.
-    fn request(&self, provider: &dyn Provider, model: &str, messages: &[Message]) -> Result<ChatRequest, StepError> {
+    fn request(&self, provider: &dyn Provider, model: &str, messages: &[Message]) -> ChatRequest {
         let mut messages = messages.to_vec();
         let mut format = None;
         if let Some(output) = &self.step.output {
@@ -110,7 +110,7 @@ impl Performance<'_> {
                 }
             }
         }
-        Ok(ChatRequest {
+        ChatRequest {
             agent: self.step.agent.clone(),
             attempt: self.job.attempt,
             model: model.to_owned(),
@@ -118,8 +118,20 @@ impl Performance<'_> {
             max_output_tokens: self.step.max_output_tokens,
             temperature: self.step.temperature.clone(),
             format,
-            tools: self.definitions()?,
-        })
+            tools: self.toolbox.definitions(),
+        }
+    }
+
+    /// What makes a call this very call. Of tools that MCP servers have, only the names count: what such a server tells
+    /// of them may change between two attempts, and what was bought before stays bought.
+    fn hash(&self, provider: &dyn Provider, request: &ChatRequest) -> String {
+        let body = if self.toolbox.has_remote() {
+            let tools = self.toolbox.lasting_definitions();
+            provider.body(&ChatRequest { tools, ..request.clone() })
+        } else {
+            provider.body(request)
+        };
+        request_hash(provider.name(), &request.model, &body)
     }
 
     /// Makes the call it has a permit for, until it ends or `stop` says so. Always gives the call back, finished.

@@ -5,6 +5,8 @@
 //! anything twice. Calls that ended are journaled with the request for the next one; the last ones with the outcome.
 //! Whatever way the step ends, the outcome carries every call with its usage.
 
+use std::collections::BTreeMap;
+
 use bursar_domain::agent::{Machine, Message, Next};
 use bursar_domain::outcome::{FinishedCall, Outcome, StepError};
 use bursar_domain::workflow::AgentStep;
@@ -22,7 +24,10 @@ mod answer;
 mod call;
 mod fallback;
 mod memory;
+mod toolbox;
 mod tools;
+
+use toolbox::Toolbox;
 
 /// Performs the step. `stop` is watched while a call is in flight.
 pub(crate) async fn run(
@@ -33,8 +38,10 @@ pub(crate) async fn run(
     stop: &Stop<'_>,
 ) -> Outcome {
     let (calls, told) = (Vec::new(), Vec::new());
+    let (toolbox, tool_calls) = (Toolbox::default(), BTreeMap::new());
+    let (journaled, model, heard) = (0, 0, job.heard);
     let mut performance =
-        Performance { job, step, context, providers, stop, calls, journaled: 0, model: 0, heard: job.heard, told };
+        Performance { job, step, context, providers, stop, toolbox, tool_calls, calls, journaled, model, heard, told };
     let result = performance.perform().await;
     let calls = performance.calls;
     match result {
@@ -50,6 +57,10 @@ struct Performance<'a> {
     context: &'a dyn Context,
     providers: &'a Providers,
     stop: &'a Stop<'a>,
+    /// What the agent may have done.
+    toolbox: Toolbox,
+    /// How often each tool was asked for.
+    tool_calls: BTreeMap<String, u32>,
     /// All calls so far, in order. They count however the step ends.
     calls: Vec<FinishedCall>,
     /// How many of them the engine knows.
@@ -71,6 +82,7 @@ impl Performance<'_> {
         if let Some(output) = cache::find(self.job, self.context, given).await? {
             return Ok(output);
         }
+        self.toolbox = self.fetch_tools().await?;
         let mut machine = Machine::begin(opening);
         loop {
             match machine.next() {

@@ -3,10 +3,13 @@
 //! A result is cut to its tool's limit and is data, never an instruction to us. What the model got wrong (a tool it was
 //! not given, arguments that do not match) is told to it like a result; only what concerns the step itself ends the step.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bursar_domain::agent::{ToolResult, ToolWish};
-use bursar_domain::outcome::{ErrorClass, StepError, ToolAnswer, ToolEnd, ToolIntent, ToolPermit, ToolRequest};
+use bursar_domain::outcome::{
+    CallRefusal, StepError, ToolAnswer, ToolEffects, ToolEnd, ToolIntent, ToolPermit, ToolRequest,
+};
 use bursar_domain::workflow::AgentStep;
 use futures::future::join_all;
 use serde_json::Value;
@@ -14,8 +17,9 @@ use tokio::time::Instant;
 
 use super::Performance;
 use super::call::refused;
-use crate::providers::{ToolDefinition, hash_of};
-use crate::tools::{KnownTool, Tools};
+use super::toolbox::Toolbox;
+use crate::providers::hash_of;
+use crate::tools::{KnownTool, ToolError};
 
 /// A call that may run: of a tool the agent has, with arguments that match.
 struct Sound<'t> {
@@ -25,25 +29,6 @@ struct Sound<'t> {
 }
 
 impl Performance<'_> {
-    /// What the model is told about the agent's tools. Refuses names that no tool of this worker has.
-    pub(super) fn definitions(&self) -> Result<Vec<ToolDefinition>, StepError> {
-        let tools = self.providers.tools();
-        let define = |name: &String| {
-            let known = tools.get(name).ok_or_else(|| {
-                let names: Vec<&str> = tools.names().take(20).collect();
-                let known = if names.is_empty() { "this worker has none".to_owned() } else { names.join(", ") };
-                let message = format!("the agent wants tool `{name}`, which is not configured (known: {known})");
-                StepError::new(ErrorClass::Permanent, "tool_unknown", message)
-            })?;
-            Ok(ToolDefinition {
-                name: name.clone(),
-                description: known.tool.description().to_owned(),
-                parameters: known.tool.parameters().clone(),
-            })
-        };
-        self.step.tools.iter().map(define).collect()
-    }
-
     /// Has the tools of a turn run, or replayed. Results come in the order of the wishes.
     pub(super) async fn call_tools(&mut self, wishes: &[ToolWish]) -> Result<Vec<ToolResult>, StepError> {
         if let Some(reason) = self.stop.reason() {
@@ -52,7 +37,7 @@ impl Performance<'_> {
         let mut results = Vec::with_capacity(wishes.len());
         let mut sound = Vec::new();
         for wish in wishes {
-            match read(self.step, self.providers.tools(), wish) {
+            match read(self.step, &self.toolbox, &mut self.tool_calls, wish) {
                 Ok(call) => sound.push(call),
                 Err(why) => results.push(ToolResult { number: wish.number, content: format!("error: {why}") }),
             }
@@ -86,10 +71,19 @@ impl Performance<'_> {
             ToolPermit::Replay(answer) => answer,
             ToolPermit::Run(id) => {
                 let started = Instant::now();
-                let answer = run(call).await;
+                let result = run(call).await;
                 let duration_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
-                let end = ToolEnd { id, number, answer: answer.clone(), duration_ms };
+                let (answer, error) = match result {
+                    Ok(answer) => (answer, None),
+                    Err(ToolError::Unknown(error)) => return Err(lost(call, error)),
+                    Err(ToolError::NotRun(error)) => (told(error.message.clone(), true, call), Some(error)),
+                    Err(ToolError::Told(why)) => (told(why, true, call), None),
+                };
+                let end = ToolEnd { id, number, answer: answer.clone(), duration_ms, ran: error.is_none() };
                 self.context.end_tool(end).await.map_err(refused)?;
+                if let Some(error) = error {
+                    return Err(error);
+                }
                 answer
             }
         };
@@ -99,11 +93,21 @@ impl Performance<'_> {
 }
 
 /// The call, if it may run. Errors: what the model got wrong.
-fn read<'t>(step: &AgentStep, tools: &'t Tools, wish: &ToolWish) -> Result<Sound<'t>, String> {
+fn read<'t>(
+    step: &AgentStep,
+    toolbox: &'t Toolbox,
+    asked: &mut BTreeMap<String, u32>,
+    wish: &ToolWish,
+) -> Result<Sound<'t>, String> {
     let name = &wish.call.name;
-    let known = step.tools.contains(name).then(|| tools.get(name)).flatten();
+    let known = toolbox.get(name);
     let known = known.ok_or_else(|| format!("there is no such tool; there are: {}", step.tools.join(", ")))?;
     let arguments = known.read_arguments(&wish.call.arguments)?;
+    let asked = asked.entry(name.clone()).or_default();
+    *asked = asked.saturating_add(1);
+    if let Some(most) = known.tool.max_calls().filter(|most| *asked > *most) {
+        return Err(format!("this tool may be called {most} times in one step, which it was"));
+    }
     let intent = ToolIntent {
         number: wish.number,
         request_hash: hash_of(&[name, &arguments.to_string()]),
@@ -116,15 +120,31 @@ fn read<'t>(step: &AgentStep, tools: &'t Tools, wish: &ToolWish) -> Result<Sound
 
 /// Runs a tool within its limits. A tool that takes too long has no result; whether it took effect, nobody knows, and
 /// the model is told so.
-async fn run(call: &Sound<'_>) -> ToolAnswer {
-    let limits = call.known.tool.limits();
-    let within = Duration::from_millis(limits.timeout_ms);
-    let (content, is_error) = match tokio::time::timeout(within, call.known.tool.call(&call.arguments)).await {
-        Ok(Ok(content)) => (content, false),
-        Ok(Err(error)) => (error.0, true),
-        Err(_) => (format!("no result within {} ms; it may have taken effect all the same", limits.timeout_ms), true),
-    };
-    ToolAnswer { content: cut(content.replace('\0', "\u{FFFD}"), limits.result_bytes), is_error }
+async fn run(call: &Sound<'_>) -> Result<ToolAnswer, ToolError> {
+    let timeout_ms = call.known.tool.limits().timeout_ms;
+    let within = Duration::from_millis(timeout_ms);
+    if let Ok(result) = tokio::time::timeout(within, call.known.tool.call(&call.arguments)).await {
+        return result.map(|content| told(content, false, call));
+    }
+    let content = format!("no result within {timeout_ms} ms; it may have taken effect all the same");
+    Ok(told(content, true, call))
+}
+
+/// What the model is told: text that stores can keep, cut to the tool's limit.
+fn told(content: String, is_error: bool, call: &Sound<'_>) -> ToolAnswer {
+    let most = call.known.tool.limits().result_bytes;
+    ToolAnswer { content: cut(content.replace('\0', "\u{FFFD}"), most), is_error }
+}
+
+/// A call whose fate nobody knows. Its journal stays open: one that takes effect once is not run again, and a person
+/// decides; any other is run by the next attempt.
+fn lost(call: &Sound<'_>, error: StepError) -> StepError {
+    if call.intent.effects != ToolEffects::Once {
+        return error;
+    }
+    let refusal = CallRefusal::FateUnknown { tool: call.intent.tool.clone(), number: call.intent.number };
+    let known = refused(refusal);
+    StepError { message: format!("{} ({})", known.message, error.message), ..known }
 }
 
 /// The text, at most so many bytes of it.

@@ -24,7 +24,7 @@ use crate::transform::template_failed;
 mod group;
 mod limits;
 
-use group::Group;
+pub(crate) use group::Group;
 pub use limits::{ExecConfig, ExecLimits};
 
 /// How long output may still arrive after the program and its group ended. Only a process that left the group can hold

@@ -58,11 +58,11 @@ impl HttpGet {
     }
 
     async fn read(&self, url: Url) -> Result<String, ToolError> {
-        let failed = |error: reqwest::Error| ToolError(format!("the page cannot be read: {}", cause(&error)));
+        let failed = |error: reqwest::Error| ToolError::Told(format!("the page cannot be read: {}", cause(&error)));
         let mut response = self.door.client().get(url).send().await.map_err(failed)?;
         let status = response.status();
         if status.is_redirection() {
-            return Err(ToolError(format!(
+            return Err(ToolError::Told(format!(
                 "HTTP {}: it redirects to another host, which is not followed",
                 status.as_u16()
             )));
@@ -78,7 +78,7 @@ impl HttpGet {
         }
         body.truncate(self.limits.result_bytes.saturating_add(1));
         let text = head + &String::from_utf8_lossy(&body);
-        if status.is_success() { Ok(text) } else { Err(ToolError(text)) }
+        if status.is_success() { Ok(text) } else { Err(ToolError::Told(text)) }
     }
 }
 
@@ -106,7 +106,7 @@ impl Tool for HttpGet {
 
     async fn call(&self, arguments: &Value) -> Result<String, ToolError> {
         let url = arguments.get("url").and_then(Value::as_str).unwrap_or_default();
-        let url = self.door.allowed(url).map_err(|why| ToolError(format!("this URL is refused: {why}")))?;
+        let url = self.door.allowed(url).map_err(|why| ToolError::Told(format!("this URL is refused: {why}")))?;
         self.read(url).await
     }
 }

@@ -8,9 +8,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bursar_domain::outcome::ToolEffects;
-use bursar_domain::workflow::Schema;
+use bursar_domain::outcome::{ErrorClass, StepError, ToolEffects};
+use bursar_domain::workflow::{Schema, mcp_tool};
 use serde_json::Value;
+
+use crate::mcp::Servers;
 
 pub mod http_get;
 
@@ -32,10 +34,19 @@ impl Default for ToolLimits {
     }
 }
 
-/// Why a tool gave no result, in words for the model. They are journaled and told to it like a result.
+/// Why a tool gave no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ToolError(pub String);
+pub enum ToolError {
+    /// In words for the model: journaled and told to it like a result.
+    #[error("{0}")]
+    Told(String),
+    /// It surely did not run, for a reason that concerns the step: the step ends so, another attempt may run it.
+    #[error("{}", .0.message)]
+    NotRun(StepError),
+    /// It may have run, and nobody will know. The step ends so, or, if the tool takes effect once, for good.
+    #[error("{}", .0.message)]
+    Unknown(StepError),
+}
 
 /// Something that an agent can have done.
 #[async_trait]
@@ -55,6 +66,11 @@ pub trait Tool: Send + Sync + fmt::Debug {
     /// How far it may go.
     fn limits(&self) -> ToolLimits {
         ToolLimits::default()
+    }
+
+    /// How often one step may call it; `None` is as often as the step may call tools.
+    fn max_calls(&self) -> Option<u32> {
+        None
     }
 
     /// Does it, with arguments that match the schema. Dropping the future gives up waiting; what was begun may still
@@ -90,13 +106,15 @@ pub enum ToolsError {
 #[derive(Debug, Clone, Default)]
 pub struct Tools {
     by_name: BTreeMap<String, KnownTool>,
+    servers: Servers,
 }
 
 /// A tool with the compiled schema of its arguments.
 #[derive(Debug, Clone)]
 pub(crate) struct KnownTool {
     pub(crate) tool: Arc<dyn Tool>,
-    arguments: Schema,
+    /// `None` for a tool of an MCP server: that checks for itself, by a schema that may change between two attempts.
+    arguments: Option<Schema>,
 }
 
 impl Tools {
@@ -110,13 +128,30 @@ impl Tools {
         if self.by_name.contains_key(&name) {
             return Err(ToolsError::DuplicateName(name));
         }
-        self.by_name.insert(name, KnownTool { tool, arguments });
+        self.by_name.insert(name, KnownTool { tool, arguments: Some(arguments) });
         Ok(self)
     }
 
-    /// The tool of that name.
-    pub(crate) fn get(&self, name: &str) -> Option<&KnownTool> {
-        self.by_name.get(name)
+    /// The set with the tools of these MCP servers, in place of those of others.
+    #[must_use]
+    pub fn with_servers(mut self, servers: Servers) -> Self {
+        self.servers = servers;
+        self
+    }
+
+    /// The tool of that name. A server is asked what it has, unless that is known. Errors: nobody has such a tool, or
+    /// its server can't be asked.
+    pub(crate) async fn find(&self, name: &str) -> Result<KnownTool, StepError> {
+        if let Some((server, tool)) = mcp_tool(name) {
+            let tool = self.servers.find(name, server, tool).await?;
+            return Ok(KnownTool { tool, arguments: None });
+        }
+        self.by_name.get(name).cloned().ok_or_else(|| {
+            let names: Vec<&str> = self.names().take(20).collect();
+            let known = if names.is_empty() { "this worker has none".to_owned() } else { names.join(", ") };
+            let message = format!("the agent wants tool `{name}`, which is not configured (known: {known})");
+            StepError::new(ErrorClass::Permanent, "tool_unknown", message)
+        })
     }
 
     /// All names, in order.
@@ -126,11 +161,19 @@ impl Tools {
 }
 
 impl KnownTool {
+    /// Whether what it is and takes is told by somebody else, who may tell it otherwise tomorrow.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.arguments.is_none()
+    }
+
     /// The arguments of a call. Errors: what is wrong with them, for the model.
     pub(crate) fn read_arguments(&self, text: &str) -> Result<Value, String> {
         let text = if text.trim().is_empty() { "{}" } else { text };
         let value: Value = serde_json::from_str(text).map_err(|error| format!("the arguments are no JSON: {error}"))?;
-        self.arguments.check(&value).map_err(|problems| {
+        let Some(schema) = &self.arguments else {
+            return if value.is_object() { Ok(value) } else { Err("the arguments are no JSON object".to_owned()) };
+        };
+        schema.check(&value).map_err(|problems| {
             let lines: Vec<String> = problems.iter().take(5).map(ToString::to_string).collect();
             format!("the arguments do not match the tool's schema: {}", lines.join("; "))
         })?;

@@ -3,7 +3,9 @@
 use super::{ONE, call_states, workflow};
 use crate::flow::testbed::{Lease, World};
 use crate::id::MissionId;
-use crate::outcome::{CallPermit, ErrorClass, FinishedCall};
+use crate::outcome::{
+    CallPermit, ErrorClass, FinishedCall, ToolAnswer, ToolEffects, ToolEnd, ToolIntent, ToolPermit, ToolRequest,
+};
 use crate::record::CallState;
 use crate::state::TaskState;
 
@@ -145,4 +147,39 @@ fn a_journaled_call_that_cost_more_than_was_reserved_is_made_good_before_the_nex
     assert!(matches!(world.ask(&lease, 2, "body 3", (2, 1)), Ok(CallPermit::Send(_))));
     assert_eq!(world.held(mission, "one"), Some(201_000 + 400));
     world.verify();
+}
+
+#[test]
+fn a_tool_that_surely_did_not_run_is_run_by_the_next_attempt_even_where_it_takes_effect_once() {
+    let intent = ToolIntent {
+        number: 1,
+        request_hash: "order a cake".into(),
+        tool: "order".into(),
+        effects: ToolEffects::Once,
+        arguments: "{}".into(),
+    };
+    let request = ToolRequest { calls: vec![intent], finished: Vec::new() };
+    for ran in [false, true] {
+        let (mut world, mission, lease) = begin();
+        let permits = world.ask_tools(&lease, &request).unwrap();
+        let [ToolPermit::Run(id)] = permits[..] else { panic!("a permit") };
+        let answer = ToolAnswer { content: "nobody there".into(), is_error: true };
+        let end = ToolEnd { id, number: 1, answer: answer.clone(), duration_ms: 1, ran };
+        world.end_tool(&lease, &end).unwrap();
+        world.end_tool(&lease, &end).unwrap();
+        world.fail(&lease, ErrorClass::Retryable, Vec::new());
+        let lease = again(&mut world, mission);
+        let permits = world.ask_tools(&lease, &request).unwrap();
+        match &permits[..] {
+            [ToolPermit::Run(other)] => assert!(!ran && *other != id),
+            [ToolPermit::Replay(replayed)] => assert!(ran && *replayed == answer),
+            other => panic!("{other:?}"),
+        }
+        // of this one nobody knows
+        world.fail(&lease, ErrorClass::Retryable, Vec::new());
+        let lease = again(&mut world, mission);
+        let refused = world.ask_tools(&lease, &request);
+        assert_eq!(refused.is_err(), !ran, "{refused:?}");
+        world.verify();
+    }
 }

@@ -126,6 +126,8 @@ fn a_run_whose_deadline_passes_expires() {
     let run = world.run(mission);
     assert_eq!((run.state, world.state(mission, "late")), (RunState::Expired, TaskState::Skipped));
     assert_eq!(run.error.as_ref().unwrap()["code"], "deadline_exceeded");
+    let late = crate::fingerprint::fingerprint("w", "", "deadline_exceeded", "the run's deadline of 60000 ms passed");
+    assert_eq!(run.fingerprint, Some(late), "it is found among those that came too late like it");
     assert_eq!((world.purse(), open_holds(&world)), ((100_000_000, 0, 0), 0));
     assert_eq!(world.events(mission).last(), Some(&"mission.expired"));
     world.verify();

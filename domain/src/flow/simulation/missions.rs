@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::credits::Ucr;
 use crate::flow::testbed::{Dice, World};
 use crate::id::MissionId;
+use crate::workflow::{Syntax, parse};
 
 /// A workflow as YAML.
 pub(super) fn workflow(dice: &mut Dice) -> String {
@@ -23,6 +24,9 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
     }
     text.push_str("nodes:\n");
     let nodes = 1 + dice.below(8);
+    let fallbacks: Vec<Option<u64>> =
+        (0..nodes).map(|index| (index + 1 < nodes && dice.percent(25)).then(|| index + 1 + dice.below(2))).collect();
+    let mut plain = text.clone();
     for index in 0..nodes {
         let needs: Vec<String> = (0..index).filter(|_| dice.percent(35)).map(|need| format!("n{need}")).collect();
         let action = match dice.below(12) {
@@ -44,15 +48,20 @@ pub(super) fn workflow(dice: &mut Dice) -> String {
         let when = if dice.percent(25) { format!(", when: \"{}\"", condition(dice, &needs)) } else { String::new() };
         let on_error =
             ["", "", "", ", on_error: skip", ", on_error: continue"][usize::try_from(dice.below(5)).unwrap()];
+        let fallback =
+            fallbacks[usize::try_from(index).unwrap()].map(|node| format!(", on_error: {{ fallback: n{node} }}"));
         let is_work = action.starts_with("agent") || action.starts_with("transform");
         let loops = if is_work { loops(dice, &action) } else { String::new() };
-        let _ = writeln!(
-            text,
-            "  n{index}: {{ needs: [{}], {action}, {retry}{units}{when}{on_error}{deadline}{loops} }}",
-            needs.join(", ")
-        );
+        for (text, on_error) in [(&mut plain, on_error), (&mut text, fallback.as_deref().unwrap_or(on_error))] {
+            let _ = writeln!(
+                text,
+                "  n{index}: {{ needs: [{}], {action}, {retry}{units}{when}{on_error}{deadline}{loops} }}",
+                needs.join(", ")
+            );
+        }
     }
-    text
+    // not every node can stand in for every other one
+    if parse(&text, Syntax::Yaml).is_ok() { text } else { plain }
 }
 
 /// What an agent is asked; some hear what was said.

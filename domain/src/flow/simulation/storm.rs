@@ -16,7 +16,7 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 71] = [
+pub(super) const CORNERS: [&str; 75] = [
     "adjustment",
     "approval expired",
     "approved",
@@ -80,6 +80,10 @@ pub(super) const CORNERS: [&str; 71] = [
     "signal taken",
     "signal waits",
     "skipped by a condition",
+    "stand-in failed",
+    "stand-in for a stand-in",
+    "stand-in not needed",
+    "stand-in succeeded",
     "submit refused",
     "successor",
     "top up",
@@ -492,8 +496,18 @@ impl Storm {
         notice(waits(WaitCause::Approval), "asked for a decision");
         notice(waits(WaitCause::Signal), "waits for a signal");
         notice(waits(WaitCause::Paused), "parked by a pause");
-        let skipped = |task: &&Task| task.state == TaskState::Skipped && task.output.is_some();
-        notice(tables.tasks.values().any(|task| skipped(&task)), "skipped by a condition");
+        let skipped = |of: &str| {
+            let is_such = |task: &Task| task.state == TaskState::Skipped && task.output.is_some();
+            tables.tasks.values().any(|task| is_such(task) && task.status_reason.iter().any(|text| text.contains(of)))
+        };
+        notice(skipped("its condition does not hold"), "skipped by a condition");
+        notice(skipped("it stands in for"), "stand-in not needed");
+        let stand_ins: Vec<TaskId> = tables.tasks.values().filter_map(|task| task.stand_in_id).collect();
+        let stood_in = |state| stand_ins.iter().any(|id| tables.tasks[id].state == state);
+        notice(stood_in(TaskState::Succeeded), "stand-in succeeded");
+        notice(stood_in(TaskState::Failed), "stand-in failed");
+        let is_twice = |id: &TaskId| stand_ins.iter().filter(|other| *other == id).count() > 1;
+        notice(stand_ins.iter().any(is_twice), "stand-in for a stand-in");
         let has_error =
             |code| tables.tasks.values().any(|task| task.error.as_ref().is_some_and(|error| error.code == code));
         let without =

@@ -159,6 +159,8 @@ fn task(tables: &Tables, row: &Task, is_retried: bool, refuse: &mut impl FnMut(b
     let timed = (row.state != TaskState::Retrying && !waits_for_others) || row.due_at.is_some();
     refuse(timed, "a task retries or expires at no time", format!("{row:?}"));
     let Some(old) = tables.tasks.get(&row.id) else { return };
+    let sound = row.stand_in_id.is_none() || row.state == TaskState::Failed;
+    refuse(sound, "tasks_stand_in", format!("{row:?}"));
     let is_renewed = is_retried && old.state.may_become(TaskState::Pending);
     let rests = old.decision.is_none() || old.decision == row.decision || is_renewed;
     refuse(rests, "a decision was changed", format!("{row:?}"));
@@ -166,7 +168,8 @@ fn task(tables: &Tables, row: &Task, is_retried: bool, refuse: &mut impl FnMut(b
     let legal = from == row.state || from.may_become(row.state);
     refuse(legal, "a task's move is illegal", format!("{:?} → {row:?}", old.state));
     refuse(
-        !old.state.is_final() || old == row || is_renewed,
+        // a stand-in that fails may have one of its own
+        !old.state.is_final() || Task { stand_in_id: row.stand_in_id, ..old.clone() } == *row || is_renewed,
         "a task that is over was changed",
         format!("{old:?} → {row:?}"),
     );

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::flow::{self, ForkRequest, Order, Ordered, Plan, Preview, Refusal, RunFrom};
+use crate::flow::{self, DeadLetter, ForkRequest, Order, Ordered, Plan, Preview, Redriven, Refusal, RunFrom};
 use crate::id::{MissionId, WorkflowId};
 use crate::state::TaskState;
 
@@ -43,6 +43,12 @@ impl World {
     pub(crate) fn retry_for(&mut self, mission: MissionId, order: Option<&Order>) -> Result<Ordered, Refusal> {
         let want = self.retry_want(mission);
         self.decide_or_nothing(&want, |turn| flow::retry(turn, mission, order))
+    }
+
+    /// Redrives a dead letter as one of an order.
+    pub(crate) fn redrive(&mut self, letter: &DeadLetter, order: &Order) -> Result<Redriven, Refusal> {
+        let want = self.retry_want(letter.mission_id);
+        self.decide_or_nothing(&want, |turn| flow::redrive(turn, letter, order))
     }
 
     /// What a retry would do.

@@ -315,7 +315,7 @@ impl World {
         // far-sighted or short-sighted, the same comes of it in the end
         let own = definition.node(index).unwrap().dependents.len();
         let nodes = reach.nodes.into_iter().take(own + self.sight);
-        want.nodes.extend(nodes.map(at));
+        want.nodes.extend(nodes.chain(reach.before).map(at));
         want.results.extend(reach.results.into_iter().map(at));
         want.inputs.extend(reach.input.then_some(task.mission_id));
         want.signals.extend(reach.signals.then_some(task.mission_id));

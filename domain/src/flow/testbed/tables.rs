@@ -99,11 +99,6 @@ impl Tables {
             want.latest.contains(&(task.mission_id, task.state))
                 && self.missions.get(&task.mission_id).is_some_and(|mission| mission.run_id == task.run_id)
         };
-        let is_handed = |task: &&Task| {
-            task.state == TaskState::Running
-                && task.lease_token.as_ref().is_some_and(|token| want.handed.contains(token))
-        };
-        named.extend(self.tasks.values().filter(is_handed).map(|task| task.id));
         for task in self.tasks.values().filter(is_latest) {
             named.insert(task.id);
             named.extend(task.ancestors.iter().flatten());
@@ -173,8 +168,13 @@ impl Tables {
         }
     }
 
-    /// The tasks of families that are wanted.
+    /// The tasks of families that are wanted, and those by the secrets of their leases.
     fn name_children(&self, want: &Want, named: &mut BTreeSet<TaskId>) {
+        let is_handed = |task: &&Task| {
+            task.state == TaskState::Running
+                && task.lease_token.as_ref().is_some_and(|token| want.handed.contains(token))
+        };
+        named.extend(self.tasks.values().filter(is_handed).map(|task| task.id));
         let items: BTreeSet<_> = want.items.iter().copied().collect();
         let mut children: Vec<(TaskId, &Task)> =
             self.tasks.values().filter_map(|task| Some((task.parent_id?, task))).collect();
@@ -200,8 +200,21 @@ impl Tables {
         }
     }
 
-    /// What a task handed on; a map's list is made of what its items did.
+    /// What a task handed on; a map's list is made of what its items did. One that failed hands on what its stand-in does,
+    /// and before that its own error.
     pub(crate) fn output_of(&self, task: &Task) -> Option<serde_json::Value> {
+        if let Some(stand_in) = task.stand_in_id {
+            let stand_in = &self.tasks[&stand_in];
+            return if stand_in.ended_at.is_some() {
+                Some(self.own_output_of(stand_in).unwrap_or_default())
+            } else {
+                task.error.as_ref().map(crate::outcome::StepError::as_output)
+            };
+        }
+        self.own_output_of(task)
+    }
+
+    fn own_output_of(&self, task: &Task) -> Option<serde_json::Value> {
         if task.kind != "map" || task.state != TaskState::Succeeded {
             return task.output.clone();
         }

@@ -9,6 +9,7 @@ use crate::flow::Facts;
 use crate::id::{HoldId, MissionId, RunId, TaskId, WalletId};
 use crate::record::{Account, CallState, Hold, HoldOwner, HoldState, Leg, Mission, Op, OpKind, Run, Task};
 use crate::state::{RunState, TaskState, WaitCause};
+use crate::workflow::Node;
 
 use super::tables::Tables;
 
@@ -206,7 +207,7 @@ fn task_holds(tables: &Tables, task: &Task, broken: &mut Broken) {
 fn is_passed(task: &Task) -> bool {
     match task.state {
         TaskState::Succeeded => true,
-        TaskState::Skipped | TaskState::Failed => task.output.is_some(),
+        TaskState::Skipped | TaskState::Failed => task.output.is_some() || task.stand_in_id.is_some(),
         _ => false,
     }
 }
@@ -233,6 +234,15 @@ fn needs_came_first(
         need.is_none_or(|need| !is_passed(need))
     };
     let missing = node.needs.iter().filter(open).count();
+    stands_in_rightly(nodes, node, task, broken);
+    let of = |index: u32| nodes.get(&(task.run_id, task.neighbour(index)));
+    let origin = node.stands_in_for.and_then(of);
+    if origin.is_some_and(|origin| is_passed(origin) && origin.stand_in_id.is_none())
+        && matches!(task.state, TaskState::Skipped | TaskState::Waiting | TaskState::Pending)
+    {
+        // dismissed, or about to be, whatever else it would have waited for
+        return;
+    }
     let waits = task.state == TaskState::Pending || task.state == TaskState::Skipped && task.output.is_none();
     expect(waits || missing == 0, broken, || format!("{missing} needs of {task:?} were not over"));
     let counted = usize::try_from(task.remaining_needs) == Ok(missing);
@@ -240,6 +250,19 @@ fn needs_came_first(
     let lives = tables.runs.get(&task.run_id).is_some_and(|run| run.state.is_live());
     let stuck = lives && task.state == TaskState::Pending && missing == 0;
     expect(!stuck, broken, || format!("{task:?} needs nothing and stays pending"));
+}
+
+/// Who failed with a fallback names it, or the one that stands in for that; who did not is stood in for by nobody.
+fn stands_in_rightly(nodes: &BTreeMap<(RunId, i32), &Task>, node: &Node, task: &Task, broken: &mut Broken) {
+    let of = |index: u32| nodes.get(&(task.run_id, task.neighbour(index)));
+    let expected = node.fallback.and_then(of).filter(|_| task.state == TaskState::Failed);
+    let expected = expected.map(|next| next.stand_in_id.unwrap_or(next.id));
+    expect(task.stand_in_id == expected, broken, || format!("{expected:?} should stand in for {task:?}"));
+    let origin = node.stands_in_for.and_then(of);
+    let has_run =
+        !matches!(task.state, TaskState::Pending | TaskState::Skipped) && task.wait != Some(WaitCause::Condition);
+    let is_called = origin.is_none_or(|origin| origin.stand_in_id.is_some());
+    expect(is_called || !has_run || task.wait == Some(WaitCause::Paused), broken, || format!("{task:?} is not needed"));
 }
 
 /// A parent knows how its children stand, and is not forgotten.
