@@ -181,6 +181,8 @@ kinds! {
     SignalKind, SignalId, "sig", "signal";
     /// A link by which somebody decides once.
     LinkKind, LinkId, "lnk", "callback link";
+    /// What somebody said to a mission, or what it answered.
+    MessageKind, MessageId, "msg", "message";
     /// A call of a tool by an agent.
     ToolCallKind, ToolCallId, "tlc", "tool call";
     /// An immutable set of prices.

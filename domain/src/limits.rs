@@ -147,6 +147,27 @@ pub const MAX_SIGNAL_BYTES: usize = 32 * 1024;
 /// Signals of one mission that nobody waits for yet: all of them are loaded together, two megabytes at the most.
 pub const MAX_BUFFERED_SIGNALS: usize = 64;
 
+/// Bytes of one message to a mission: half of what a prompt may be, so that a prompt can quote it.
+pub const MAX_MESSAGE_BYTES: usize = 32 * 1024;
+
+/// Messages of one mission, answers included. A session that is longer is better begun anew.
+pub const MAX_MESSAGES: i64 = 10_000;
+
+/// Messages, the latest, that templates see and that one step is told while it works.
+pub const MAX_MESSAGES_TOLD: i64 = 100;
+
+/// Bytes of the messages that templates see, the oldest left out first.
+pub const MAX_MESSAGES_TOLD_BYTES: usize = 256 * 1024;
+
+/// Tokens of what an agent remembers. Each of its calls pays for all of them.
+pub const MAX_MEMORY_TOKENS: i64 = 100_000;
+
+/// Exchanges or messages, the latest, of which an agent's memory is made.
+pub const MAX_REMEMBERED: i64 = 200;
+
+/// Bytes of one prompt that is kept to be remembered; what is longer is cut, and says so.
+pub const MAX_KEPT_PROMPT_BYTES: usize = 64 * 1024;
+
 /// Nodes that are loaded with one that ends, beyond its own dependents, because they may be skipped and so let
 /// further ones begin. What lies beyond is decided a moment later, by the sweep.
 pub const MAX_REACH: usize = 256;

@@ -74,6 +74,9 @@ pub struct CallRequest {
     /// The model that did not answer and in whose place this one is asked, with the code of its error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_place_of: Option<(String, String)>,
+    /// The number of the last message of the mission that the conversation has heard of.
+    #[serde(default)]
+    pub heard: i64,
     /// Calls of this attempt that ended since the last request: they are journaled in the same transaction, so that
     /// a crash from here on does not buy them again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -88,6 +91,9 @@ pub enum CallPermit {
     Send(CallId),
     /// An earlier attempt already bought this very call: use its answer, send nothing.
     Replay(FinishedCall),
+    /// There are messages that the conversation must hear of first: those after what it heard, up to this number. Add
+    /// them to it and ask again. Nothing was recorded but the calls that had ended.
+    Listen(i64),
 }
 
 /// The engine's no to a [`CallRequest`], in the order of the checks.

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::id::{
-    CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, ScheduleId, SignalId, TaskId, TenantId, ToolCallId,
-    WalletId, WorkflowId,
+    CallId, DedupeKeyId, GrantId, HoldId, MessageId, MissionId, RunId, ScheduleId, SignalId, TaskId, TenantId,
+    ToolCallId, WalletId, WorkflowId,
 };
 use crate::record::{
-    Attempt, DedupeKey, Event, Grant, Hold, KeptOutput, Mission, Op, PlannedWorkflow, Run, Schedule, Signal, Task,
-    ToolRun, UsageCall, Wallet,
+    Attempt, DedupeKey, Event, Grant, Hold, KeptOutput, Message, Mission, Op, PlannedWorkflow, Run, Schedule, Signal,
+    Task, ToolRun, UsageCall, Wallet,
 };
 use crate::time::Timestamp;
 use crate::workflow::Definition;
@@ -108,6 +108,8 @@ pub struct WorkingSet {
     pub signals: Rows<SignalId, Signal>,
     /// Missions all of whose waiting signals are known.
     pub signals_of: BTreeSet<MissionId>,
+    /// Messages that were asked for by the sender's key.
+    pub messages: Rows<MessageId, Message>,
     /// Holds of the loaded tasks and runs.
     pub holds: Rows<HoldId, Hold>,
     /// Grants of the loaded wallets that have something left or that a loaded hold drew from.
@@ -295,6 +297,7 @@ impl WorkingSet {
             && quiet(&self.calls)
             && quiet(&self.tool_runs)
             && quiet(&self.signals)
+            && quiet(&self.messages)
             && quiet(&self.holds)
             && quiet(&self.grants)
             && quiet(&self.wallets)

@@ -1,4 +1,4 @@
-//! `bursar mission`: submit, watch, list, get, signal, pause, cancel, retry, fork, over the HTTP API.
+//! `bursar mission`: submit, watch, list, get, signal, say, messages, pause, cancel, retry, fork, over the HTTP API.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::client::{Target, json_argument};
 use super::renew::{Fork, Renewal, preview_cancel};
-use super::{watch, workflow};
+use super::{conversation, watch, workflow};
 
 /// `bursar mission …`
 #[derive(Debug, Subcommand)]
@@ -84,6 +84,28 @@ pub enum Mission {
         /// Makes the signal safe to repeat.
         #[arg(long, value_name = "KEY")]
         idempotency_key: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Say something to a mission: it steers what runs, or begins the next run.
+    Say {
+        /// mis_…
+        id: String,
+        /// What to say.
+        text: String,
+        /// Makes it safe to repeat.
+        #[arg(long, value_name = "KEY")]
+        idempotency_key: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show a mission's conversation.
+    Messages {
+        /// mis_…
+        id: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         target: Target,
     },
@@ -200,6 +222,10 @@ impl Mission {
             Self::Signal { id, name, payload, idempotency_key, target } => {
                 signal(&target, &id, &name, &payload, idempotency_key).await
             }
+            Self::Say { id, text, idempotency_key, target } => {
+                conversation::say(&target, &id, &text, idempotency_key).await
+            }
+            Self::Messages { id, json, target } => conversation::messages(&target, &id, json).await,
             Self::Pause { id, reason, target } => order(&target, &id, "pause", reason).await,
             Self::Resume { id, target } => order(&target, &id, "resume", None).await,
             Self::Retry(renewal) => renewal.retry().await,

@@ -7,6 +7,7 @@
 mod approval;
 mod bench;
 mod client;
+mod conversation;
 mod dev;
 mod dlq;
 mod doctor;

@@ -54,6 +54,7 @@ pub fn router(app: App) -> Router {
         .route("/dashboard/missions/{id}/cancel", post(mission::cancel))
         .route("/dashboard/missions/{id}/pause", post(mission::pause))
         .route("/dashboard/missions/{id}/resume", post(mission::resume))
+        .route("/dashboard/missions/{id}/messages", post(mission::say))
         .route("/dashboard/missions/{id}/retry", get(mission::ask_retry).post(mission::retry))
         .route("/dashboard/missions/{id}/fork", get(mission::ask_fork).post(mission::fork))
         .route("/dashboard/missions/{id}/live", get(mission::live))

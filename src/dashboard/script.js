@@ -62,7 +62,7 @@
     const scrolled = [...part.querySelectorAll("[id]")]
       .filter((box) => box.scrollLeft || box.scrollTop)
       .map((box) => [box.id, box.scrollLeft, box.scrollTop]);
-    const typed = [...part.querySelectorAll("input[id]")].map((field) => [field.id, field.value]);
+    const typed = [...part.querySelectorAll("input[id], textarea[id]")].map((field) => [field.id, field.value]);
     const active = document.activeElement;
     const focus = active && active !== document.body && part.contains(active) ? active.id : "";
     return () => {

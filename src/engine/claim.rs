@@ -5,10 +5,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bursar_domain::agent::Message;
 use bursar_domain::flow::SettleRequest;
 use bursar_domain::id::{TaskId, WorkerId};
 use bursar_domain::outcome::Outcome;
-use bursar_domain::workflow::Definition;
+use bursar_domain::workflow::{Action, Definition};
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,8 @@ pub struct ClaimedJob {
     pub(super) definition: Arc<Definition>,
     /// What templates see.
     pub(super) context: Value,
+    /// What the agent remembers, oldest first.
+    pub(super) memory: Vec<Vec<Message>>,
     pub(super) lease: KeptLease,
     /// The slot; free again when the job is dropped.
     pub(super) permit: Option<OwnedSemaphorePermit>,
@@ -177,6 +180,7 @@ impl Engine {
                     token: token.to_owned(),
                     definition,
                     context: Value::Null,
+                    memory: Vec::new(),
                     permit: None,
                 }),
                 Err(error) => refused.push((task, error.to_string())),
@@ -238,6 +242,34 @@ impl Engine {
                 "task": {"attempt": job.claimed.attempt},
             });
             bind(job, &bound);
+            self.tell(job).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds what was said to the mission, where the job's templates read it or its agent remembers it. Messages never change, and which ones are told
+    /// is the same in every attempt.
+    async fn tell(&self, job: &mut ClaimedJob) -> Result<(), StoreError> {
+        let definition = job.definition.clone();
+        let Some(node) = definition.node_for(job.claimed.place()) else { return Ok(()) };
+        let (mission, run_heard, hears) = (job.claimed.mission_id, job.claimed.run_heard, node.hears);
+        let upto = job.claimed.heard.unwrap_or(run_heard);
+        if let (Action::Agent(step), Some(memory)) = (&node.action, node.memory()) {
+            job.memory = self.recalled(mission, &step.agent, memory.kind, upto).await?;
+        }
+        let mut told = Map::new();
+        if hears.message {
+            let last = self.store().said(mission, (0, run_heard), 1).await?.pop();
+            told.extend(last.map(|text| ("message".to_owned(), Value::String(text))));
+        }
+        if hears.messages {
+            told.insert("messages".to_owned(), self.told(mission, upto).await?);
+        }
+        if let Value::Object(context) = &mut job.context {
+            for (name, value) in told {
+                // what the definition itself calls so is meant
+                context.entry(name).or_insert(value);
+            }
         }
         Ok(())
     }
@@ -261,8 +293,13 @@ impl Engine {
         // without it, a task whose failure its run can do without is left to the end of its lease
         let definition = self.facts_of(task).await.ok().map(|definition| task.reach(&definition));
         let reach = definition.unwrap_or_default();
-        let request =
-            SettleRequest { guard: task.guard(token), outcome: Outcome::HandedBack, handoff: None, cache: None };
+        let request = SettleRequest {
+            guard: task.guard(token),
+            outcome: Outcome::HandedBack,
+            handoff: None,
+            cache: None,
+            prompt: None,
+        };
         let settle = Settle::of(task, request, reach);
         if let Err(error) = self.settle(settle, || false).await {
             tracing::warn!(task = %task.id, %error, "it could not be given back; its lease will run out");

@@ -1,6 +1,6 @@
 //! What a fork is asked for, checked against workflow and input, before anything is decided.
 
-use bursar_domain::flow::ForkRequest;
+use bursar_domain::flow::{ForkRequest, RunFrom};
 use bursar_domain::id::MissionId;
 use bursar_domain::merge_patch::merge_patch;
 use bursar_domain::workflow::Problem;
@@ -73,7 +73,7 @@ impl Engine {
             mission_id: id,
             of_run: mission.run_id,
             run_id: new_id(),
-            from_node: wish.from_node.clone(),
+            from: RunFrom::Node(wish.from_node.clone()),
             workflow_id,
             price_book_id,
             input: has_own.then_some(input),

@@ -197,6 +197,7 @@ impl Metrics {
         let kind = match answer {
             Ok(CallPermit::Send(_)) => "sent",
             Ok(CallPermit::Replay(_)) => "replayed",
+            Ok(CallPermit::Listen(_)) => "told",
             Err(CallRefusal::StaleFence) => "stale_fence",
             Err(CallRefusal::NotPriced(_)) => "not_priced",
             Err(CallRefusal::InsufficientCredits { .. }) => "insufficient_credits",

@@ -10,6 +10,7 @@ use bursar_domain::limits;
 use bursar_domain::outcome::{
     CallPermit, CallRefusal, CallRequest, ErrorClass, Outcome, StepError, ToolEnd, ToolPermit, ToolRequest,
 };
+use bursar_domain::workflow::Action;
 use bursar_workers::{Context, Job, Providers, Reuse};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -56,7 +57,7 @@ pub(super) async fn run(runtime: Arc<Runtime>, mut job: ClaimedJob) {
 
 async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bool) -> Option<ClaimedJob> {
     let guard = job.claimed.guard(&job.token);
-    let (outcome, cache) = step(runtime, job, &guard).await;
+    let Ended { outcome, cache, prompt } = step(runtime, job, &guard).await;
     let handoff = may_go_on.then(|| Handoff {
         worker_id: runtime.worker_id,
         pool: job.claimed.pool.clone(),
@@ -65,7 +66,7 @@ async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bo
     });
     let next_token = handoff.as_ref().map(|handoff| handoff.token.clone());
     let asked = Instant::now();
-    let request = SettleRequest { guard: guard.clone(), outcome, handoff, cache };
+    let request = SettleRequest { guard: guard.clone(), outcome, handoff, cache, prompt };
     let settled = settle(runtime, job, request).await;
     runtime.leases.remove(&guard);
     let successor = settled?.successor?;
@@ -75,11 +76,25 @@ async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bo
     runtime.engine.prepare(&runtime.leases, vec![successor], &next_token?, asked, known).await.pop()
 }
 
+/// How a step ended, and what is to be kept of it.
+struct Ended {
+    outcome: Outcome,
+    cache: Option<CacheUse>,
+    /// What an agent was asked that is to remember it.
+    prompt: Option<String>,
+}
+
+impl From<Outcome> for Ended {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, cache: None, prompt: None }
+    }
+}
+
 /// Does the step. Whatever happens inside, panics and deafness included, becomes an outcome.
-async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> (Outcome, Option<CacheUse>) {
+async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> Ended {
     let Some(node) = job.definition.node_for(job.claimed.place()) else {
         let message = format!("the workflow has no node {}", job.claimed.node_at);
-        return (failed(StepError::new(ErrorClass::Permanent, "node_unknown", message)), None);
+        return failed(StepError::new(ErrorClass::Permanent, "node_unknown", message)).into();
     };
     let started = FrameBody::Started {
         task_id: guard.task_id,
@@ -99,9 +114,12 @@ async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> (Outco
             .as_ref()
             .map(|cache| Reuse { source: job.definition.node_source(job.claimed.place()), key: cache.key.clone() }),
         timeout_ms: node.timeout_ms,
+        heard: node.heard_from(job.claimed.heard.unwrap_or(job.claimed.run_heard), job.claimed.run_heard),
+        memory: job.memory.clone(),
+        keeps_prompt: matches!(&node.action, Action::Agent(step) if job.definition.keeps_prompts_of(&step.agent)),
     };
     let context = StepContext::new(runtime.clone(), job, node.key.clone(), guard.clone());
-    let (say, looked) = (context.say.clone(), context.looked.clone());
+    let (say, looked, asked) = (context.say.clone(), context.looked.clone(), context.asked.clone());
     let outcome = perform(runtime, work, context).await;
     say.flush();
     let looked = looked.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -109,12 +127,13 @@ async fn step(runtime: &Arc<Runtime>, job: &ClaimedJob, guard: &Guard) -> (Outco
         Looked { is_hit: true, .. } => CacheUse::Hit,
         Looked { hash, .. } => CacheUse::Keep { hash, ttl_ms: cache.ttl_ms },
     });
+    let prompt = asked.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (&outcome, job.lease.handle.cause()) {
         // what was under way when the process had to drain runs again elsewhere, without a penalty
         (Outcome::Failed { error, .. }, Some(StopCause::Drain)) if error.class == ErrorClass::Cancelled => {
-            (Outcome::HandedBack, None)
+            Outcome::HandedBack.into()
         }
-        _ => (outcome, cache),
+        _ => Ended { outcome, cache, prompt },
     }
 }
 
@@ -195,6 +214,8 @@ struct StepContext {
     tenant_id: bursar_domain::id::TenantId,
     /// What was looked for among earlier outputs.
     looked: Arc<Mutex<Option<Looked>>>,
+    /// What the agent was asked, where it is to remember that.
+    asked: Arc<Mutex<Option<String>>>,
 }
 
 /// A look for an earlier output.
@@ -221,6 +242,7 @@ impl StepContext {
             say: Arc::new(say),
             tenant_id: job.claimed.tenant_id,
             looked: Arc::default(),
+            asked: Arc::default(),
             guard,
             runtime,
         }
@@ -246,6 +268,21 @@ impl Context for StepContext {
 
     async fn end_tool(&self, end: ToolEnd) -> Result<(), CallRefusal> {
         self.runtime.engine.end_tool(self.guard.clone(), self.mission_id, end).await
+    }
+
+    async fn said(&self, after: i64, upto: i64) -> Result<Vec<String>, CallRefusal> {
+        let store = self.runtime.engine.store();
+        let said = store.said(self.mission_id, (after, upto), limits::MAX_MESSAGES_TOLD).await;
+        let said = said.map_err(|error| CallRefusal::Unavailable(error.to_string()))?;
+        if !said.is_empty() {
+            // what comes out of a conversation that went on is not what its beginning leads to
+            self.looked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+        Ok(said)
+    }
+
+    fn remember(&self, prompt: String) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(prompt);
     }
 
     async fn kept_output(&self, hash: &str) -> Option<serde_json::Value> {

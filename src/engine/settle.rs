@@ -6,7 +6,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use bursar_domain::flow::{self, Lesson, Observed, Refusal, SettleRequest, Settlement};
 use bursar_domain::id::{MissionId, RunId, TaskId, TenantId};
 use bursar_domain::outcome::Outcome;
-use bursar_domain::record::Task;
+use bursar_domain::record::{Run, Task};
 use bursar_domain::workflow::Reach;
 
 use super::Engine;
@@ -132,8 +132,8 @@ impl Process<Settle, Result<Settled, SettleError>> for SettleBatch {
                 let settlement = flow::settle(turn, &item.request).map_err(SettleError::Refused)?;
                 lessons.push(observed.after(turn));
                 let task = settlement.successor.and_then(|id| turn.set.tasks.get(id));
-                let prices = turn.set.runs.get(item.run_id).map(|run| run.price_book_id);
-                let successor = task.zip(prices).map(|(task, prices)| claim_of(task, prices));
+                let run = turn.set.runs.get(item.run_id);
+                let successor = task.zip(run).map(|(task, run)| claim_of(task, run));
                 Ok(Settled { settlement, successor })
             };
             let answers: Vec<_> = items.iter().map(one).collect();
@@ -165,14 +165,14 @@ fn keys_of(turn: &flow::Turn<'_>, items: &[Settle]) -> Vec<(TenantId, String)> {
 }
 
 /// A successor that the settle claimed, as if it had come from the store's claim.
-fn claim_of(task: &Task, price_book_id: bursar_domain::id::PriceBookId) -> Claimed {
+fn claim_of(task: &Task, run: &Run) -> Claimed {
     Claimed {
         id: task.id,
         tenant_id: task.tenant_id,
         mission_id: task.mission_id,
         run_id: task.run_id,
         workflow_id: task.workflow_id,
-        price_book_id,
+        price_book_id: run.price_book_id,
         node_index: task.node_index,
         node_at: task.node_at,
         base: task.base,
@@ -186,5 +186,7 @@ fn claim_of(task: &Task, price_book_id: bursar_domain::id::PriceBookId) -> Claim
         fence: task.fence,
         lease_until: task.lease_until.unwrap_or(task.created_at),
         ready_at: task.ready_at,
+        heard: task.heard,
+        run_heard: run.heard,
     }
 }

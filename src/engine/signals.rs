@@ -1,12 +1,8 @@
 //! Signals from outside come in. No worker is needed: the signal and what it sets off are one transaction.
 
 use bursar_domain::flow::{self, NewSignal, Received, SignalRefusal};
-<<<<<<< HEAD
-use bursar_domain::id::MissionId;
-use bursar_domain::state::TaskState;
-=======
 use bursar_domain::id::{MissionId, WorkflowId};
->>>>>>> 1448acd63b877b8cf086c47d2dedd1f001cfc89f
+use bursar_domain::state::TaskState;
 use bursar_domain::workflow::{Action, Definition, Wait};
 use serde_json::Value;
 

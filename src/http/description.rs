@@ -17,7 +17,7 @@ use super::problem::{FieldError, PROBLEM_JSON, ProblemBody};
 use super::types::Amount;
 
 /// What the tags mean.
-const TAGS: [(&str, &str); 13] = [
+const TAGS: [(&str, &str); 14] = [
     ("missions", "What users ask for: submit, look, wait, pause, cancel, fetch the result."),
     ("events", "What happened in a mission: as a log and as a live stream."),
     ("runs", "The execution of a mission: its tasks, and what their calls used and cost."),

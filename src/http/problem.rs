@@ -99,6 +99,10 @@ codes! {
         "Nobody decided in time, and the workflow's `on_expire` says what followed. A retry or a new mission asks again.";
     TooManySignals 409 "too-many-signals" true "Too many signals wait for the mission to take them"
         "A mission keeps a limited number of signals that no node waits for yet. Send it again when some were taken.";
+    MessagesUnread 409 "messages-unread" false "Nothing in the workflow would hear the message"
+        "Let an agent's prompt or another template read `message` or `messages`, then submit a mission of the new version.";
+    TooManyMessages 409 "too-many-messages" false "The mission has too many messages"
+        "A session has a limited number of messages. Submit a new mission and tell it what it needs to know.";
     NotFinished 409 "not-finished" true "The mission is not over yet"
         "Wait for it: GET the mission with Prefer: wait=25, or follow its stream.";
     DuplicateMission 409 "duplicate-mission" false "Another mission has this dedupe key"

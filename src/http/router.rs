@@ -10,13 +10,8 @@ use super::request::{no_method, no_route, observe, panicked};
 use super::state::{App, Site};
 use super::unread::read_on;
 use super::{
-<<<<<<< HEAD
-    admin, approvals, balance, bulk_actions, corrections, dead_letters, description, entries, estimates, keys, missions, ops, pages,
-    prices, projects, runs, schedules, statements, stream, transactions, usage, wallet, workflows,
-=======
     admin, approvals, balance, bulk_actions, corrections, dead_letters, description, entries, estimates, keys, links,
-    missions, ops, pages, prices, runs, schedules, statements, stream, transactions, usage, wallet, workflows,
->>>>>>> 1448acd63b877b8cf086c47d2dedd1f001cfc89f
+    missions, ops, pages, prices, projects, runs, schedules, statements, stream, transactions, usage, wallet, workflows,
 };
 
 /// The public API.
@@ -54,6 +49,7 @@ fn work() -> OpenApiRouter<Site> {
         .routes(routes!(missions::renew::fork))
         .routes(routes!(missions::result::get))
         .routes(routes!(missions::signal::post))
+        .routes(routes!(missions::messages::get, missions::messages::post))
         .routes(routes!(usage::of_mission))
         // events
         .routes(routes!(stream::events::get))
@@ -67,15 +63,12 @@ fn work() -> OpenApiRouter<Site> {
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::get))
         .routes(routes!(approvals::decide))
-<<<<<<< HEAD
         // projects
         .routes(routes!(projects::list, projects::create))
         .routes(routes!(projects::get, projects::patch, projects::delete))
-=======
         .routes(routes!(links::make::for_approval))
         .routes(routes!(links::make::for_signal))
         .routes(routes!(links::show::get, links::decide::post))
->>>>>>> 1448acd63b877b8cf086c47d2dedd1f001cfc89f
         // workflows
         .routes(routes!(workflows::list))
         .routes(routes!(workflows::put, workflows::get))

@@ -55,6 +55,8 @@ shown_ids! {
     ShownMission = MissionKind;
     /// A run's id.
     ShownRun = RunKind;
+    /// A message's id.
+    ShownMessage = MessageKind;
     /// A task's id.
     ShownTask = TaskKind;
     /// An event's id.

@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::StoreError;
 use super::columns::Columns;
 use super::schema::{
-    ATTEMPTS, CALLS, DEDUPE_KEYS, Dialect, EVENTS, GRANTS, HOLDS, KEPT_OUTPUTS, Kind, MISSIONS, OPS, RUNS, SCHEDULES,
-    SIGNALS, TASKS, TOOL_CALLS, Table, WALLETS, WORKFLOWS,
+    ATTEMPTS, CALLS, DEDUPE_KEYS, Dialect, EVENTS, GRANTS, HOLDS, KEPT_OUTPUTS, Kind, MESSAGES, MISSIONS, OPS, RUNS,
+    SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, Table, WALLETS, WORKFLOWS,
 };
 
 /// One statement to run: rows to insert into or to update in one table.
@@ -54,6 +54,7 @@ pub(super) fn writes(set: &WorkingSet, dialect: Dialect) -> Result<Vec<Write>, S
     writes.both(&CALLS, &set.calls)?;
     writes.both(&TOOL_CALLS, &set.tool_runs)?;
     writes.both(&SIGNALS, &set.signals)?;
+    writes.both(&MESSAGES, &set.messages)?;
     writes.both(&DEDUPE_KEYS, &set.dedupe_keys)?;
     writes.both(&SCHEDULES, &set.schedules)?;
     writes.push(&OPS, true, set.ops.iter())?;
@@ -147,6 +148,10 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
         "signals" => {
             let row: bursar_domain::record::Signal = parse(table, body)?;
             set.signals.load(row.id, row);
+        }
+        "messages" => {
+            let row: bursar_domain::record::Message = parse(table, body)?;
+            set.messages.load(row.id, row);
         }
         "holds" => {
             let row: bursar_domain::record::Hold = parse(table, body)?;

@@ -63,6 +63,10 @@ pub struct Claimed {
     pub lease_until: Timestamp,
     /// When the task became ready.
     pub ready_at: Option<Timestamp>,
+    /// The number of the mission's last message when the task first became ready.
+    pub heard: Option<i64>,
+    /// The number of the mission's last message when its run began.
+    pub run_heard: i64,
 }
 
 impl Claimed {

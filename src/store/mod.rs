@@ -26,11 +26,8 @@ pub use catalog::{ApiKey, Role, WorkerRow};
 pub use error::{Conflict, StoreError};
 pub use estimates::{LearnedFactor, LearnedNode};
 pub use leases::{Beat, Claim, Claimed, LeaseFate};
-<<<<<<< HEAD
-pub use projects::{Project, ProjectFilter};
-=======
 pub use links::CallbackLink;
->>>>>>> 1448acd63b877b8cf086c47d2dedd1f001cfc89f
+pub use projects::{Project, ProjectFilter};
 pub use prune::{Prunable, Pruned};
 pub use want::{Journals, Want};
 

@@ -18,7 +18,7 @@ pub enum Pruned {
     Details,
     /// The outputs of its tasks.
     Outputs,
-    /// Its input, its errors, its signals: what is left is what the ledger refers to.
+    /// Its input, its errors, its signals, its messages: what is left is what the ledger refers to.
     Mission,
 }
 
@@ -128,12 +128,14 @@ fn clearing(next: Pruned) -> Vec<String> {
             vec![
                 format!("update tasks set output = null, shown = null, bound = null where id in ({TASKS})"),
                 format!("delete from workflows where planned_by in ({TASKS})"),
+                format!("update messages set prompt = null where prompt is not null and task_id in ({TASKS})"),
             ]
         }
         Pruned::Mission => vec![
             format!("update missions set input = '{{}}', metadata = null where id in ({MISSIONS})"),
             format!("update tasks set error = null, status_reason = null where id in ({TASKS})"),
             format!("delete from signals where mission_id in ({MISSIONS})"),
+            format!("delete from messages where mission_id in ({MISSIONS})"),
             format!("update runs set error = null, status_reason = null, fingerprint = null where id in ({RUNS})"),
         ],
     }

@@ -80,14 +80,15 @@ table!(MISSIONS, "missions",
     input Json OnceUnread, metadata Json OnceUnread, idempotency_key Text OnceUnread, request_hash Text Once,
     priority Int Always, budget_ucr Int Always, on_exhausted Text Always, last_seq Int Always,
     tasks_total Int Always, tasks_done Int Always, held_ucr Int Always, spent_ucr Int Always,
-    created_at Int Once, updated_at Int Always, tags Json OnceUnread, project_id Text Once);
+    created_at Int Once, updated_at Int Always, tags Json OnceUnread, project_id Text Once,
+    last_message Int Always, last_said Int Always);
 
 table!(RUNS, "runs",
     id Text Once, tenant_id Text Once, mission_id Text Once, workflow_id Text Once, price_book_id Text Once,
     number Int Once, state Text Always, status_reason Text Always, error Json Always, fee_ucr Int Once,
     fee_hold_id Text Always, deadline_at Int Always, created_at Int Once, started_at Int IfPresent, ended_at Int Always,
     retries Int Always, input Json OnceUnread, order_key Text Always, order_hash Text Always, fingerprint Text Always,
-    pruned Int Once);
+    pruned Int Once, heard Int Once);
 
 table!(TASKS, "tasks",
     id Text Once, tenant_id Text Once, mission_id Text Once, run_id Text Once, workflow_id Text Once,
@@ -100,7 +101,8 @@ table!(TASKS, "tasks",
     units_ucr Int Always, usage Json Always, created_at Int Once, shown Text IfPresentUnread,
     decision Json Always, deadline_at Int Always, node_at Int Once, base Int Once, ancestors Json Once,
     parent_id Text Once, layer Int Once, item Int Once, bound Json Once, fan Json Always,
-    concurrency_key Text IfPresent, concurrency_max Int IfPresent, held_since Int Always);
+    concurrency_key Text IfPresent, concurrency_max Int IfPresent, held_since Int Always,
+    heard Int IfPresent);
 
 table!(ATTEMPTS, "attempts",
     task_id Text Once, tenant_id Text Once, number Int Once, outcome Text Once, worker_id Text Once,
@@ -138,7 +140,8 @@ table!(CALLS, "usage_calls",
     hold_id Text Once, attempt Int Once, number Int Once, request_hash Text Once, provider Text Once,
     model Text Once, state Text Always, reserved_ucr Int Always, cost_ucr Int Always, billable Bool Always,
     estimated Bool Always, usage Json Always, response Json IfPresentUnread, duration_ms Int Always,
-    first_token_ms Int Always, created_at Int Once, ended_at Int Always, estimated_input_tokens Int Once);
+    first_token_ms Int Always, created_at Int Once, ended_at Int Always, estimated_input_tokens Int Once,
+    heard Int Once);
 
 table!(TOOL_CALLS, "tool_calls",
     id Text Once, tenant_id Text Once, mission_id Text Once, run_id Text Once, task_id Text Once,
@@ -149,6 +152,11 @@ table!(TOOL_CALLS, "tool_calls",
 table!(SIGNALS, "signals",
     id Text Once, tenant_id Text Once, mission_id Text Once, name Text Once, key Text Once, request_hash Text Once,
     payload Json Once, task_id Text Always, received_at Int Once, delivered_at Int Always);
+
+table!(MESSAGES, "messages",
+    id Text Once, tenant_id Text Once, mission_id Text Once, run_id Text Once, number Int Once, role Text Once,
+    author Text Once, task_id Text Once, content Text Once, prompt Text OnceUnread, metadata Json Once, key Text Once,
+    request_hash Text Once, effect Text Once, created_at Int Once);
 
 table!(DEDUPE_KEYS, "dedupe_keys",
     id Text Once, tenant_id Text Once, key Text Once, mission_id Text Always, run_id Text Always,

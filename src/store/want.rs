@@ -70,6 +70,8 @@ pub struct Want {
     pub signals: BTreeSet<MissionId>,
     /// Signals that may have come before, by mission and the sender's key.
     pub signal_keys: Vec<(MissionId, String)>,
+    /// Messages that may have come before, by mission and the sender's key.
+    pub message_keys: Vec<(MissionId, String)>,
     /// Dedupe keys by tenant, locked after everything else: whoever asks for them holds his wallets.
     pub dedupe_keys: BTreeSet<(TenantId, String)>,
     /// Schedules, locked after everything else.
@@ -140,7 +142,8 @@ impl Want {
     /// Whether anything is read beyond the rows that may change.
     pub(super) fn reads(&self) -> bool {
         let reads_nothing = self.results.is_empty() && self.inputs.is_empty() && self.item_results.is_empty();
-        !(reads_nothing && self.signals.is_empty() && self.signal_keys.is_empty())
+        let reads_no_words = self.signals.is_empty() && self.signal_keys.is_empty() && self.message_keys.is_empty();
+        !(reads_nothing && reads_no_words)
     }
 
     /// Whether tasks are loaded that can't be named, such as the next items of a family.

@@ -3,6 +3,7 @@
 mod access;
 mod approvals;
 mod live;
+mod messages;
 mod pages;
 mod prices;
 mod projects;

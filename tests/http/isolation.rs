@@ -66,6 +66,7 @@ async fn no_route_opens_another_tenants_object() {
                 let request = server.request(method.clone(), &path).bearer_auth(key);
                 let request = match (&method, path.ends_with("/fork")) {
                     (_, true) => request.json(&json!({"from_node": "talk"})),
+                    (&Method::POST, _) if path.ends_with("/messages") => request.json(&json!({"content": "Hello"})),
                     (&Method::PATCH, _) => request.json(&json!({})),
                     _ => request,
                 };

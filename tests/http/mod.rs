@@ -10,6 +10,7 @@ mod isolation;
 mod keys;
 mod links;
 mod listener;
+mod messages;
 mod missions;
 mod ops;
 mod prices;

@@ -274,6 +274,7 @@ impl Desk {
             max_output_tokens,
             alternatives: Vec::new(),
             in_place_of: None,
+            heard: 0,
             finished: Vec::new(),
         };
         let want = Want { journals: Journals::Open, ..Want::tasks(job.claimed.mission_id, [job.claimed.id]) };
@@ -297,7 +298,8 @@ impl Desk {
             Outcome::HandedBack => Vec::new(),
         };
         let want = Want { calls, ..self.hand.settle_want(&job.claimed) };
-        let request = SettleRequest { guard: job.claimed.guard(&job.token), outcome, handoff: None, cache: None };
+        let request =
+            SettleRequest { guard: job.claimed.guard(&job.token), outcome, handoff: None, cache: None, prompt: None };
         let settled = self.decide(want, |turn| flow::settle(turn, &request)).await.unwrap();
         self.end_runs().await;
         settled

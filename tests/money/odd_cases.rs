@@ -465,7 +465,13 @@ async fn fifty_holds_and_settles_on_one_wallet_are_one_transaction_each(mut desk
             let one = desk.hand.settle_want(task);
             want.tasks.extend(one.tasks);
             want.missions.extend(one.missions);
-            SettleRequest { guard: task.guard(&token), outcome: done(Vec::new()), handoff: None, cache: None }
+            SettleRequest {
+                guard: task.guard(&token),
+                outcome: done(Vec::new()),
+                handoff: None,
+                cache: None,
+                prompt: None,
+            }
         })
         .collect();
     let before = desk.hand.store.counters().commits;

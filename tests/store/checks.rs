@@ -35,6 +35,7 @@ async fn one_row_of_each(storage: Storage) -> Hand {
         max_output_tokens: 50,
         alternatives: Vec::new(),
         in_place_of: None,
+        heard: 0,
         finished: Vec::new(),
     };
     let want = Want::tasks(claimed[0].mission_id, [claimed[0].id]);

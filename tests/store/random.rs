@@ -150,7 +150,7 @@ impl Player {
             _ => succeeded(json!({"n": self.dice.below(100), "text": "ü".repeat(self.dice.below(50))})),
         };
         let want = self.hand.settle_want(&task);
-        let request = SettleRequest { guard: task.guard(&token), outcome, handoff: None, cache: None };
+        let request = SettleRequest { guard: task.guard(&token), outcome, handoff: None, cache: None, prompt: None };
         self.decide("settle", &want, |turn| flow::settle(turn, &request)).await;
     }
 
@@ -168,6 +168,7 @@ impl Player {
             max_output_tokens: 4_000,
             alternatives: Vec::new(),
             in_place_of: None,
+            heard: 0,
             finished: Vec::new(),
         };
         let want = Want { journals: Journals::Open, ..Want::tasks(task.mission_id, [task.id]) };
@@ -177,6 +178,7 @@ impl Player {
             return;
         }
         let call = match permit {
+            CallPermit::Listen(number) => panic!("nobody said {number}"),
             CallPermit::Replay(call) => call,
             CallPermit::Send(id) => FinishedCall {
                 id,
@@ -200,7 +202,7 @@ impl Player {
         } else {
             Outcome::Failed { error: self.error(), calls: vec![call] }
         };
-        let request = SettleRequest { guard, outcome, handoff: None, cache: None };
+        let request = SettleRequest { guard, outcome, handoff: None, cache: None, prompt: None };
         self.decide("settle a call", &want, |turn| flow::settle(turn, &request)).await;
     }
 

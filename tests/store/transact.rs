@@ -117,6 +117,7 @@ async fn answers_are_loaded_only_for_those_who_ask(mut hand: Hand) {
         max_output_tokens: 50,
         alternatives: Vec::new(),
         in_place_of: None,
+        heard: 0,
         finished: Vec::new(),
     };
     let guard = claimed[0].guard(&token);
@@ -135,7 +136,7 @@ async fn answers_are_loaded_only_for_those_who_ask(mut hand: Hand) {
     };
     let want = Want { calls: vec![call], ..hand.settle_want(&claimed[0]) };
     let outcome = Outcome::Succeeded { output: json!("hi"), calls: vec![finished] };
-    let request = flow::SettleRequest { guard, outcome, handoff: None, cache: None };
+    let request = flow::SettleRequest { guard, outcome, handoff: None, cache: None, prompt: None };
     hand.decide(&want, |turn| flow::settle(turn, &request)).await.unwrap().unwrap();
 
     let closed = loaded(&mut hand, &Want::tasks(claimed[0].mission_id, [claimed[0].id])).await;
@@ -354,7 +355,8 @@ async fn siblings_that_settle_at_once_ready_their_dependent_once(mut hand: Hand)
             let (store, facts, now) = (hand.store.clone(), hand.facts.clone(), hand.now);
             let want = hand.settle_want(sibling);
             let outcome = succeeded(json!({"b": 1, "c": 1}));
-            let request = flow::SettleRequest { guard: sibling.guard(&token), outcome, handoff: None, cache: None };
+            let request =
+                flow::SettleRequest { guard: sibling.guard(&token), outcome, handoff: None, cache: None, prompt: None };
             tokio::spawn(async move {
                 let mut chance = SeededChance::new(round);
                 chance.skip_ids(100_000 * (round + 1) + 1_000 * number as u64);

@@ -97,7 +97,7 @@ async fn a_nul_character_is_refused_wherever_it_stands(mut hand: Hand) {
         let outcome = Outcome::Succeeded { output, calls: Vec::new() };
         let want = hand.settle_want(&claimed[0]);
         let guard = claimed[0].guard(&token);
-        let request = bursar_domain::flow::SettleRequest { guard, outcome, handoff: None, cache: None };
+        let request = bursar_domain::flow::SettleRequest { guard, outcome, handoff: None, cache: None, prompt: None };
         let refused = hand.decide(&want, |turn| bursar_domain::flow::settle(turn, &request)).await;
         assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
         assert_eq!(hand.count("tasks where state = 'running'").await, 1, "nothing was settled");

@@ -231,7 +231,7 @@ impl Hand {
         outcome: Outcome,
     ) -> Result<Settlement, Refusal> {
         let want = self.settle_want(task);
-        let request = SettleRequest { guard: task.guard(token), outcome, handoff: None, cache: None };
+        let request = SettleRequest { guard: task.guard(token), outcome, handoff: None, cache: None, prompt: None };
         self.decide(&want, |turn| flow::settle(turn, &request)).await.unwrap()
     }
 

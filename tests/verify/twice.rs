@@ -58,6 +58,7 @@ async fn a_call_that_a_cancelled_attempt_reports_twice_is_charged_once() {
             max_output_tokens: 200,
             alternatives: Vec::new(),
             in_place_of: None,
+            heard: 0,
             finished: Vec::new(),
         };
         let permit = decide(&site, &want, &facts, |turn| flow::reserve_call(turn, &guard, &request)).await.unwrap();
@@ -78,7 +79,7 @@ async fn a_call_that_a_cancelled_attempt_reports_twice_is_charged_once() {
         };
         let error = StepError::new(ErrorClass::Cancelled, "cancelled", "told to stop");
         let outcome = Outcome::Failed { error, calls: vec![call.clone(), call] };
-        let settle = SettleRequest { guard, outcome, handoff: None, cache: None };
+        let settle = SettleRequest { guard, outcome, handoff: None, cache: None, prompt: None };
         decide(&site, &want, &facts, |turn| flow::settle(turn, &settle)).await.unwrap();
         let report = site.verify().await;
         assert_eq!(report.violations, [], "{dialect:?}");

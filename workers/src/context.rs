@@ -15,7 +15,8 @@ pub trait Context: Send + Sync {
     fn cancelled(&self) -> &CancellationToken;
 
     /// Asks for permission to make a call. Nothing may be sent before the answer is
-    /// [`CallPermit::Send`]; [`CallPermit::Replay`] carries the answer that an earlier attempt bought.
+    /// [`CallPermit::Send`]; [`CallPermit::Replay`] carries the answer that an earlier attempt bought, and
+    /// [`CallPermit::Listen`] says what the conversation must hear before it is asked for again.
     ///
     /// A step never abandons this future (a permit that nobody takes would stay in flight), so it must end in
     /// bounded time: with [`CallRefusal::Unavailable`] when the store does not answer.
@@ -27,6 +28,13 @@ pub trait Context: Send + Sync {
 
     /// Journals what a tool gave, before anybody uses it.
     async fn end_tool(&self, end: ToolEnd) -> Result<(), CallRefusal>;
+
+    /// What users said to the mission after a message's number and up to another: what [`CallPermit::Listen`] asks to be
+    /// heard. The same numbers always give the same texts.
+    async fn said(&self, after: i64, upto: i64) -> Result<Vec<String>, CallRefusal>;
+
+    /// Has what the step asks kept with what comes out of it, to be remembered.
+    fn remember(&self, prompt: String);
 
     /// The output of an earlier task of the same tenant that was made from what has this hash, if it may still be used.
     /// The engine remembers the hash: where there is none, this step's own output is kept under it.

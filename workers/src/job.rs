@@ -2,6 +2,7 @@
 //!
 //! A job carries everything the step needs, so that nothing is loaded while it runs.
 
+use bursar_domain::agent::Message;
 use bursar_domain::id::TaskId;
 use bursar_domain::workflow::Action;
 use serde_json::Value;
@@ -30,6 +31,12 @@ pub struct Job {
     pub context: Value,
     /// Whether an earlier output may be used.
     pub cache: Option<Reuse>,
+    /// The number of the last message of the mission that its conversation begins with, or need not hear of.
+    pub heard: i64,
+    /// What the agent remembers, oldest first: exchanges or messages, each told or left out whole.
+    pub memory: Vec<Vec<Message>>,
+    /// Whether what the agent is asked is to be remembered.
+    pub keeps_prompt: bool,
     /// Milliseconds this attempt may take. Zero or less has run out already.
     pub timeout_ms: i64,
 }

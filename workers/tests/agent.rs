@@ -1,9 +1,10 @@
 //! The agent and transform steps between engine and provider: permits, refusals, timeouts, templates.
 
+use bursar_domain::agent::Message;
 use bursar_domain::credits::Ucr;
 use bursar_domain::outcome::{CallPermit, CallRefusal, ErrorClass, FinishedCall};
 use bursar_domain::usage::Usage;
-use bursar_domain::workflow::{Action, TransformStep};
+use bursar_domain::workflow::{Action, Memory, MemoryKind, TransformStep};
 use bursar_workers::{Job, Providers, run};
 use serde_json::json;
 
@@ -176,4 +177,73 @@ async fn a_job_can_be_spawned() {
         run(&job, &context, &providers).await
     });
     succeeded(spawned.await.unwrap());
+}
+
+#[tokio::test]
+async fn what_users_said_is_heard_before_the_call_is_asked_for_again() {
+    let server = Server::streaming([text("Yes"), finish("stop"), usage(11, 2), DONE.into()]).await;
+    let context = Recorder::answering(Ok(CallPermit::Listen(2)));
+    succeeded(run(&agent_job("m", "Go"), &context, &server.providers()).await);
+    let asked = context.asked();
+    assert_eq!(asked.iter().map(|wish| (wish.number, wish.heard)).collect::<Vec<_>>(), [(1, 0), (1, 2)]);
+    assert!(asked[0].request_hash != asked[1].request_hash && asked[0].input_tokens < asked[1].input_tokens);
+    let received = server.received();
+    assert_eq!(received.len(), 1, "nothing is sent before it was heard");
+    let said: Vec<_> = received[0].body["messages"].as_array().unwrap().iter().skip(1).collect();
+    let user = |content: &str| json!({"role": "user", "content": content});
+    assert_eq!(said, [&user("Go"), &user("message 1"), &user("message 2")]);
+}
+
+#[tokio::test]
+async fn an_engine_that_says_the_same_twice_is_not_listened_to_for_ever() {
+    let context = Recorder::answering(Ok(CallPermit::Listen(0)));
+    let (error, calls) = failed(run(&agent_job("simulated-small", "Go"), &context, &simulated()).await);
+    assert_eq!((error.code.as_str(), calls.len()), ("told_twice", 0));
+}
+
+/// A step that remembers at most so many tokens, and what there is to remember.
+fn remembering(tokens: u64) -> Job {
+    let mut job = agent_job("m", "Go");
+    let Action::Agent(step) = &mut job.action else { panic!("an agent") };
+    step.memory = Some(Memory { kind: MemoryKind::Agent, tokens });
+    let exchange = |number: usize| {
+        let asked = Message::User { content: format!("question {number}") };
+        vec![asked, Message::Assistant { content: format!("answer {number}"), tool_calls: Vec::new() }]
+    };
+    job.memory = (1..=3).map(exchange).collect();
+    job.keeps_prompt = true;
+    job
+}
+
+#[tokio::test]
+async fn what_does_not_fit_into_the_window_is_forgotten_the_oldest_first() {
+    let mut tokens = Vec::new();
+    for (window, expected) in [
+        (1_000, vec!["question 1", "answer 1", "question 2", "answer 2", "question 3", "answer 3", "Go"]),
+        // an exchange is about a dozen of tokens, and is remembered whole or not at all
+        (45, vec!["question 2", "answer 2", "question 3", "answer 3", "Go"]),
+        (1, vec!["Go"]),
+    ] {
+        let server = Server::streaming([text("Yes"), finish("stop"), usage(11, 2), DONE.into()]).await;
+        let context = Recorder::default();
+        succeeded(run(&remembering(window), &context, &server.providers()).await);
+        let body = server.received()[0].body.clone();
+        let told: Vec<_> =
+            body["messages"].as_array().unwrap().iter().skip(1).map(|message| &message["content"]).collect();
+        assert_eq!(told, expected, "{window}");
+        tokens.push(context.asked()[0].input_tokens);
+        assert_eq!(*context.remembered.lock().unwrap(), ["Go"]);
+    }
+    assert!(tokens.is_sorted_by(|a, b| a > b), "memory is counted as input: {tokens:?}");
+}
+
+#[tokio::test]
+async fn what_was_said_on_the_way_is_remembered_with_the_prompt_and_failures_are_not() {
+    let server = Server::streaming([text("Yes"), finish("stop"), usage(11, 2), DONE.into()]).await;
+    let context = Recorder::answering(Ok(CallPermit::Listen(1)));
+    succeeded(run(&remembering(1), &context, &server.providers()).await);
+    assert_eq!(*context.remembered.lock().unwrap(), ["Go\n\nmessage 1"]);
+    let context = Recorder::answering(Err(CallRefusal::StaleFence));
+    failed(run(&remembering(1), &context, &server.providers()).await);
+    assert_eq!(context.remembered.lock().unwrap().len(), 0);
 }

@@ -39,6 +39,8 @@ pub struct Recorder {
     /// What is kept under any hash, and the hashes that were asked for.
     pub kept: Option<Value>,
     pub hashes: Mutex<Vec<String>>,
+    /// What steps wanted to be remembered.
+    pub remembered: Mutex<Vec<String>>,
     /// Cancels as soon as text arrives.
     pub cancel_at_first_delta: bool,
     /// Cancels while it gives the permit.
@@ -91,6 +93,14 @@ impl Context for Recorder {
     async fn end_tool(&self, end: ToolEnd) -> Result<(), CallRefusal> {
         self.tools_ended.lock().unwrap().push(end);
         Ok(())
+    }
+
+    async fn said(&self, after: i64, upto: i64) -> Result<Vec<String>, CallRefusal> {
+        Ok((after + 1..=upto).map(|number| format!("message {number}")).collect())
+    }
+
+    fn remember(&self, prompt: String) {
+        self.remembered.lock().unwrap().push(prompt);
     }
 
     async fn kept_output(&self, hash: &str) -> Option<Value> {
@@ -200,9 +210,13 @@ pub fn agent_job(model: &str, prompt: &str) -> Job {
             tools: Vec::new(),
             max_turns: 4,
             max_tool_calls: 8,
+            memory: None,
         }),
         cache: None,
         context: json!({"inputs": {"idea": "a to-do list"}, "nodes": {}, "run": {}, "task": {}}),
+        heard: 0,
+        memory: Vec::new(),
+        keeps_prompt: false,
         timeout_ms: 30_000,
     }
 }

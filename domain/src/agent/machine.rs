@@ -95,6 +95,13 @@ impl Machine {
         &self.messages
     }
 
+    /// Users said more while the step worked: the model hears of it with its next call. Nothing unless a model call is due.
+    pub fn told(&mut self, messages: Vec<String>) {
+        if self.state == State::CallModel {
+            self.messages.extend(messages.into_iter().map(|content| Message::User { content }));
+        }
+    }
+
     /// The model answered completely, just now or in an earlier attempt. Nothing unless a model call is due.
     pub fn answered(&mut self, step: &AgentStep, answer: Answer) {
         if self.state != State::CallModel {

@@ -335,6 +335,7 @@ impl<'a> Theatre<'a> {
         let permit = self.world.ask_for(lease, &wish).unwrap();
         self.moment()?;
         match permit {
+            CallPermit::Listen(number) => panic!("nobody said {number}"),
             CallPermit::Replay(call) => Ok(call),
             CallPermit::Send(id) => {
                 self.sent += 1;

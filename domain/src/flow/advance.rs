@@ -16,7 +16,7 @@ use super::estimate::size_of;
 use super::pause::park_paused;
 use super::reserve::journaled_ucr;
 use super::settle::charge_failure;
-use super::{Refusal, Turn, approval, concurrency, deadline, fallback, family, node_of, signal, subject, timer};
+use super::{Refusal, Turn, approval, concurrency, deadline, fallback, family, message, node_of, signal, subject, timer};
 
 /// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice, or while its run is
 /// paused. One whose time is over fails instead.
@@ -56,8 +56,9 @@ pub(super) fn make_ready(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
     if let Action::Wait(wait) = &node.action {
         return begin_wait(turn, &definition, node, &task, wait);
     }
-    let now = turn.now;
+    let (now, heard) = (turn.now, turn.mission(task.mission_id)?.last_message);
     if let Some(task) = turn.set.tasks.change(id) {
+        task.heard = task.heard.or(Some(heard));
         task.state = TaskState::Ready;
         task.wait = None;
         task.due_at = None;
@@ -263,6 +264,9 @@ fn finish_run(turn: &mut Turn<'_>, id: RunId) -> Result<(), Refusal> {
             ledger::release(turn.set, hold, op_id, subject, turn.now)?;
         }
         count_held_of_mission(turn, run.mission_id, Ucr::ZERO, run.fee_ucr);
+    }
+    if state == RunState::Succeeded {
+        message::reply(turn, &run)?;
     }
     let now = turn.now;
     if let Some(run) = turn.set.runs.change(id) {

@@ -40,7 +40,9 @@ pub(super) fn template_bytes(node: &Node) -> i64 {
         Action::Agent(step) => {
             let schema = step.output.as_ref().map_or(0, |output| output.schema.to_string().len());
             let texts = step.instructions.len().saturating_add(step.prompt.len()).saturating_add(schema);
-            i64::try_from(texts).unwrap_or(i64::MAX)
+            // a full window: what will be remembered is not known before it was said
+            let window = bytes_of_tokens(step.memory.map_or(0, |memory| memory.tokens));
+            i64::try_from(texts).unwrap_or(i64::MAX).saturating_add(window)
         }
         Action::Transform(_) | Action::Http(_) | Action::Exec(_) | Action::Wait(_) => 0,
     }

@@ -18,7 +18,7 @@ use crate::state::{TaskState, WaitCause};
 use crate::workflow::{Definition, Item, Layer, Map, Node, OnError, OnItemError, OnMax, Place, condition, item_values};
 
 use super::advance::{self, fail, fail_run, make_ready, park, skip};
-use super::begin::{Ended, broken, context, ended, go_on as go_on_without, is_ending, put_off, release_dependents};
+use super::begin::{Ended, broken, context, ended, go_on as go_on_without, put_off, release_dependents};
 use super::cancel::{RUN_ENDED, end_idle};
 use super::estimate::{is_priced, template_bytes};
 pub(super) use super::family_budget::{check_budgets, count_held, count_spent, never_fits};
@@ -166,10 +166,10 @@ pub(super) fn go_on(
     for follower in task.bound.iter().flat_map(|bound| &bound.followers) {
         let id = turn.set.item_of(parent, *follower).map(|row| row.id);
         let id = id.ok_or_else(|| Refusal::Unloaded(format!("item {follower} of task {parent}")))?;
-        if is_ending(turn, id)? && turn.task(id)?.state.is_final() {
-            continue;
-        }
-        if let Some(row) = turn.set.tasks.change(id) {
+        // one that was skipped meanwhile, because another item failed, waits for nobody
+        if turn.task(id)?.state == TaskState::Pending
+            && let Some(row) = turn.set.tasks.change(id)
+        {
             row.remaining_needs = row.remaining_needs.saturating_sub(1);
         }
     }
@@ -312,6 +312,7 @@ fn add_child(
         item,
         bound: Some(bound),
         fan: None,
+        heard: None,
         ..parent.clone()
     });
     if let Some(fan) = turn.set.tasks.change(parent.id).and_then(|row| row.fan.as_mut()) {

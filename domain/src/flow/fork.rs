@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::credits::Ucr;
-use crate::id::{MissionId, PriceBookId, RunId, TaskId, WorkflowId};
-use crate::record::{Mission, PRUNED_OUTPUTS, Run, Task};
+use crate::id::{MessageId, MissionId, PriceBookId, RunId, TaskId, WorkflowId};
+use crate::record::{Mission, PRUNED_MISSION, PRUNED_OUTPUTS, Run, Task};
 use crate::state::{RunState, TaskState};
 use crate::workflow::{Definition, Node};
 
@@ -27,14 +27,23 @@ pub struct ForkRequest {
     pub of_run: RunId,
     /// The new run's id.
     pub run_id: RunId,
-    /// The node from which on everything runs anew.
-    pub from_node: String,
+    /// What runs anew.
+    pub from: RunFrom,
     /// The workflow version to run.
     pub workflow_id: WorkflowId,
     /// The prices to pin.
     pub price_book_id: PriceBookId,
     /// The new run's input, where it is not what the mission was submitted with.
     pub input: Option<Value>,
+}
+
+/// From where on a new run runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunFrom {
+    /// From this node on; what does not depend on it keeps what came out of it.
+    Node(String),
+    /// From the start, because of this message.
+    Message(MessageId),
 }
 
 /// Makes a new run out of the latest one. All tasks of that run must be loaded, with their results and the mission's input.
@@ -64,21 +73,28 @@ struct Kept {
     output: Value,
 }
 
-fn begin_run(turn: &mut Turn<'_>, request: &ForkRequest, order: Option<&Order>) -> Result<RunId, Refusal> {
+/// Makes the run and lets it begin.
+pub(super) fn begin_run(turn: &mut Turn<'_>, request: &ForkRequest, order: Option<&Order>) -> Result<RunId, Refusal> {
     let mission = turn.mission(request.mission_id)?.clone();
     let old = turn.run(mission.run_id)?.clone();
+    let (wish, gone) = match &request.from {
+        RunFrom::Node(_) => ("forked", PRUNED_OUTPUTS),
+        RunFrom::Message(_) => ("continued", PRUNED_MISSION),
+    };
     if !old.state.is_final() {
-        return Err(Refusal::IllegalMove { what: "mission", state: old.state.as_str(), wish: "forked" });
+        return Err(Refusal::IllegalMove { what: "mission", state: old.state.as_str(), wish });
     }
-    if old.pruned >= PRUNED_OUTPUTS {
-        return Err(Refusal::IllegalMove { what: "mission", state: "pruned", wish: "forked" });
+    if old.pruned >= gone {
+        return Err(Refusal::IllegalMove { what: "mission", state: "pruned", wish });
     }
     if old.id != request.of_run {
         return Err(Refusal::Unloaded(format!("run {}", old.id)));
     }
     let definition = turn.definition(request.workflow_id)?;
-    if definition.node_by_key(&request.from_node).is_none() {
-        return Err(Refusal::NotFound(format!("node {}", request.from_node)));
+    if let RunFrom::Node(node) = &request.from
+        && definition.node_by_key(node).is_none()
+    {
+        return Err(Refusal::NotFound(format!("node {node}")));
     }
     if let Some(input) = &request.input {
         turn.set.inputs.insert((mission.id, 0), input.clone());
@@ -86,10 +102,14 @@ fn begin_run(turn: &mut Turn<'_>, request: &ForkRequest, order: Option<&Order>) 
     let input = turn.set.input_of(mission.id, 0);
     let input = input.ok_or_else(|| Refusal::Unloaded(format!("the input of {}", mission.id)))?;
     let input_bytes = i64::try_from(input.to_string().len()).unwrap_or(i64::MAX);
-    let kept = keep(turn, &definition, &old, &request.from_node)?;
+    let kept = match &request.from {
+        RunFrom::Node(node) => keep(turn, &definition, &old, node)?,
+        RunFrom::Message(_) => BTreeMap::new(),
+    };
     check_prices(turn, &definition, request, &mission, &kept, input_bytes)?;
     let run = add_run(turn, &definition, request, &old, order)?;
-    let first = add_tasks(turn, &definition, &mission, &run, &old, kept, input_bytes);
+    let first = add_tasks(turn, &definition, &run, &old, kept, input_bytes);
+    tell(turn, request, &run, &old);
     begin_all(turn, &first)?;
     Ok(run.id)
 }
@@ -176,6 +196,7 @@ fn add_run(
         order_hash: order.map(|order| order.hash.clone()),
         fingerprint: None,
         pruned: 0,
+        heard: turn.mission(request.mission_id)?.last_message,
         ..old.clone()
     };
     turn.set.runs.add(run.id, run.clone());
@@ -195,21 +216,20 @@ fn add_run(
 fn add_tasks(
     turn: &mut Turn<'_>,
     definition: &Definition,
-    mission: &Mission,
     run: &Run,
     old: &Run,
     mut kept: BTreeMap<u32, Kept>,
     input_bytes: i64,
 ) -> Vec<TaskId> {
     let birth = Birth {
-        tenant_id: mission.tenant_id,
-        mission_id: mission.id,
+        tenant_id: run.tenant_id,
+        mission_id: run.mission_id,
         run_id: run.id,
         workflow_id: run.workflow_id,
-        priority: mission.priority,
+        priority: turn.set.missions.get(run.mission_id).map(|mission| mission.priority).unwrap_or_default(),
     };
     let sizes: BTreeMap<u32, i64> = kept.iter().map(|(index, kept)| (*index, length(&kept.output))).collect();
-    let (mut first, mut names) = (Vec::new(), BTreeSet::new());
+    let (mut first, mut done) = (Vec::new(), 0_i64);
     for node in &definition.nodes {
         let id: TaskId = turn.id();
         let given: i64 =
@@ -217,7 +237,7 @@ fn add_tasks(
         let mut task = new_task(turn, &birth, node, id, input_bytes.saturating_add(given));
         task.remaining_needs = open_needs(node, &sizes);
         if let Some(kept) = kept.remove(&node.index) {
-            names.insert(node.key.clone());
+            done = done.saturating_add(1);
             finish(&mut task, kept, old.number);
         } else if task.remaining_needs == 0 {
             first.push(id);
@@ -225,18 +245,37 @@ fn add_tasks(
         turn.set.add_task(task);
     }
     fallback::appoint(turn, definition, run.id);
-    if let Some(mission) = turn.set.missions.change(mission.id) {
-        mission.tasks_done = i64::try_from(names.len()).unwrap_or(i64::MAX);
+    if let Some(mission) = turn.set.missions.change(run.mission_id) {
+        mission.tasks_done = done;
     }
-    let data = json!({
-        "run_id": run.id,
-        "number": run.number,
-        "of_run_id": old.id,
-        "tasks": definition.nodes.len(),
-        "kept": names,
-    });
-    turn.emit(mission.id, "mission.forked", None, data);
     first
+}
+
+/// Tells of the new run, before anything of it begins.
+fn tell(turn: &mut Turn<'_>, request: &ForkRequest, run: &Run, old: &Run) {
+    let of_run = |task: &&Task| task.run_id == run.id;
+    let kept: BTreeSet<&str> = turn
+        .set
+        .tasks
+        .iter()
+        .filter(of_run)
+        .filter(|task| task.state.is_final())
+        .map(|task| task.node.as_str())
+        .collect();
+    let (tasks, number) = (turn.set.tasks.iter().filter(of_run).count(), run.number);
+    let (kind, data) = match &request.from {
+        RunFrom::Node(_) => {
+            let data = json!({"run_id": run.id, "number": number, "of_run_id": old.id, "tasks": tasks, "kept": kept});
+            ("mission.forked", data)
+        }
+        RunFrom::Message(message) => {
+            let data = json!({
+                "run_id": run.id, "number": number, "of_run_id": old.id, "tasks": tasks, "message_id": message,
+            });
+            ("mission.continued", data)
+        }
+    };
+    turn.emit(run.mission_id, kind, None, data);
 }
 
 fn open_needs(node: &Node, kept: &BTreeMap<u32, i64>) -> i32 {

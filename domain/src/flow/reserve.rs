@@ -21,12 +21,15 @@ pub type CallGuard = Guard;
 
 /// Grants a call: replays one that an earlier attempt bought, or records it and reserves its ceiling on the
 /// task's hold, topping the hold up within wallet and budget where it is too small. Calls that ended before it are
-/// journaled first. A refusal for want of credits leaves these and the counted size of the call with the task.
+/// journaled first. A conversation that has not heard of all that users said is sent back to listen. A refusal for want of credits leaves these and the counted size of the call with the task.
 pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallRequest) -> Result<CallPermit, CallRefusal> {
     let task = live_task(turn, guard)?;
     journal(turn, &task, &request.finished)?;
     if let Some(done) = journaled(turn, &task, request) {
         return Ok(CallPermit::Replay(done));
+    }
+    if let Some(number) = unheard(turn, &task, request) {
+        return Ok(CallPermit::Listen(number));
     }
     let prices = turn.prices(task.run_id).map_err(|error| CallRefusal::Unavailable(error.to_string()))?;
     let factor_ppm = turn.facts.learned.factor_ppm(&request.provider, &request.model);
@@ -66,6 +69,7 @@ pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallReques
         created_at: turn.now,
         ended_at: None,
         estimated_input_tokens: i64::try_from(request.input_tokens).unwrap_or(i64::MAX),
+        heard: request.heard,
     };
     turn.set.add_call(call);
     if let Some((model, code)) = &request.in_place_of {
@@ -148,6 +152,18 @@ fn journaled(turn: &Turn<'_>, task: &Task, request: &CallRequest) -> Option<Fini
         duration_ms: call.duration_ms.unwrap_or(0),
         first_token_ms: call.first_token_ms,
     })
+}
+
+/// Up to which message the conversation must hear before it goes on. A call that an earlier attempt bought had heard of
+/// certain messages: with these its answer fits again, and what came later is told with a later call. A new call hears
+/// all that users said so far.
+fn unheard(turn: &Turn<'_>, task: &Task, request: &CallRequest) -> Option<i64> {
+    let bought = |call: &&UsageCall| {
+        call.state == CallState::Done && call.number == request.number && call.heard > request.heard
+    };
+    let before = turn.set.calls_of(task.id).filter(bought).map(|call| call.heard).min();
+    let said = turn.set.missions.get(task.mission_id).map_or(0, |mission| mission.last_said);
+    before.or_else(|| Some(said).filter(|said| *said > request.heard))
 }
 
 /// Keeps what the worker counted, so that the task waits for what this call needs and not for the estimate that

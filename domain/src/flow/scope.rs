@@ -251,6 +251,7 @@ fn detach(
         budget_ucr: None,
         on_exhausted: None,
         dedupe: None,
+        project_id: mission.project_id,
     };
     match submit(turn, &submission) {
         Ok(mut ready) => {

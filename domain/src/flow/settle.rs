@@ -18,7 +18,7 @@ use super::advance::{self, count_done, count_held, fail, park, wait_for_credits}
 use super::begin::{go_on, release_dependents};
 use super::budget::note_spending;
 use super::reserve::{check_calls, close_open_calls, finish_call};
-use super::{Refusal, Turn, deadline, fallback, family, node_of, subject};
+use super::{Refusal, Turn, deadline, fallback, family, message, node_of, subject};
 
 /// What proves that a write comes from the present holder of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct SettleRequest {
     pub handoff: Option<Handoff>,
     /// Whether the output came from an earlier task, or may stand in for later ones.
     pub cache: Option<CacheUse>,
+    /// What an agent was asked that is to remember it.
+    pub prompt: Option<String>,
 }
 
 /// What a success has to do with outputs of other tasks.
@@ -119,7 +121,7 @@ pub fn settle(turn: &mut Turn<'_>, request: &SettleRequest) -> Result<Settlement
             end_with_run(turn, &task, run_state, calls)?;
         }
         Outcome::Succeeded { output, calls } => {
-            let ready = succeed(turn, &task, output, calls, request.cache.as_ref())?;
+            let ready = succeed(turn, &task, (output, calls), request)?;
             // a dependent whose hold the budget refused may have ended the run: then nothing new begins
             if turn.run(task.run_id)?.state.is_live() {
                 settlement.successor = hand_over(turn, request, &ready);
@@ -201,11 +203,11 @@ fn repeated(turn: &Turn<'_>, task: &Task, request: &SettleRequest) -> Option<Set
 fn succeed(
     turn: &mut Turn<'_>,
     task: &Task,
-    output: &Value,
-    calls: &[FinishedCall],
-    cache: Option<&CacheUse>,
+    (output, calls): (&Value, &[FinishedCall]),
+    request: &SettleRequest,
 ) -> Result<Vec<TaskId>, Refusal> {
     let definition = turn.definition(task.workflow_id)?;
+    let cache = request.cache.as_ref();
     let is_hit = cache == Some(&CacheUse::Hit);
     let units = turn.prices(task.run_id)?.units_cost(&node_of(&definition, task)?.units)?;
     let units = if is_hit { Ucr::ZERO } else { units };
@@ -237,6 +239,7 @@ fn succeed(
     });
     keep(turn, task, cache);
     turn.emit(task.mission_id, "task.succeeded", Some(task.id), data);
+    message::remember(turn, task, request.prompt.as_deref())?;
     count_done(turn, task.id)?;
     let ready = release_dependents(turn, task.id, output_bytes)?;
     Ok(ready)

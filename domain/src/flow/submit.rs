@@ -173,6 +173,8 @@ fn add_mission_and_run(turn: &mut Turn<'_>, submission: &Submission, definition:
             updated_at: turn.now,
             tags: Some(submission.tags.clone()).filter(|tags| !tags.is_empty()),
             project_id: submission.project_id,
+            last_message: 0,
+            last_said: 0,
         },
     );
     turn.set.runs.add(
@@ -199,6 +201,7 @@ fn add_mission_and_run(turn: &mut Turn<'_>, submission: &Submission, definition:
             order_hash: None,
             fingerprint: None,
             pruned: 0,
+            heard: 0,
         },
     );
 }
@@ -286,5 +289,6 @@ pub(super) fn new_task(turn: &Turn<'_>, birth: &Birth, node: &Node, id: TaskId, 
         concurrency_key: None,
         concurrency_max: None,
         held_since: None,
+        heard: None,
     }
 }

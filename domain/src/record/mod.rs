@@ -7,6 +7,7 @@ mod decision;
 mod dedupe;
 mod family;
 mod kept;
+mod message;
 mod money;
 mod schedule;
 mod signal;
@@ -17,6 +18,7 @@ pub use decision::{Decision, Verdict};
 pub use dedupe::DedupeKey;
 pub use family::{Bound, BoundOutput, Fan, PlannedWorkflow, Scope};
 pub use kept::KeptOutput;
+pub use message::{Message, MessageEffect, MessageRole};
 pub use money::{
     Account, CallState, ChargeFailed, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Overrun, Slice,
     UsageCall, Wallet,

@@ -419,4 +419,8 @@ pub struct UsageCall {
     pub ended_at: Option<Timestamp>,
     /// Input tokens as the worker counted them before the call, learned factor left out; 0 is not known.
     pub estimated_input_tokens: i64,
+    /// The number of the last message of the mission that its conversation has heard of: another attempt at the same
+    /// call is told as much.
+    #[serde(default)]
+    pub heard: i64,
 }

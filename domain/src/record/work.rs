@@ -58,6 +58,12 @@ pub struct Mission {
     pub tags: Option<Vec<String>>,
     /// The project that it was submitted into.
     pub project_id: Option<ProjectId>,
+    /// The number of its last message.
+    #[serde(default)]
+    pub last_message: i64,
+    /// The number of the last message that a user sent.
+    #[serde(default)]
+    pub last_said: i64,
 }
 
 /// One execution of a workflow version.
@@ -106,6 +112,9 @@ pub struct Run {
     pub fingerprint: Option<String>,
     /// What was pruned of it since: see [`PRUNED_DETAILS`] and the following. Only ever written beside decisions.
     pub pruned: i16,
+    /// The number of the mission's last message when it began; what came later steers it.
+    #[serde(default)]
+    pub heard: i64,
 }
 
 /// A run whose events and journals are gone: it cannot go on any more.
@@ -223,6 +232,10 @@ pub struct Task {
     /// Since when it is ready and kept back because as many as may are running. Only claims set it.
     #[serde(default)]
     pub held_since: Option<Timestamp>,
+    /// The number of the mission's last message when it first became ready: what it is told from the start, in every
+    /// attempt.
+    #[serde(default)]
+    pub heard: Option<i64>,
 }
 
 impl Task {

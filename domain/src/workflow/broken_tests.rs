@@ -150,7 +150,11 @@ fn fields_of_agents() {
 Writer: { instructions: x } ¦ /agents/Writer ¦ invalid_name ¦ names in `agents` must be 1 to 64 of the characters a-z, 0-9 and _, a letter first
 b: {} ¦ /agents/b/instructions ¦ missing ¦ `instructions` is missing: they tell the agent who it is
 b: text ¦ /agents/b ¦ wrong_type ¦ expected a mapping, found text
-b: { instructions: x, memory: none } ¦ /agents/b/memory ¦ unsupported ¦ `memory` is not supported by this version
+b: { instructions: x, memory: agents } ¦ /agents/b/memory ¦ unknown_choice ¦ `memory` must be one of: none, agent, mission ¦ did you mean `agent`?
+b: { instructions: x, memory: [] } ¦ /agents/b/memory ¦ wrong_type ¦ expected a mapping, found a list
+b: { instructions: x, memory: {} } ¦ /agents/b/memory/kind ¦ missing ¦ `kind` is missing: it says what is remembered: none, agent or mission
+b: { instructions: x, memory: { kind: mission, tokens: 0 } } ¦ /agents/b/memory/tokens ¦ out_of_range ¦ `tokens` must be a whole number from 1 to 100000
+b: { instructions: x, memory: { kind: agent, last: 5 } } ¦ /agents/b/memory/last ¦ unknown_key ¦ unknown key `last` ¦ known here: kind, tokens
 b: { instructions: x, tools: http_get } ¦ /agents/b/tools ¦ wrong_type ¦ expected a list of tool names, found text
 b: { instructions: x, tools: [http_get, 'http get'] } ¦ /agents/b/tools/1 ¦ invalid_name ¦ a tool's name must be 1 to 64 letters, digits, _ and -, a letter first
 b: { instructions: x, tools: [mcp__files, mcp__files__read] } ¦ /agents/b/tools/0 ¦ invalid_name ¦ a tool of an MCP server is named `mcp__SERVER__TOOL`
@@ -197,7 +201,7 @@ transform: 1, map: { over: "[1]", max_parallel: 0 } ¦ /nodes/a/map/max_parallel
 transform: 1, map: { over: "[1]", on_item_error: ignore } ¦ /nodes/a/map/on_item_error ¦ unknown_choice ¦ `on_item_error` must be one of: fail_fast, skip, continue
 transform: 1, map: { over: "[1]", key: '{{ itm }}' } ¦ /nodes/a/map/key ¦ unknown_variable ¦ the template uses `itm`, which does not exist ¦ did you mean `item`?
 transform: 1, map: { over: "[1]", after: task.attempt } ¦ /nodes/a/map/after ¦ unknown_variable ¦ line 1: this condition does not know `task` ¦ known here: inputs, nodes, item, map
-transform: '{{ file }}', map: { over: "[1]" } ¦ /nodes/a/transform ¦ unknown_variable ¦ the template uses `file`, which does not exist ¦ known here: inputs, nodes, run, task, item, map
+transform: '{{ file }}', map: { over: "[1]" } ¦ /nodes/a/transform ¦ unknown_variable ¦ the template uses `file`, which does not exist ¦ known here: inputs, nodes, run, task, message, messages, item, map
 transform: 1, repeat: { max: 3 } ¦ /nodes/a/repeat/until ¦ missing ¦ `until` is missing: it is the expression that ends the loop, e.g. `output.done`
 transform: 1, repeat: { until: output } ¦ /nodes/a/repeat/max ¦ missing ¦ `max` is missing: it is the most iterations
 transform: 1, repeat: { until: output, max: 101 } ¦ /nodes/a/repeat/max ¦ out_of_range ¦ `max` must be a whole number from 1 to 100
@@ -207,7 +211,7 @@ agent: writer, prompt: x, review: { accept: verdict, max: 2 } ¦ /nodes/a/review
 agent: writer, prompt: x, review: { agent: writer, max: 2 } ¦ /nodes/a/review/accept ¦ missing ¦ `accept` is missing: it is the expression over the reviewer's answer, e.g. `verdict == 'LGTM'`
 agent: writer, prompt: x, review: { agent: write, accept: verdict, max: 2 } ¦ /nodes/a/review/agent ¦ unknown_agent ¦ there is no agent `write` ¦ did you mean `writer`?
 agent: writer, prompt: x, review: { agent: writer, accept: verdit, max: 2 } ¦ /nodes/a/review/accept ¦ unknown_variable ¦ the condition uses `verdit`, which does not exist ¦ did you mean `verdict`?
-agent: writer, prompt: x, review: { agent: writer, accept: verdict, max: 2, prompt: '{{ draft }}' } ¦ /nodes/a/review/prompt ¦ unknown_variable ¦ the template uses `draft`, which does not exist ¦ known here: inputs, nodes, run, task, review
+agent: writer, prompt: x, review: { agent: writer, accept: verdict, max: 2, prompt: '{{ draft }}' } ¦ /nodes/a/review/prompt ¦ unknown_variable ¦ the template uses `draft`, which does not exist ¦ known here: inputs, nodes, run, task, message, messages, review
 agent: writer, prompt: x, review: { agent: blank, accept: verdict, max: 2 } ¦ /nodes/a/review/model ¦ missing_model ¦ no model: set `model` or `models` on this node, on the agent `blank` or in `defaults`
 sleep: 1s, on_error: ignore ¦ /nodes/a/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue
 sleep: 1s, on_error: contine ¦ /nodes/a/on_error ¦ unknown_choice ¦ `on_error` must be one of: fail, skip, continue ¦ did you mean `continue`?
@@ -238,7 +242,7 @@ until: '{{ inputs.idea' ¦ /nodes/a/until ¦ template_syntax ¦ line 1: unexpect
 fn more_fields_of_nodes() {
     let rows = r#"
 agent: writer, prompt: x, promt: y ¦ /nodes/a/promt ¦ unknown_key ¦ unknown key `promt` ¦ did you mean `prompt`?
-sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, http, exec, until, approval, signal, workflow, plan, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, output, tools, cache, concurrency, on_error, pool, priority, retry, timeout, deadline, units, budget
+sleep: 1s, a/b~c: 1 ¦ /nodes/a/a~1b~0c ¦ unknown_key ¦ unknown key `a/b~c` ¦ known here: needs, when, map, repeat, prompt, review, sleep, agent, transform, http, exec, until, approval, signal, workflow, plan, model, models, max_output_tokens, temperature, max_turns, max_tool_calls, memory, output, tools, cache, concurrency, on_error, pool, priority, retry, timeout, deadline, units, budget
 needs: [first] ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal, workflow, plan
 prompt: x ¦ /nodes/a ¦ no_kind ¦ a node must have one of: agent, transform, http, exec, sleep, until, approval, signal, workflow, plan ¦ `prompt` goes with `agent: <name>`
 agent: writer, prompt: x, sleep: 1s ¦ /nodes/a ¦ several_kinds ¦ a node is of one kind, this has: agent, sleep
@@ -299,6 +303,8 @@ transform: x, concurrency: { key: k, max: 0 } ¦ /nodes/a/concurrency/max ¦ out
 transform: x, concurrency: { key: '{{ inputs.ides }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ unknown_input ¦ line 1: `inputs` has no property `ides` in its schema ¦ did you mean `idea`?
 transform: x, concurrency: { key: '{{ run.id }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ unknown_variable ¦ line 1: this template does not know `run` ¦ known here: inputs, nodes
 transform: x, concurrency: { key: '{{ nodes.first.output }}', max: 1 } ¦ /nodes/a/concurrency/key ¦ not_upstream ¦ line 1: `first` does not come before this node ¦ add `first` to `needs`
+agent: writer, prompt: x, memory: agent, cache: { ttl: 1h } ¦ /nodes/a/cache ¦ not_cacheable ¦ what an agent answers that remembers depends on what was said: `cache` does not go with `memory`
+transform: x, memory: agent ¦ /nodes/a/memory ¦ misplaced_key ¦ `memory` belongs to nodes with an `agent`
 transform: x, cache: { ttl: 1h }, repeat: { until: output, max: 2 } ¦ /nodes/a/cache ¦ not_cacheable ¦ a round that took an earlier one's output would change nothing: `cache` goes with neither `repeat` nor `review`
 transform: x, concurrency: { key: k, max: 1 }, map: { over: '[1]' } ¦ /nodes/a/concurrency ¦ one_of_many ¦ `concurrency` goes with neither `map` nor `repeat` nor `review`; for items there is `max_parallel`
 sleep: 1s, concurrency: { key: k, max: 1 } ¦ /nodes/a/concurrency ¦ no_worker ¦ no worker does this node, so that any number of them may wait at once
@@ -440,7 +446,7 @@ fn templates() {
 {% include 'x' %} ¦ /nodes/a/prompt ¦ template_syntax ¦ line 1: unknown statement include
 {% macro x() %}{% endmacro %} ¦ /nodes/a/prompt ¦ template_syntax ¦ line 1: unknown statement macro
 {{ input.idea }} ¦ /nodes/a/prompt ¦ unknown_variable ¦ the template uses `input`, which does not exist ¦ did you mean `inputs`?
-{{ now() }} ¦ /nodes/a/prompt ¦ unknown_variable ¦ the template uses `now`, which does not exist ¦ known here: inputs, nodes, run, task
+{{ now() }} ¦ /nodes/a/prompt ¦ unknown_variable ¦ the template uses `now`, which does not exist ¦ known here: inputs, nodes, run, task, message, messages
 {{ inputs.ideas }} ¦ /nodes/a/prompt ¦ unknown_input ¦ line 1: `inputs` has no property `ideas` in its schema ¦ did you mean `idea`?
 {{ run.ids }} ¦ /nodes/a/prompt ¦ unknown_variable ¦ line 1: `run.ids` does not exist ¦ known here: id
 \n{{ inputs.idea|uper }} ¦ /nodes/a/prompt ¦ unknown_filter ¦ line 2: there is no filter `uper`
@@ -461,6 +467,7 @@ true ¦ /nodes/a/when ¦ wrong_type ¦ expected text, found true or false
 "input.idea" ¦ /nodes/a/when ¦ unknown_variable ¦ the condition uses `input`, which does not exist ¦ did you mean `inputs`?
 "idea" ¦ /nodes/a/when ¦ unknown_variable ¦ the condition uses `idea`, which does not exist ¦ known here: inputs, nodes
 "inputs.ideas" ¦ /nodes/a/when ¦ unknown_input ¦ line 1: `inputs` has no property `ideas` in its schema ¦ did you mean `idea`?
+"messages|length > 1" ¦ /nodes/a/when ¦ unknown_variable ¦ the condition uses `messages`, which does not exist ¦ known here: inputs, nodes
 "run.id == '1'" ¦ /nodes/a/when ¦ unknown_variable ¦ line 1: this condition does not know `run` ¦ known here: inputs, nodes
 "task.attempt > 1" ¦ /nodes/a/when ¦ unknown_variable ¦ line 1: this condition does not know `task` ¦ known here: inputs, nodes
 "nodes.frist.output" ¦ /nodes/a/when ¦ unknown_node ¦ line 1: there is no node `frist` ¦ did you mean `first`?

@@ -32,6 +32,10 @@ pub(super) fn read<'v>(fields: &mut Fields<'v, '_>, action: Option<&Action>, see
     if action.is_some_and(|action| !matches!(action, Action::Agent(_) | Action::Http(_) | Action::Transform(_))) {
         let message = "only outputs of nodes with `agent`, `http` or `transform` are used again";
         fields.problems.add(at, "not_cacheable", message);
+    } else if matches!(action, Some(Action::Agent(step)) if step.memory.is_some()) {
+        let message =
+            "what an agent answers that remembers depends on what was said: `cache` does not go with `memory`";
+        fields.problems.add(at, "not_cacheable", message);
     } else if fields.has_any(&["repeat", "review"]) {
         let message = "a round that took an earlier one's output would change nothing: `cache` goes with neither `repeat` nor `review`";
         fields.problems.add(at, "not_cacheable", message);

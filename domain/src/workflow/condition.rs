@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::problem::{Problem, Problems};
 use super::reader::Fields;
-use super::scan::{Mention, scan_expression};
+use super::scan::{Mention, RESERVED, scan_expression};
 use super::template::{self, Inspection, TemplateError};
 use crate::limits::{CONDITION_FUEL, MAX_CONDITION_BYTES};
 
@@ -108,7 +108,8 @@ fn note<'v>(
     problems: &mut Problems,
 ) {
     let roots = [ROOTS.as_slice(), known].concat();
-    let foreign = found.scan.mentions.iter().filter(|mention| !ROOTS.contains(&mention.root));
+    let foreign =
+        found.scan.mentions.iter().filter(|mention| RESERVED.contains(&mention.root) && !ROOTS.contains(&mention.root));
     for mention in foreign {
         let message = format!("line {}: this {what} does not know `{}`", mention.line, mention.root);
         let hint = format!("known here: {}", roots.join(", "));

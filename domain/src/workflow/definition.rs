@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::fallback::Fallbacks;
 use super::graph::{self, Graph};
+use super::hears::Hears;
 use super::layers;
+use super::memory::Kept;
 use super::name::{IDENTIFIER, WORKFLOW};
 use super::output;
 use super::output_path::OutputPath;
@@ -52,7 +54,8 @@ pub(super) fn build(value: &Value, problems: &mut Problems) -> Option<Definition
     let outputs = outputs.unwrap_or_else(|| default_outputs(&nodes, &drafts));
     let inputs = source.get("inputs").cloned();
     let name = name?.to_owned();
-    Some(Definition { name, description, inputs, budget, flat_fee, deadline_ms, nodes, outputs, source, check })
+    let kept = Kept::of(&nodes);
+    Some(Definition { name, description, inputs, budget, flat_fee, deadline_ms, nodes, outputs, source, check, kept })
 }
 
 fn read_nodes<'v>(fields: &mut Fields<'v, '_>) -> Vec<Draft<'v>> {
@@ -307,6 +310,7 @@ fn number(drafts: &[Draft<'_>], edges: &Edges, graph: &Graph) -> Option<Vec<Node
             needs: indexes(edges.needs.get(*position)?)?,
             dependents,
             uses: ascending(edges.uses.get(*position)?)?,
+            hears: Hears::of(&draft.mentions),
             when: draft.when.map(str::to_owned),
             opening: Opening { signals, ..opening(&draft.opening, &edges.decides)? },
             spread: opening(&draft.loops.spread, &edges.spreads)?,

@@ -7,15 +7,12 @@
 use serde_json::{Map, Value, json};
 
 use super::approval::{EXPIRE_WORDS, REJECT_WORDS};
+use super::memory::KINDS;
 use super::on_error::WORDS;
 use super::retry_on::CLASSES;
 use super::signal::SILENCE_WORDS;
 use crate::limits::{
-    MAX_AGENTS, MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_CONCURRENCY, MAX_EXEC_ARGUMENTS, MAX_EXEC_CODES,
-    MAX_EXEC_VARIABLES, MAX_HTTP_BODY_BYTES, MAX_HTTP_EXPECTED, MAX_HTTP_FIELDS, MAX_MODEL_NAME_BYTES, MAX_MODELS,
-    MAX_NAME_BYTES, MAX_NEEDS_PER_NODE, MAX_NODES, MAX_OUTPUT_TOKENS, MAX_OUTPUTS, MAX_PARALLEL_ITEMS, MAX_PLAN_DEPTH,
-    MAX_PLAN_NODES, MAX_POOL_NAME_BYTES, MAX_PRIORITY, MAX_REPAIRS, MAX_ROUNDS, MAX_SCHEMAS, MAX_TOOL_CALLS, MAX_TOOLS,
-    MAX_TURNS, MAX_UNIT_QUANTITY, MAX_UNITS_PER_NODE,
+    MAX_AGENTS, MAX_ATTEMPTS, MAX_BACKOFF_FACTOR, MAX_CONCURRENCY, MAX_EXEC_ARGUMENTS, MAX_EXEC_CODES, MAX_EXEC_VARIABLES, MAX_HTTP_BODY_BYTES, MAX_HTTP_EXPECTED, MAX_HTTP_FIELDS, MAX_MEMORY_TOKENS, MAX_MODELS, MAX_MODEL_NAME_BYTES, MAX_NAME_BYTES, MAX_NEEDS_PER_NODE, MAX_NODES, MAX_OUTPUTS, MAX_OUTPUT_TOKENS, MAX_PARALLEL_ITEMS, MAX_PLAN_DEPTH, MAX_PLAN_NODES, MAX_POOL_NAME_BYTES, MAX_PRIORITY, MAX_REPAIRS, MAX_ROUNDS, MAX_SCHEMAS, MAX_TOOLS, MAX_TOOL_CALLS, MAX_TURNS, MAX_UNITS_PER_NODE, MAX_UNIT_QUANTITY,
 };
 
 /// The JSON Schema (draft 2020-12) of a workflow definition.
@@ -530,8 +527,26 @@ fn with_call(properties: Value) -> Value {
         },
         "max_turns": described(whole(1, MAX_TURNS), "How often the model may be asked within the step."),
         "max_tool_calls": described(whole(0, MAX_TOOL_CALLS), "How many tools it may call within the step."),
+        "memory": memory(),
     });
     with(properties, call)
+}
+
+fn memory() -> Value {
+    let kinds: Vec<&str> = KINDS.iter().map(|(word, _)| *word).collect();
+    let window = json!({
+        "type": "object",
+        "required": ["kind"],
+        "additionalProperties": false,
+        "properties": {
+            "kind": described(json!({"enum": kinds}), "Of what."),
+            "tokens": described(whole(1, MAX_MEMORY_TOKENS), "The most that it may be; the oldest is left out first."),
+        },
+    });
+    described(
+        json!({"anyOf": [{"enum": kinds}, window]}),
+        "What the agent remembers: what it was asked and answered before, or all that was said in the mission.",
+    )
 }
 
 fn of(definition: &str) -> Value {

@@ -11,7 +11,7 @@ use super::nested::Nested;
 use super::output::OutputSchema;
 use super::plan::{self, Plan};
 use super::reader::Fields;
-use super::scan::{Mention, ROOTS};
+use super::scan::{Mention, RESERVED, ROOTS};
 use super::step::{self, Seen, Surroundings};
 use super::template;
 use super::{Action, AgentStep, Node};
@@ -192,7 +192,7 @@ pub(super) fn read<'v>(fields: &mut Fields<'v, '_>, around: &Surroundings<'v>, s
 fn read_map<'v>(fields: &mut Fields<'v, '_>, loops: &mut Loops<'v>, seen: &mut Seen<'v>) {
     let Some(mut section) = fields.section("map") else { return };
     let item = section.name("as", &IDENTIFIER).unwrap_or("item");
-    let is_taken = ROOTS.contains(&item) || ["map", "repeat", "review", "output", "loop"].contains(&item);
+    let is_taken = RESERVED.contains(&item) || ["map", "repeat", "review", "output", "loop"].contains(&item);
     if is_taken || template::environment().globals().any(|(name, _)| name == item) {
         let at = section.at("as");
         section.problems.add(at, "reserved_name", format!("`{item}` means something else in templates"));
@@ -228,7 +228,7 @@ fn read_map<'v>(fields: &mut Fields<'v, '_>, loops: &mut Loops<'v>, seen: &mut S
 }
 
 fn read_repeat<'v>(fields: &mut Fields<'v, '_>, loops: &mut Loops<'v>, seen: &mut Seen<'v>) {
-    let outer: Vec<&str> = seen.roots.iter().copied().filter(|root| !ROOTS.contains(root)).collect();
+    let outer: Vec<&str> = seen.roots.iter().copied().skip(ROOTS.len()).collect();
     let Some(mut section) = fields.section("repeat") else { return };
     seen.roots.push("repeat");
     let known = [outer.as_slice(), &["repeat", "output"]].concat();
@@ -248,7 +248,7 @@ fn read_repeat<'v>(fields: &mut Fields<'v, '_>, loops: &mut Loops<'v>, seen: &mu
 
 fn read_review<'v>(fields: &mut Fields<'v, '_>, around: &Surroundings<'v>, loops: &mut Loops<'v>, seen: &mut Seen<'v>) {
     let asked = fields.value("prompt").and_then(Value::as_str);
-    let outer: Vec<&str> = seen.roots.iter().copied().filter(|root| !ROOTS.contains(root)).collect();
+    let outer: Vec<&str> = seen.roots.iter().copied().skip(ROOTS.len()).collect();
     let Some(mut section) = fields.section("review") else { return };
     seen.roots.push("review");
     let own = section.text("prompt", MAX_PROMPT_BYTES);

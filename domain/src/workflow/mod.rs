@@ -29,10 +29,12 @@ mod duration;
 mod exec;
 mod fallback;
 mod graph;
+mod hears;
 mod http;
 mod json_schema;
 mod layers;
 mod mcp_name;
+mod memory;
 mod misplaced;
 mod models;
 mod name;
@@ -68,10 +70,12 @@ pub use cache::Cache;
 pub use concurrency::Concurrency;
 pub use duration::{parse_ms as parse_duration_ms, show as show_duration_ms};
 pub use exec::ExecStep;
+pub use hears::Hears;
 pub use http::{HttpBody, HttpHeader, HttpMethod, HttpStep};
 pub use json_schema::json_schema;
 pub use mcp_name::{is_mcp_server, mcp_tool};
 pub use layers::{Layer, Map, OnItemError, OnMax, Repeat, Review};
+pub use memory::{Memory, MemoryKind};
 pub use nested::{Nested, ParentClose, WorkflowRef};
 pub use on_error::OnError;
 pub use output::OutputSchema;
@@ -118,6 +122,7 @@ pub struct Definition {
     /// The whole definition as canonical JSON (keys sorted), from which [`parse_value`] rebuilds it.
     pub source: Value,
     check: schema::InputCheck,
+    kept: memory::Kept,
 }
 
 /// What a mission or a node may spend.
@@ -155,6 +160,8 @@ pub struct Node {
     /// The nodes, all of them ancestors, whose outputs the templates of this one read, ascending. A template that
     /// reads `nodes` as a whole or under a computed key sees the direct needs and those that are named elsewhere.
     pub uses: Vec<u32>,
+    /// What its templates read of what was said to the mission.
+    pub hears: Hears,
     /// The condition under which it runs, an expression (see [`condition::holds`]); `None` is always.
     pub when: Option<String>,
     /// What must be known before it may begin.
@@ -268,6 +275,8 @@ pub struct AgentStep {
     pub max_turns: u32,
     /// How many tool calls the step may make altogether.
     pub max_tool_calls: u32,
+    /// What it remembers when it begins.
+    pub memory: Option<Memory>,
 }
 
 impl AgentStep {

@@ -27,7 +27,7 @@ pub(super) struct Scan<'t> {
 /// One mention of a part of the context: `root.key.then` or `root["key"]["then"]`, or the root as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Mention<'t> {
-    /// `inputs`, `nodes`, `run` or `task`.
+    /// One of [`ROOTS`].
     pub(super) root: &'t str,
     /// The part, or `None` when the root is used as a whole or under a computed key.
     pub(super) key: Option<&'t str>,
@@ -48,8 +48,12 @@ pub(super) struct TooComplex {
     pub(super) reason: String,
 }
 
-/// The names at the top of every template's context.
-pub(super) const ROOTS: [&str; 4] = ["inputs", "nodes", "run", "task"];
+/// The names that always mean a part of the context: nothing else may be called so.
+pub(super) const RESERVED: [&str; 4] = ["inputs", "nodes", "run", "task"];
+
+/// The names at the top of the context of templates that workers render. The last two came later than the others: what a
+/// definition calls so itself is meant then.
+pub(super) const ROOTS: [&str; 6] = ["inputs", "nodes", "run", "task", "message", "messages"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token<'t> {

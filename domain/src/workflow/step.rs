@@ -13,6 +13,7 @@ use super::concurrency::{self, Concurrency};
 use super::condition;
 use super::layers::{self, Loops};
 use super::mcp_name::{claims_to_be_mcp, mcp_tool};
+use super::memory::{self, Memory};
 use super::models;
 use super::name::{POOL, TOOL, UNIT};
 use super::on_error::{self, OnError};
@@ -56,21 +57,30 @@ const KINDS: [&str; 10] =
 /// Kinds of nodes that a later version will know.
 const LATER_KINDS: [&str; 2] = ["external", "retrieve"];
 
-/// Keys of nodes that a later version will know, besides its kinds.
-const LATER_KEYS: [&str; 1] = ["memory"];
-
 /// Keys that only nodes with an agent have.
-const AGENT_KEYS: [&str; 9] =
-    ["prompt", "model", "models", "max_output_tokens", "temperature", "max_turns", "max_tool_calls", "output", "tools"];
+const AGENT_KEYS: [&str; 10] = [
+    "prompt",
+    "model",
+    "models",
+    "max_output_tokens",
+    "temperature",
+    "max_turns",
+    "max_tool_calls",
+    "memory",
+    "output",
+    "tools",
+];
 
 /// What may be set for a call on the node, on its agent and in the defaults.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::option_option, reason = "`memory: none` takes an agent's memory away; nothing said leaves it")]
 pub(super) struct CallSettings {
     models: Option<Vec<String>>,
     max_output_tokens: Option<u64>,
     temperature: Option<Number>,
     max_turns: Option<u32>,
     max_tool_calls: Option<u32>,
+    memory: Option<Option<Memory>>,
 }
 
 impl CallSettings {
@@ -83,6 +93,7 @@ impl CallSettings {
             max_tool_calls: fields
                 .whole("max_tool_calls", 0..=MAX_TOOL_CALLS)
                 .and_then(|calls| u32::try_from(calls).ok()),
+            memory: memory::read(fields),
         }
     }
 
@@ -94,6 +105,7 @@ impl CallSettings {
             temperature: self.temperature.or_else(|| further.temperature.clone()),
             max_turns: self.max_turns.or(further.max_turns),
             max_tool_calls: self.max_tool_calls.or(further.max_tool_calls),
+            memory: self.memory.or(further.memory),
         }
     }
 }
@@ -215,8 +227,7 @@ pub(super) fn read<'v>(entry: Entry<'v>, around: &Surroundings<'v>, problems: &m
         loops,
     };
     misplaced::refuse(&mut fields, draft.action.as_ref());
-    let later = [LATER_KINDS.as_slice(), LATER_KEYS.as_slice()].concat();
-    fields.close(&later);
+    fields.close(&LATER_KINDS);
     Some(draft)
 }
 
@@ -389,6 +400,7 @@ pub(super) fn put_together(
         tools: Vec::new(),
         max_turns: call.max_turns.unwrap_or(DEFAULT_MAX_TURNS),
         max_tool_calls: call.max_tool_calls.unwrap_or(DEFAULT_MAX_TOOL_CALLS),
+        memory: call.memory.flatten(),
     })
 }
 
@@ -556,7 +568,7 @@ pub(super) fn read_agent_entry(entry: &Entry<'_>, schemas: &Schemas<'_>, problem
         output: read_output(&mut fields, schemas),
         tools: read_tools(&mut fields),
     };
-    fields.close(&["budget", "knowledge", "memory"]);
+    fields.close(&["budget", "knowledge"]);
     agent
 }
 
@@ -572,6 +584,6 @@ pub(super) fn read_defaults(fields: &mut Fields<'_, '_>) -> Defaults {
         retry: read_retry(&mut section, RetryPolicy::default()),
         on_error: on_error::read_default(&mut section).unwrap_or_default(),
     };
-    section.close(&["cache", "concurrency", "memory"]);
+    section.close(&["cache", "concurrency"]);
     defaults
 }

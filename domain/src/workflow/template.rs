@@ -117,7 +117,7 @@ impl<'t> Inspection<'t> {
     pub(super) fn of(environment: &Environment<'_>, scan: Scan<'t>, undeclared: Vec<String>) -> Self {
         let globals: Vec<&str> = environment.globals().map(|(name, _)| name).collect();
         let mut unknown = undeclared;
-        unknown.retain(|name| !super::scan::ROOTS.contains(&name.as_str()) && !globals.contains(&name.as_str()));
+        unknown.retain(|name| !super::scan::RESERVED.contains(&name.as_str()) && !globals.contains(&name.as_str()));
         unknown.sort();
         // There is no plain lookup; a call without arguments tells names that exist from names that do not.
         let mut state = environment.empty_state();

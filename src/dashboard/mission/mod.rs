@@ -3,6 +3,7 @@
 
 mod approvals;
 mod control;
+mod conversation;
 mod graph;
 mod layout;
 mod live;
@@ -13,6 +14,7 @@ mod tables;
 
 pub(super) use approvals::decide;
 pub(super) use control::{cancel, pause, resume};
+pub(super) use conversation::say;
 pub(super) use layout::Layout;
 pub(super) use live::live;
 pub(super) use renew::{ask_fork, ask_retry, fork, retry};
@@ -31,8 +33,9 @@ use super::overview::Part;
 use super::session::Viewer;
 use super::shell::{self, Fresh, Place};
 use super::state::Dashboard;
+use crate::engine::Spoken;
 use crate::store::StoreError;
-use crate::store::read::{ApprovalFilter, ApprovalView, CallView, EventView, MissionView, TaskView};
+use crate::store::read::{ApprovalFilter, ApprovalView, CallView, EventView, MessageFilter, MissionView, TaskView};
 
 /// Tasks read for one page.
 const MOST_TASKS: i64 = 500;
@@ -51,6 +54,8 @@ struct Shown {
     layout: Arc<Layout>,
     /// In the order of the workflow; with outputs when the mission is over.
     tasks: Vec<TaskView>,
+    /// The latest of what was said.
+    messages: Vec<Spoken>,
     /// What somebody is asked to decide.
     approvals: Vec<ApprovalView>,
     calls: Vec<CallView>,
@@ -111,13 +116,23 @@ async fn load(dashboard: &Dashboard, mission: MissionView) -> Result<Shown, Fail
     let calls = engine.store().calls_of_run(mission.run_id, MOST_CALLS).await?;
     let before_latest = mission.last_seq.saturating_sub(MOST_EVENTS);
     let events = engine.store().events(mission.id, before_latest, MOST_EVENTS).await?;
-    Ok(Shown { now: dashboard.now(), mission, definition, layout, tasks, approvals, calls, events })
+    let said = MessageFilter {
+        mission: mission.id,
+        tenant: Some(mission.tenant_id),
+        after: 0,
+        upto: i64::MAX,
+        latest: true,
+        limit: conversation::MOST_MESSAGES,
+    };
+    let messages = engine.conversation(&said).await?;
+    Ok(Shown { now: dashboard.now(), mission, definition, layout, tasks, messages, approvals, calls, events })
 }
 
 fn parts(viewer: &Viewer, shown: &Shown) -> Markup {
     html! {
         (status::section(viewer, shown))
         (approvals::section(viewer, shown))
+        (conversation::section(viewer, shown))
         (graph::section(&shown.layout, &shown.tasks, shown.definition.nodes.len()))
         (output::said(shown))
         (output::results(shown))

@@ -7,7 +7,7 @@ use bursar_domain::id::MissionKind;
 use bursar_domain::record::PRUNED_OUTPUTS;
 use bursar_domain::state::RunState;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::super::auth::Caller;
@@ -18,6 +18,7 @@ use super::super::state::Site;
 use super::super::types::{Amount, ShownMission, ShownRun, Time};
 use super::body::{MissionError, MissionStatus};
 use super::one::find;
+use crate::engine::named_outputs;
 use crate::store::StoreError;
 use crate::store::read::MissionView;
 
@@ -87,12 +88,5 @@ pub(super) async fn outputs(site: &Site, view: &MissionView) -> Result<Value, Pr
     nodes.dedup();
     let wanted: Vec<_> = nodes.into_iter().map(|index| (view.run_id, index)).collect();
     let found = site.store().outputs(&wanted).await?;
-    let mut outputs = Map::new();
-    for (name, path) in &definition.outputs {
-        let index = index_of(path.nodes()).and_then(|index| i32::try_from(index).ok());
-        let output = found.iter().find(|output| Some(output.node_index) == index);
-        let value = output.and_then(|output| output.output.as_ref()).map(|output| path.resolve(output));
-        outputs.insert(name.clone(), value.unwrap_or_default());
-    }
-    Ok(Value::Object(outputs))
+    Ok(Value::Object(named_outputs(&definition, view.run_id, &found)))
 }

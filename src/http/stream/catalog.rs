@@ -27,6 +27,12 @@ pub enum StreamEvent {
     /// It was over and goes on in a new run.
     #[serde(rename = "mission.forked")]
     MissionForked(Told<Forked>),
+    /// It was over and goes on in a new run, because of a message.
+    #[serde(rename = "mission.continued")]
+    MissionContinued(Told<Continued>),
+    /// Somebody said something: a user, an agent, or a run that succeeded.
+    #[serde(rename = "message.created")]
+    MessageCreated(Told<MessageTold>),
     /// Done; last.
     #[serde(rename = "mission.succeeded")]
     MissionSucceeded(Told<Ended>),
@@ -267,6 +273,35 @@ carried! {
         tasks: i64,
         /// The nodes that keep what came out of them.
         kept: Vec<String>,
+    }
+    /// A new run begins because of a message.
+    Continued {
+        /// The new run.
+        run_id: String,
+        /// Its number.
+        number: i64,
+        /// The one before it.
+        of_run_id: String,
+        /// How many tasks it has.
+        tasks: i64,
+        /// The message.
+        message_id: String,
+    }
+    /// A message. What it says is read at `/v1/missions/{id}/messages`.
+    MessageTold {
+        /// Its id.
+        message_id: String,
+        /// Its number in the mission.
+        number: i64,
+        /// `user`, `assistant` or `system`.
+        role: String,
+        /// Who said it.
+        author: String,
+        /// What a user's message did: `steers` or `begins_run`.
+        #[serde(default)]
+        effect: Option<String>,
+        /// The run that it steers or begins, or that answered.
+        run_id: String,
     }
     /// A mission is over.
     Ended {

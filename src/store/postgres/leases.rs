@@ -19,7 +19,7 @@ waking as materialized (
   select id from runs where id in (select run_id from asked) and state = 'queued' order by id for update
 ),
 picked as materialized (
-  select t.id, r.price_book_id
+  select t.id, r.price_book_id, r.heard as run_heard
   from tasks t
   join runs r on r.id = t.run_id
   where (select count(*) from waking) >= 0
@@ -36,7 +36,7 @@ claimed as (
   from picked
   where tasks.id = picked.id
   returning tasks.id, tenant_id, mission_id, run_id, workflow_id, node_index, node_at, base, layer, item, ancestors, bound,
-    pool, attempt, failures, fence, lease_until, ready_at, picked.price_book_id
+    pool, attempt, failures, fence, lease_until, ready_at, heard, picked.price_book_id, picked.run_heard
 ),
 woken as (
   update runs set state = 'running', status_reason = null, started_at = $5

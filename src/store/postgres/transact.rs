@@ -20,7 +20,8 @@ use crate::store::changes::{Sent, Write, load_row, writes};
 use crate::store::columns::Values;
 use crate::store::error::asks_to_retry;
 use crate::store::schema::{
-    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS, input_sql,
+    CALLS, Dialect, GRANTS, HOLDS, MESSAGES, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS,
+    input_sql,
     output_sql,
 };
 use crate::store::want::CHUNK;
@@ -90,15 +91,16 @@ fn work_sql(parts: Parts) -> String {
     )
 }
 
-/// What a decision reads and mostly does not change: results, inputs, and signals, which whoever receives or takes them
-/// holds the mission of. Takes nine parameters.
+/// What a decision reads and mostly does not change: results, inputs, and signals and messages, which whoever receives or
+/// takes them holds the mission of. Takes eleven parameters.
 fn read_sql(parameter: &mut dyn FnMut() -> String) -> String {
     let output = output_sql(Dialect::Postgres, "t");
     let (runs, indexes) = (parameter(), parameter());
     let (inputs, bases, input) = (parameter(), parameter(), input_sql("n.base"));
     let (parents, items) = (parameter(), parameter());
     let (takers, senders, keys) = (parameter(), parameter(), parameter());
-    let signals = SIGNALS.loaded(true);
+    let (talkers, talk_keys) = (parameter(), parameter());
+    let (signals, messages) = (SIGNALS.loaded(true), MESSAGES.loaded(false));
     format!(
         "union all
          select 'results', json_build_object('run_id', t.run_id, 'node_index', t.node_index, 'output', {output})::text
@@ -125,6 +127,16 @@ fn read_sql(parameter: &mut dyn FnMut() -> String) -> String {
              select s.id
              from unnest({senders}::text[], {keys}::text[]) as n (mission_id, key)
              join signals s on s.mission_id = n.mission_id and s.key = n.key
+           )
+         ) s
+         union all
+         select 'messages', row_to_json(s)::text
+         from (
+           select {messages} from messages
+           where id in (
+             select s.id
+             from unnest({talkers}::text[], {talk_keys}::text[]) as n (mission_id, key)
+             join messages s on s.mission_id = n.mission_id and s.key = n.key
            )
          ) s"
     )
@@ -406,6 +418,9 @@ async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut Wo
         let (missions, keys): (Vec<String>, Vec<String>) =
             want.signal_keys.iter().map(|(mission, key)| (mission.to_string(), key.clone())).unzip();
         query = query.bind(texts(&want.signals)).bind(missions).bind(keys);
+        let (missions, keys): (Vec<String>, Vec<String>) =
+            want.message_keys.iter().map(|(mission, key)| (mission.to_string(), key.clone())).unzip();
+        query = query.bind(missions).bind(keys);
     }
     if parts.latest {
         let (missions, states): (Vec<String>, Vec<&str>) =

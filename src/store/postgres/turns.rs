@@ -54,7 +54,7 @@ waking as materialized (
   select id from runs where id in (select run_id from asked) and state = 'queued' order by id for update
 ),
 picked as materialized (
-  select t.id, r.price_book_id, p.key, p.most, p.place
+  select t.id, r.price_book_id, r.heard as run_heard, p.key, p.most, p.place
   from tasks t
   join placed p on p.id = t.id
   join runs r on r.id = t.run_id
@@ -69,7 +69,7 @@ claimed as (
   from picked
   where tasks.id = picked.id and picked.place <= picked.most
   returning tasks.id, tenant_id, mission_id, run_id, workflow_id, node_index, node_at, base, layer, item, ancestors, bound,
-    pool, attempt, failures, fence, lease_until, ready_at, picked.price_book_id
+    pool, attempt, failures, fence, lease_until, ready_at, heard, picked.price_book_id, picked.run_heard
 ),
 kept_back as (
   update tasks

@@ -20,7 +20,8 @@ returning json_object(
   'id', id, 'tenant_id', tenant_id, 'mission_id', mission_id, 'run_id', run_id, 'workflow_id', workflow_id,
   'node_index', node_index, 'node_at', node_at, 'base', base, 'layer', layer, 'item', item, 'ancestors', json(ancestors),
   'bound', json(bound), 'pool', pool, 'attempt', attempt, 'failures', failures, 'fence', fence,
-  'lease_until', lease_until, 'ready_at', ready_at,
+  'lease_until', lease_until, 'ready_at', ready_at, 'heard', heard,
+  'run_heard', (select r.heard from runs r where r.id = run_id),
   'price_book_id', (select r.price_book_id from runs r where r.id = run_id))";
 
 const WAKE: &str = "

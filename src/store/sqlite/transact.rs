@@ -9,7 +9,8 @@ use sqlx::{AssertSqlSafe, Row};
 use super::SqliteStore;
 use crate::store::changes::{Sent, load_row, writes};
 use crate::store::schema::{
-    CALLS, Dialect, GRANTS, HOLDS, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS, input_sql,
+    CALLS, Dialect, GRANTS, HOLDS, MESSAGES, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS,
+    input_sql,
     output_sql,
 };
 use crate::store::want::{CHUNK, json_list};
@@ -37,6 +38,7 @@ struct Loads {
     tools: String,
     signals: String,
     signal_keys: String,
+    message_keys: String,
     ops: String,
     keys: String,
     schedules: String,
@@ -136,6 +138,10 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
             "select {} from {pairs} n join signals on mission_id = n.a and key = n.b",
             SIGNALS.sqlite_object(true)
         ),
+        message_keys: format!(
+            "select {} from {pairs} n join messages on mission_id = n.a and key = n.b",
+            MESSAGES.sqlite_object(false)
+        ),
         keys: format!(
             "select json_object('id', d.id, 'tenant_id', d.tenant_id, 'key', d.key, 'mission_id', d.mission_id,
                'run_id', d.run_id, 'taken_until', d.taken_until,
@@ -216,6 +222,7 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     fetch(connection, set, "signals", &sql.signals, &[&json_list(&want.signals)]).await?;
     fetch(connection, set, "signals", &sql.signal_keys, &[&json_list(&want.signal_keys)]).await?;
     set.signals_of.extend(&want.signals);
+    fetch(connection, set, "messages", &sql.message_keys, &[&json_list(&want.message_keys)]).await?;
 
     want.covers(set)?;
     fetch(connection, set, "missions", &sql.missions, &[&json_list(&want.missions)]).await?;

@@ -16,6 +16,14 @@ use crate::context::Context;
 use crate::providers::{AnswerFormat, ChatRequest, Provider, ProviderError, ToolDefinition, request_hash};
 use crate::tokens::{self, Counter};
 
+/// What came of asking.
+pub(super) enum Asked {
+    /// The model answered, now or before.
+    Answered(Answer),
+    /// Users said more, up to the message with this number: the conversation has to hear it first.
+    Listen(i64),
+}
+
 impl Performance<'_> {
     /// Makes the call with this number to one of the step's models, or replays it; whatever was sent is among the calls
     /// of the step afterwards. `after` is the model that did not answer it, with the code of its error.
@@ -25,7 +33,7 @@ impl Performance<'_> {
         messages: &[Message],
         model: &str,
         after: Option<(String, String)>,
-    ) -> Result<Answer, StepError> {
+    ) -> Result<Asked, StepError> {
         let provider = self.providers.resolve(model)?;
         let request = self.request(&*provider, model, messages);
         let counter = Counter::for_model(&request.model, self.context.tokenizer(&request.model));
@@ -48,25 +56,27 @@ impl Performance<'_> {
             max_output_tokens: request.max_output_tokens,
             alternatives: self.alternatives(model, messages),
             in_place_of: after,
+            heard: self.heard,
             finished: self.calls.get(self.journaled..).unwrap_or_default().to_vec(),
         };
         let known = self.calls.len();
         let permit = self.context.reserve(wish).await.map_err(refused)?;
         self.journaled = known;
         match permit {
+            CallPermit::Listen(upto) => Ok(Asked::Listen(upto)),
             CallPermit::Replay(call) => {
                 let answer = Answer::from_journal(&call.response).ok_or_else(unreadable_journal)?;
                 self.context.delta(&answer.text);
                 // consumed, so billed: by this attempt, at what the earlier one paid, once
                 self.calls.push(call);
                 self.journaled = self.calls.len();
-                Ok(answer)
+                Ok(Asked::Answered(answer))
             }
             CallPermit::Send(id) => {
                 let (call, result) = self.send(id, &*provider, &request, counter, input_tokens).await;
                 let answer = Answer::from_journal(&call.response);
                 self.calls.push(call);
-                result.and_then(|()| answer.ok_or_else(unreadable_journal))
+                result.and_then(|()| answer.map(Asked::Answered).ok_or_else(unreadable_journal))
             }
         }
     }

@@ -4,10 +4,11 @@
 //! answered is asked first from then on; another attempt begins with the first one again, and is given what any of them
 //! had answered before. What a model says is never a reason: an answer that does not do is mended, or the step fails.
 
-use bursar_domain::agent::{Answer, Message};
+use bursar_domain::agent::{Answer, Machine};
 use bursar_domain::outcome::{ErrorClass, StepError};
 
 use super::Performance;
+use super::call::{Asked, refused};
 
 /// Errors that say something about a model or its provider and nothing about what was asked.
 const OF_THE_PROVIDER: [&str; 10] = [
@@ -25,14 +26,14 @@ const OF_THE_PROVIDER: [&str; 10] = [
 
 impl Performance<'_> {
     /// Has the call with this number answered by the first of the step's models that answers.
-    pub(super) async fn call_model(&mut self, number: i32, messages: &[Message]) -> Result<Answer, StepError> {
+    pub(super) async fn call_model(&mut self, number: i32, machine: &mut Machine) -> Result<Answer, StepError> {
         let models: Vec<&str> = self.step.models().collect();
         let mut failed: Vec<StepError> = Vec::new();
         let mut after = None;
         for turn in 0..models.len() {
             let place = (self.model + turn) % models.len();
             let Some(model) = models.get(place) else { break };
-            match self.ask(number, messages, model, after.take()).await {
+            match self.ask_heard(number, machine, model, after.take()).await {
                 Ok(answer) => {
                     self.model = place;
                     return Ok(answer);
@@ -45,6 +46,31 @@ impl Performance<'_> {
             }
         }
         Err(most_hopeful(failed))
+    }
+
+    /// Has one model asked, with all that users said until then: what the conversation has not heard is added to it first.
+    async fn ask_heard(
+        &mut self,
+        number: i32,
+        machine: &mut Machine,
+        model: &str,
+        after: Option<(String, String)>,
+    ) -> Result<Answer, StepError> {
+        loop {
+            match self.ask(number, machine.messages(), model, after.clone()).await? {
+                Asked::Answered(answer) => return Ok(answer),
+                Asked::Listen(upto) if upto > self.heard => {
+                    let said = self.context.said(self.heard, upto).await.map_err(refused)?;
+                    self.told.extend(said.iter().cloned());
+                    machine.told(said);
+                    self.heard = upto;
+                }
+                Asked::Listen(upto) => {
+                    let message = format!("the engine asks to hear message {upto} once more");
+                    return Err(StepError::new(ErrorClass::Retryable, "told_twice", message));
+                }
+            }
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use crate::transform::template_failed;
 mod answer;
 mod call;
 mod fallback;
+mod memory;
 mod toolbox;
 mod tools;
 
@@ -36,11 +37,11 @@ pub(crate) async fn run(
     providers: &Providers,
     stop: &Stop<'_>,
 ) -> Outcome {
-    let calls = Vec::new();
+    let (calls, told) = (Vec::new(), Vec::new());
     let (toolbox, tool_calls) = (Toolbox::default(), BTreeMap::new());
-    let (journaled, model) = (0, 0);
+    let (journaled, model, heard) = (0, 0, job.heard);
     let mut performance =
-        Performance { job, step, context, providers, stop, toolbox, tool_calls, calls, journaled, model };
+        Performance { job, step, context, providers, stop, toolbox, tool_calls, calls, journaled, model, heard, told };
     let result = performance.perform().await;
     let calls = performance.calls;
     match result {
@@ -66,11 +67,17 @@ struct Performance<'a> {
     journaled: usize,
     /// Which of the step's models is asked: the one that answered last.
     model: usize,
+    /// The number of the last message of the mission that the conversation has heard of.
+    heard: i64,
+    /// What users said while the step worked.
+    told: Vec<String>,
 }
 
 impl Performance<'_> {
     async fn perform(&mut self) -> Result<Value, StepError> {
-        let opening = self.opening()?;
+        let prompt =
+            render_text(&self.step.prompt, &self.job.context).map_err(|error| template_failed("prompt", &error))?;
+        let opening = self.opening(&prompt).await;
         let given = || serde_json::json!(opening).to_string();
         if let Some(output) = cache::find(self.job, self.context, given).await? {
             return Ok(output);
@@ -80,14 +87,17 @@ impl Performance<'_> {
         loop {
             match machine.next() {
                 Next::CallModel { number } => {
-                    let answer = self.call_model(number, machine.messages()).await?;
+                    let answer = self.call_model(number, &mut machine).await?;
                     machine.answered(self.step, answer);
                 }
                 Next::CallTools(wishes) => {
                     let results = self.call_tools(wishes).await?;
                     machine.tools_answered(&results);
                 }
-                Next::Done(output) => return Ok(output.clone()),
+                Next::Done(output) => {
+                    self.keep_prompt(&prompt);
+                    return Ok(output.clone());
+                }
                 Next::Failed { error, rejects } => {
                     if let Some(last) = self.calls.last_mut() {
                         last.rejected = rejects;
@@ -98,18 +108,18 @@ impl Performance<'_> {
         }
     }
 
-    /// The first messages: the instructions as they stand, the prompt rendered. Empty instructions make no message.
-    fn opening(&self) -> Result<Vec<Message>, StepError> {
-        let prompt =
-            render_text(&self.step.prompt, &self.job.context).map_err(|error| template_failed("prompt", &error))?;
+    /// The first messages: the instructions as they stand, what the agent remembers, the rendered prompt. Empty
+    /// instructions make no message.
+    async fn opening(&self, prompt: &str) -> Vec<Message> {
         let mut messages = Vec::new();
         // instructions are plain text: what an agent is does not depend on the input
         if !self.step.instructions.is_empty() {
             messages.push(Message::System { content: self.step.instructions.clone() });
         }
-        messages.push(Message::User { content: prompt });
+        messages.extend(self.memory().await);
+        messages.push(Message::User { content: prompt.to_owned() });
         messages.extend(self.review());
-        Ok(messages)
+        messages
     }
 
     /// A draft that its reviewer did not accept, and why; nothing where there is none, or where the prompt tells it.

@@ -34,6 +34,7 @@ fn fall_back(world: &mut World, lease: &Lease) -> FinishedCall {
     let failed = FinishedCall { succeeded: false, usage: None, ..answer(first, 0, 0) };
     let stand_in = CallRequest {
         in_place_of: Some(("m".to_owned(), "provider_unavailable".to_owned())),
+        heard: 0,
         finished: vec![failed],
         ..wish("dear", "m")
     };

@@ -14,6 +14,8 @@ mod failures;
 mod fallbacks;
 mod families;
 mod leases;
+mod memories;
+mod messages;
 mod money;
 mod pauses;
 mod redrives;

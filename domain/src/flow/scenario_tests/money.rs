@@ -304,6 +304,7 @@ fn a_call_of_a_model_without_a_price_is_refused() {
         max_output_tokens: 1,
         alternatives: Vec::new(),
         in_place_of: None,
+        heard: 0,
         finished: Vec::new(),
     };
     assert_eq!(world.ask_for(&lease, &request), Err(CallRefusal::NotPriced("unheard-of".to_owned())));

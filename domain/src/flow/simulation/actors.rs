@@ -17,6 +17,8 @@ pub(super) struct Job {
     pub journaled: usize,
     /// The number of the next call.
     pub next: i32,
+    /// The number of the last message that the conversation has heard of.
+    pub heard: i64,
     /// Why the step cannot go on, once it can't.
     pub stopped: Option<ErrorClass>,
     /// What it hands on, where something begins with that.
@@ -35,6 +37,7 @@ pub(super) struct Unanswered {
 impl Job {
     pub(super) fn new(lease: Lease, world: &World, dice: &mut Dice) -> Self {
         let task = &world.tables.tasks[&lease.task];
+        let heard = world.tables.runs[&lease.run].heard;
         let above = task.parent_id.map(|parent| world.tables.tasks[&parent].kind.as_str());
         let makes = match above.filter(|_| task.layer > 0) {
             Some("plan") => Some(plan(dice)),
@@ -42,14 +45,14 @@ impl Job {
             Some("workflow") => Some(json!(["no", "input"])),
             _ => None,
         };
-        Self { lease, calls: Vec::new(), journaled: 0, next: 1, stopped: None, makes, is_frozen: false }
+        Self { lease, calls: Vec::new(), journaled: 0, next: 1, heard, stopped: None, makes, is_frozen: false }
     }
 
     /// Asks for the next call and, if it is granted, brings it to some end. A call that the worker dies in is
     /// left open.
     pub(super) fn call(&mut self, world: &mut World, dice: &mut Dice) {
         // few bodies, so that attempts often ask the same again
-        let body = format!("body {}", dice.below(2));
+        let body = format!("body {} after {}", dice.below(2), self.heard);
         let cap = 1 + dice.below(50);
         let input = if dice.percent(5) { 3_000 } else { 1 + dice.below(60) };
         let mut request = request(self.next, &body, (input, cap));
@@ -58,7 +61,13 @@ impl Job {
             self.calls.extend(request.finished.iter().cloned());
             self.journaled = self.calls.len();
         }
+        request.heard = self.heard;
         match world.ask_for(&self.lease, &request) {
+            Ok(CallPermit::Listen(number)) => {
+                assert!(number > self.heard, "it heard of {number} before");
+                self.heard = number;
+                return;
+            }
             Ok(CallPermit::Replay(done)) => self.calls.push(done),
             Ok(CallPermit::Send(id)) => {
                 // a provider may report more than the cap it was given, or nothing, or nonsense

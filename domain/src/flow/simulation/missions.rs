@@ -31,7 +31,11 @@ pub(super) fn workflow(dice: &mut Dice, name: &str, inner: Option<&str>) -> Stri
     for index in 0..nodes {
         let needs: Vec<String> = (0..index).filter(|_| dice.percent(35)).map(|need| format!("n{need}")).collect();
         let action = match dice.below(14) {
-            0..=5 => format!("agent: a, prompt: p, pool: {}", if dice.percent(50) { "default" } else { "agent" }),
+            0..=5 => format!(
+                "agent: a, prompt: '{}', pool: {}",
+                prompt(dice),
+                if dice.percent(50) { "default" } else { "agent" }
+            ),
             6..=7 => "transform: 1".to_owned(),
             8 => until(dice),
             9 => approval(dice),
@@ -71,6 +75,11 @@ fn nested(dice: &mut Dice, inner: Option<&str>) -> String {
     let Some(inner) = inner else { return "transform: 2".to_owned() };
     let close = if dice.percent(20) { "abandon" } else { "cancel" };
     format!("workflow: {{ name: {inner}, parent_close: {close} }}")
+}
+
+/// What an agent is asked; some hear what was said.
+fn prompt(dice: &mut Dice) -> &'static str {
+    ["p", "p", "p", "p {{ message|default(1) }}", "{{ messages|length }}"][usize::try_from(dice.below(5)).unwrap()]
 }
 
 /// What makes many tasks of a node, sometimes.

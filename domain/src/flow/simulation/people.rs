@@ -1,14 +1,17 @@
 //! What comes from outside while the storm blows: people decide what they are asked, too late, twice and against each
-//! other; signals come early, late, twice and too many. Each refusal is foretold.
+//! other; signals come early, late, twice and too many; users say something at any time. Each refusal is foretold.
+
+use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::flow::{ApprovalRefusal, SignalRefusal};
-use crate::id::TaskId;
+use crate::flow::{ApprovalRefusal, MessageRefusal, Refusal, SignalRefusal};
+use crate::id::{MissionId, TaskId};
 use crate::limits::MAX_BUFFERED_SIGNALS;
-use crate::record::Verdict;
-use crate::state::{TaskState, WaitCause};
+use crate::record::{Message, MessageEffect, MessageRole, Verdict};
+use crate::state::{RunState, TaskState, WaitCause};
 
+use super::renewals::MOST_RUNS;
 use super::storm::Storm;
 
 impl Storm {
@@ -79,6 +82,75 @@ impl Storm {
             Err(SignalRefusal::Over(_)) => assert!(!self.world.run(mission).state.is_open()),
             Err(SignalRefusal::TooMany) => assert_eq!(before, MAX_BUFFERED_SIGNALS),
             Err(other) => panic!("{other}"),
+        }
+    }
+
+    /// Somebody says something to a mission, perhaps once more: it steers, or begins the next run, or is refused for a
+    /// reason that was there before.
+    pub(super) fn say_something(&mut self) {
+        let missions: Vec<_> = self.world.tables.missions.keys().copied().collect();
+        let Some(at) = self.pick(missions.len()) else { return };
+        let mission = missions[at];
+        let (row, run) = (self.world.tables.missions[&mission].clone(), self.world.run(mission).clone());
+        if run.state.is_final() && run.number >= MOST_RUNS {
+            return;
+        }
+        let key = self.dice.percent(50).then(|| format!("key-{}", self.dice.below(4)));
+        let text = format!("text {}", self.dice.below(2));
+        let known = self.world.tables.messages.values().find(|other| other.mission_id == mission && other.key == key);
+        let known = known.filter(|_| key.is_some()).cloned();
+        match self.world.say(mission, &text, key.as_deref()) {
+            Ok(said) if said.repeated => {
+                assert_eq!(Some(said.message), known);
+                self.saw("message repeated");
+            }
+            Ok(said) => {
+                assert_eq!((known, said.message.number), (None, row.last_message + 1));
+                let effect = if run.state.is_final() { MessageEffect::BeginsRun } else { MessageEffect::Steers };
+                assert_eq!(said.message.effect, Some(effect));
+                let next = self.world.run(mission);
+                assert_eq!(next.id != run.id, effect == MessageEffect::BeginsRun);
+                assert_eq!(next.id, said.message.run_id);
+                if effect == MessageEffect::BeginsRun {
+                    assert_eq!((next.number, next.heard), (run.number + 1, said.message.number));
+                }
+                self.saw(if next.id == run.id { "message steers" } else { "message begins a run" });
+            }
+            Err(MessageRefusal::KeyReused) => assert!(known.is_some_and(|other| other.content != Some(text))),
+            Err(MessageRefusal::Ending(_)) => assert!(!run.state.is_open() && !run.state.is_final()),
+            Err(MessageRefusal::NobodyListens) => assert!(run.state.is_open()),
+            Err(MessageRefusal::ChangesNothing) => assert!(run.state.is_final()),
+            Err(MessageRefusal::Refused(refusal)) => {
+                assert!(run.state.is_final() && !matches!(refusal, Refusal::Unloaded(_)), "{refusal}");
+                assert_eq!(self.world.run(mission), &run);
+                self.saw("message refused");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    /// Messages are numbered without a gap, and each run that succeeded answered once where anything was said.
+    pub(super) fn look_at_messages(&mut self) {
+        let mut said: BTreeMap<MissionId, Vec<&Message>> = BTreeMap::new();
+        for message in self.world.tables.messages.values() {
+            said.entry(message.mission_id).or_default().push(message);
+        }
+        let mut has_reply = false;
+        for (mission, row) in &self.world.tables.missions {
+            let mut messages = said.remove(mission).unwrap_or_default();
+            messages.sort_by_key(|message| message.number);
+            let numbers: Vec<i64> = messages.iter().map(|message| message.number).collect();
+            assert_eq!(numbers, (1..=row.last_message).collect::<Vec<_>>());
+            let users = messages.iter().filter(|message| message.role == MessageRole::User);
+            assert_eq!(users.map(|message| message.number).max().unwrap_or(0), row.last_said);
+            let replies = messages.iter().filter(|message| message.role == MessageRole::Assistant);
+            for reply in replies {
+                assert_eq!(self.world.tables.runs[&reply.run_id].state, RunState::Succeeded);
+                has_reply = true;
+            }
+        }
+        if has_reply {
+            self.saw("reply");
         }
     }
 

@@ -10,7 +10,7 @@ use crate::state::{RunState, TaskState};
 use super::storm::Storm;
 
 /// Runs of one mission at most; keeps the checks after each step quick.
-const MOST_RUNS: i32 = 4;
+pub(super) const MOST_RUNS: i32 = 4;
 
 impl Storm {
     /// Somebody pauses or resumes whatever there is; what is over or being ended refuses.

@@ -16,7 +16,7 @@ use super::missions;
 /// Missions that are submitted in one storm at most; keeps the checks after each step quick.
 const MOST_MISSIONS: usize = 40;
 /// What must have been seen in some storm: otherwise the storms are too mild to prove anything.
-pub(super) const CORNERS: [&str; 76] = [
+pub(super) const CORNERS: [&str; 82] = [
     "adjustment",
     "approval expired",
     "approved",
@@ -46,9 +46,14 @@ pub(super) const CORNERS: [&str; 76] = [
     "input of a workflow refused",
     "item failed its map",
     "late charge",
+    "listened",
     "loss not tried again",
     "made again",
     "map over",
+    "message begins a run",
+    "message refused",
+    "message repeated",
+    "message steers",
     "never fits",
     "over a limit",
     "overrun absorbed",
@@ -60,6 +65,7 @@ pub(super) const CORNERS: [&str; 76] = [
     "refund",
     "rejected",
     "replay",
+    "reply",
     "review accepted",
     "run cancelled",
     "run expired",
@@ -184,7 +190,8 @@ impl Storm {
             62 => self.send_something(),
             63 => self.batch(),
             64 => self.decide_something(),
-            65..=69 => self.beat(),
+            65 => self.say_something(),
+            66..=69 => self.beat(),
             70..=73 => self.lose_a_worker(),
             74..=79 => self.repeat_a_settle(),
             80..=88 => self.pass_time(),
@@ -254,8 +261,11 @@ impl Storm {
         let task = &self.world.tables.tasks[&self.jobs[at].lease.task];
         let may_call = task.kind == "agent" && self.jobs[at].stopped.is_none() && self.jobs[at].next < 4;
         if may_call && self.dice.percent(65) {
-            let calls = self.jobs[at].calls.len();
+            let (calls, heard) = (self.jobs[at].calls.len(), self.jobs[at].heard);
             self.jobs[at].call(&mut self.world, &mut self.dice);
+            if self.jobs[at].heard > heard {
+                self.saw("listened");
+            }
             let number = self.jobs[at].lease.guard.fence;
             let bought_before = |call: &FinishedCall| i64::from(self.world.tables.calls[&call.id].attempt) < number;
             if self.jobs[at].calls.get(calls).is_some_and(bought_before) {
@@ -473,6 +483,7 @@ impl Storm {
 
     fn look_around(&mut self) {
         self.look_at_signals();
+        self.look_at_messages();
         let tables = &self.world.tables;
         let mut seen: Vec<String> = Vec::new();
         seen.extend(tables.attempts.values().map(|attempt| format!("attempt {}", attempt.outcome)));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::record::{CallState, Grant, Hold, HoldOwner, HoldState, Mission, Run, Task, UsageCall, Wallet};
+use crate::record::{CallState, Grant, Hold, HoldOwner, HoldState, MessageRole, Mission, Run, Task, UsageCall, Wallet};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::working_set::WorkingSet;
 
@@ -100,6 +100,7 @@ pub(super) fn rows(tables: &Tables, next: &Written, broken: &mut Vec<String>) {
             && tables.signals.values().any(|other| other.id != row.id && other.task_id == row.task_id);
         refuse(!taken_twice, "a task took two signals", format!("{row:?}"));
     }
+    messages(tables, next, &mut refuse);
     for row in &next.holds {
         hold(tables, row, &mut refuse);
     }
@@ -111,6 +112,20 @@ pub(super) fn rows(tables: &Tables, next: &Written, broken: &mut Vec<String>) {
     for Wallet { available_ucr, held_ucr, debt_ucr, id, .. } in &next.wallets {
         let sound = available_ucr.get() >= 0 && held_ucr.get() >= 0 && debt_ucr.get() >= 0;
         refuse(sound, "wallets_not_negative", format!("{id}"));
+    }
+}
+
+fn messages(tables: &Tables, next: &Written, refuse: &mut impl FnMut(bool, &str, String)) {
+    for row in &next.messages {
+        refuse(!tables.messages.contains_key(&row.id), "a message was changed", format!("{row:?}"));
+        let twin = tables.messages.values().any(|other| {
+            let same_key = row.key.is_some() && other.key == row.key;
+            other.mission_id == row.mission_id && (other.number == row.number || same_key)
+        });
+        refuse(!twin, "messages_number_in_mission, messages_key", format!("{row:?}"));
+        let is_said = (row.role == MessageRole::User, row.effect.is_some(), row.request_hash.is_some());
+        refuse(matches!(is_said, (true, true, true) | (false, false, false)), "messages_sender", format!("{row:?}"));
+        refuse(row.content.is_some() || row.role == MessageRole::Assistant, "messages_content", format!("{row:?}"));
     }
 }
 

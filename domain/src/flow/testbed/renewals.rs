@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::flow::{self, DeadLetter, ForkRequest, Order, Ordered, Plan, Preview, Redriven, Refusal};
+use crate::flow::{self, DeadLetter, ForkRequest, Order, Ordered, Plan, Preview, Redriven, Refusal, RunFrom};
 use crate::id::{MissionId, WorkflowId};
 use crate::state::TaskState;
 
@@ -68,7 +68,7 @@ impl World {
             mission_id: mission,
             of_run: run.id,
             run_id: self.dice.id(),
-            from_node: from_node.to_owned(),
+            from: RunFrom::Node(from_node.to_owned()),
             workflow_id: run.workflow_id,
             price_book_id: self.book,
             input: run.input,

@@ -105,6 +105,33 @@ impl World {
         self.decide_or_nothing(&want, |turn| flow::receive_signal(turn, &new))
     }
 
+    /// A user says something; a refusal leaves nothing behind.
+    pub(crate) fn say(
+        &mut self,
+        mission: MissionId,
+        content: &str,
+        key: Option<&str>,
+    ) -> Result<flow::Said, flow::MessageRefusal> {
+        let run = self.run(mission).clone();
+        let new = flow::NewMessage {
+            id: self.id(),
+            mission_id: mission,
+            of_run: run.id,
+            next_run_id: self.id(),
+            price_book_id: self.book,
+            author: "key_1".to_owned(),
+            content: content.to_owned(),
+            metadata: None,
+            key: key.map(str::to_owned),
+            request_hash: content.to_owned(),
+            input: run.input,
+        };
+        let keys = key.map(|key| (mission, key.to_owned())).into_iter().collect();
+        let (inputs, signals) = (vec![(mission, 0)], vec![mission]);
+        let want = Want { missions: vec![mission], inputs, signals, message_keys: keys, ..Want::default() };
+        self.decide_or_nothing(&want, |turn| flow::say(turn, &new))
+    }
+
     /// Pauses a mission.
     pub(crate) fn pause(&mut self, mission: MissionId) -> Result<(), Refusal> {
         let latest = vec![(mission, TaskState::Ready), (mission, TaskState::Waiting)];

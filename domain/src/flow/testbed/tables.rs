@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use crate::id::{
-    CallId, DedupeKeyId, GrantId, HoldId, MissionId, RunId, ScheduleId, SignalId, TaskId, TenantId, ToolCallId,
-    WalletId, WorkflowId,
+    CallId, DedupeKeyId, GrantId, HoldId, MessageId, MissionId, RunId, ScheduleId, SignalId, TaskId, TenantId,
+    ToolCallId, WalletId, WorkflowId,
 };
 use crate::record::{
-    Attempt, CallState, DedupeKey, Event, Grant, Hold, KeptOutput, Mission, Op, PlannedWorkflow, Run, Schedule, Signal,
-    Task, ToolRun, UsageCall, Wallet,
+    Attempt, CallState, DedupeKey, Event, Grant, Hold, KeptOutput, Message, Mission, Op, PlannedWorkflow, Run, Schedule,
+    Signal, Task, ToolRun, UsageCall, Wallet,
 };
 use crate::state::TaskState;
 use crate::working_set::{Rows, WorkingSet};
@@ -57,6 +57,8 @@ pub(crate) struct Want {
     pub signals: Vec<MissionId>,
     /// Signals by mission and key.
     pub signal_keys: Vec<(MissionId, String)>,
+    /// Messages by mission and key.
+    pub message_keys: Vec<(MissionId, String)>,
     /// Dedupe keys.
     pub dedupe_keys: Vec<(TenantId, String)>,
     /// Schedules.
@@ -72,6 +74,7 @@ pub(crate) struct Tables {
     pub calls: BTreeMap<CallId, UsageCall>,
     pub tool_runs: BTreeMap<ToolCallId, ToolRun>,
     pub signals: BTreeMap<SignalId, Signal>,
+    pub messages: BTreeMap<MessageId, Message>,
     pub holds: BTreeMap<HoldId, Hold>,
     pub grants: BTreeMap<GrantId, Grant>,
     pub wallets: BTreeMap<WalletId, Wallet>,
@@ -119,14 +122,7 @@ impl Tables {
             set.tool_runs.load(run.id, run.clone());
         }
         self.load_money(want, &mut set);
-        set.signals_of.extend(&want.signals);
-        for signal in self.signals.values() {
-            let key = signal.key.clone().map(|key| (signal.mission_id, key));
-            let is_waiting = signal.task_id.is_none() && want.signals.contains(&signal.mission_id);
-            if is_waiting || key.is_some_and(|key| want.signal_keys.contains(&key)) {
-                set.signals.load(signal.id, signal.clone());
-            }
-        }
+        self.load_words(want, &mut set);
         for row in self.dedupe_keys.values().filter(|row| want.dedupe_keys.contains(&(row.tenant_id, row.key.clone())))
         {
             let live = self.run_of(row.mission_id).is_some_and(|run| run.ended_at.is_none());
@@ -165,6 +161,23 @@ impl Tables {
         let mut tasks = self.tasks.values();
         let first = tasks.clone().find(|task| task.run_id == mission.run_id && task.node_index == base)?;
         tasks.find(|task| task.parent_id == first.parent_id && task.item == 0)?.output.clone()
+    }
+
+    /// Signals and messages that are wanted.
+    fn load_words(&self, want: &Want, set: &mut WorkingSet) {
+        set.signals_of.extend(&want.signals);
+        for signal in self.signals.values() {
+            let key = signal.key.clone().map(|key| (signal.mission_id, key));
+            let is_waiting = signal.task_id.is_none() && want.signals.contains(&signal.mission_id);
+            if is_waiting || key.is_some_and(|key| want.signal_keys.contains(&key)) {
+                set.signals.load(signal.id, signal.clone());
+            }
+        }
+        for row in self.messages.values() {
+            if row.key.clone().is_some_and(|key| want.message_keys.contains(&(row.mission_id, key))) {
+                set.messages.load(row.id, row.clone());
+            }
+        }
     }
 
     /// The tasks of families that are wanted, and those by the secrets of their leases.
@@ -272,6 +285,7 @@ impl Tables {
             calls: upsert(&self.calls, &set.calls, |row| row.id, keep_call, &mut broken),
             tool_runs: upsert(&self.tool_runs, &set.tool_runs, |row| row.id, |_, row| row.clone(), &mut broken),
             signals: upsert(&self.signals, &set.signals, |row| row.id, |_, row| row.clone(), &mut broken),
+            messages: upsert(&self.messages, &set.messages, |row| row.id, |_, row| row.clone(), &mut broken),
         };
         let dedupe_keys = upsert(&self.dedupe_keys, &set.dedupe_keys, |row| row.id, |_, row| row.clone(), &mut broken);
         let keep_input = |before: &Schedule, row: &Schedule| Schedule {
@@ -293,6 +307,7 @@ impl Tables {
         self.calls.extend(next.calls.into_iter().map(|row| (row.id, row)));
         self.tool_runs.extend(next.tool_runs.into_iter().map(|row| (row.id, row)));
         self.signals.extend(next.signals.into_iter().map(|row| (row.id, row)));
+        self.messages.extend(next.messages.into_iter().map(|row| (row.id, row)));
         self.dedupe_keys.extend(dedupe_keys.into_iter().map(|row| (row.id, row)));
         self.schedules.extend(schedules.into_iter().map(|row| (row.id, row)));
         for op in &set.ops {
@@ -329,6 +344,7 @@ pub(super) struct Written {
     pub calls: Vec<UsageCall>,
     pub tool_runs: Vec<ToolRun>,
     pub signals: Vec<Signal>,
+    pub messages: Vec<Message>,
     pub holds: Vec<Hold>,
     pub grants: Vec<Grant>,
     pub wallets: Vec<Wallet>,

@@ -52,6 +52,7 @@ pub(crate) fn request(number: i32, body: &str, tokens: (u64, u64)) -> CallReques
         max_output_tokens: tokens.1,
         alternatives: Vec::new(),
         in_place_of: None,
+        heard: 0,
         finished: Vec::new(),
     }
 }
@@ -66,7 +67,7 @@ impl Lease {
 
     /// The settle that says so.
     pub(crate) fn settle(&self, outcome: Outcome) -> SettleRequest {
-        SettleRequest { guard: self.guard.clone(), outcome, handoff: None, cache: None }
+        SettleRequest { guard: self.guard.clone(), outcome, handoff: None, cache: None, prompt: None }
     }
 }
 
@@ -174,7 +175,9 @@ impl World {
     pub(crate) fn call(&mut self, lease: &Lease, input: u64, output: u64) -> FinishedCall {
         let number = 1 + self.tables.calls.values().filter(|call| call.task_id == lease.task).count();
         let number = i32::try_from(number).unwrap();
-        match self.ask(lease, number, &format!("body {number}"), (input, output)) {
+        let heard = self.tables.runs[&lease.run].heard;
+        let request = CallRequest { heard, ..request(number, &format!("body {number}"), (input, output)) };
+        match self.ask_for(lease, &request) {
             Ok(CallPermit::Send(id)) => answer(id, input, output),
             other => panic!("{other:?}"),
         }
@@ -248,6 +251,7 @@ impl World {
             outcome: Outcome::Succeeded { output: Value::Null, calls },
             handoff: Some(self.offer(lease.worker, "default")),
             cache: None,
+            prompt: None,
         };
         let settlement = self.settle(lease, &request).unwrap();
         (request, settlement)
