@@ -52,6 +52,17 @@ pub(super) fn has_passed(turn: &Turn<'_>, node: &Node, task: &Task) -> Result<bo
     })
 }
 
+/// Whether a family that the task belongs to is over and let others go on: nothing of it begins anew, whatever failed in it.
+fn is_left_behind(turn: &Turn<'_>, task: &Task) -> Result<bool, Refusal> {
+    for above in task.ancestors.iter().flatten().filter_map(|id| turn.set.tasks.get(*id)) {
+        let definition = turn.definition(above.workflow_id)?;
+        if above.state.is_final() && has_passed(turn, node_of(&definition, above)?, above)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn renew(turn: &mut Turn<'_>, mission: MissionId, order: Option<&Order>) -> Result<RunId, Refusal> {
     let run = turn.run(turn.mission(mission)?.run_id)?.clone();
     if !matches!(run.state, RunState::Failed | RunState::Cancelled | RunState::Expired) {
@@ -64,7 +75,7 @@ fn renew(turn: &mut Turn<'_>, mission: MissionId, order: Option<&Order>) -> Resu
     let definition = turn.definition(run.workflow_id)?;
     let mut again: Vec<TaskId> = Vec::new();
     for task in turn.set.tasks.iter().filter(|task| task.run_id == run.id && task.state.is_final()) {
-        if !has_passed(turn, node_of(&definition, task)?, task)? {
+        if !has_passed(turn, node_of(&definition, task)?, task)? && !is_left_behind(turn, task)? {
             again.push(task.id);
         }
     }
