@@ -164,12 +164,11 @@ pub(super) fn go_on(
 ) -> Result<(), Refusal> {
     let Some(parent) = task.parent_id else { return Ok(()) };
     for follower in task.bound.iter().flat_map(|bound| &bound.followers) {
-        let id = turn.set.item_of(parent, *follower).map(|row| row.id);
-        let id = id.ok_or_else(|| Refusal::Unloaded(format!("item {follower} of task {parent}")))?;
-        // one that was skipped meanwhile, because another item failed, waits for nobody
-        if turn.task(id)?.state == TaskState::Pending
-            && let Some(row) = turn.set.tasks.change(id)
-        {
+        let row = turn.set.item_of(parent, *follower);
+        let row = row.ok_or_else(|| Refusal::Unloaded(format!("item {follower} of task {parent}")))?;
+        // it may have been skipped because another item failed
+        let open = Some(row.id).filter(|_| !row.state.is_final());
+        if let Some(row) = open.and_then(|id| turn.set.tasks.change(id)) {
             row.remaining_needs = row.remaining_needs.saturating_sub(1);
         }
     }

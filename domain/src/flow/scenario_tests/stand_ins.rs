@@ -348,6 +348,34 @@ fn a_retry_leaves_a_failure_alone_that_was_stood_in_for() {
 }
 
 #[test]
+fn a_retry_leaves_the_items_of_a_family_alone_that_the_run_went_on_without() {
+    for on_error in ["continue", "{ fallback: spare }"] {
+        let nodes = format!(
+            "  each: {{ transform: 1, retry: {{ max_attempts: 1 }}, map: {{ over: '[1]' }}, on_error: {on_error} }}
+  spare: {{ transform: 1 }}
+  bad: {{ needs: [each, spare], transform: 1, retry: {{ max_attempts: 1 }} }}"
+        );
+        let mut world = World::with_credits(100);
+        let mission = world.submit(&workflow("", &nodes));
+        world.spread();
+        let item = world.tables.tasks.values().find(|task| task.layer > 0).unwrap().id;
+        let lease = world.claim_for(world.worker, item).unwrap();
+        world.fail(&lease, ErrorClass::Permanent, vec![]);
+        world.sweep();
+        succeed(&mut world, mission, "spare", json!(1));
+        fail(&mut world, mission, "bad");
+        world.retry(mission).unwrap();
+        world.verify();
+        assert_eq!(
+            states(&world, mission),
+            [("each", "failed"), ("spare", "succeeded"), ("bad", "ready")],
+            "{on_error}"
+        );
+        assert_eq!(world.tables.tasks[&item].state, TaskState::Failed, "nobody would wait for it");
+    }
+}
+
+#[test]
 fn a_stand_in_that_was_not_needed_is_skipped_again_in_a_fork() {
     let mut world = World::with_credits(100);
     let mission = world.submit(&workflow("", PAIR));

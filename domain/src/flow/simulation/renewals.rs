@@ -69,9 +69,9 @@ impl Storm {
     pub(super) fn reckon(&self) {
         let tables = &self.world.tables;
         for (id, task) in &tables.tasks {
-            // one that its family ended before is no user's to pay for
-            let of_family = task.status_reason.as_deref() == Some("cancelled: another item failed");
-            let by_user = tables.runs[&task.run_id].state == RunState::Cancelled && !of_family;
+            // one that its family, or the failure of its run, ended before is no user's to pay for
+            let by_others = task.status_reason.as_ref().is_some_and(|reason| reason.starts_with("cancelled: "));
+            let by_user = tables.runs[&task.run_id].state == RunState::Cancelled && !by_others;
             let unsettled = match task.state {
                 TaskState::Succeeded if matches!(task.kind.as_str(), "sleep" | "until" | "approval" | "signal") => {
                     task.units_ucr.get()

@@ -238,7 +238,7 @@ fn needs_came_first(
     let of = |index: u32| nodes.get(&(task.run_id, task.neighbour(index)));
     let origin = node.stands_in_for.and_then(of);
     if origin.is_some_and(|origin| is_passed(origin) && origin.stand_in_id.is_none())
-        && matches!(task.state, TaskState::Skipped | TaskState::Waiting | TaskState::Pending)
+        && matches!(task.state, TaskState::Skipped | TaskState::Waiting | TaskState::Pending | TaskState::Cancelled)
     {
         // dismissed, or about to be, whatever else it would have waited for
         return;
