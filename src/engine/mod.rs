@@ -75,8 +75,8 @@ pub use wallet::{BudgetError, LedgerError};
 pub use wish::{Unfit, Wish};
 pub use workflow::{PutWorkflowError, WorkflowPut};
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bursar_domain::flow::{self, Facts, Turn};
 use bursar_domain::id::{MissionId, RunId};

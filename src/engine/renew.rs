@@ -59,7 +59,12 @@ impl Engine {
 
     /// The tasks of the latest run in these states, with the input and with the results that decide what begins, or
     /// with all results.
-    pub(super) async fn renewal(&self, mission: MissionId, states: &[TaskState], all: bool) -> Result<Want, StoreError> {
+    pub(super) async fn renewal(
+        &self,
+        mission: MissionId,
+        states: &[TaskState],
+        all: bool,
+    ) -> Result<Want, StoreError> {
         let latest = states.iter().map(|state| (mission, *state)).collect();
         let mut want = Want { missions: vec![mission], latest, ..Want::default() };
         want.inputs.insert((mission, 0));

@@ -78,7 +78,8 @@ impl Engine {
         }
         let keys = self.store().prune_dedupe_keys(now, CHUNK.saturating_mul(10)).await?;
         self.metrics().note_pruned("dedupe_key", keys);
-        let actions = self.store().prune_bulk_actions(now.plus_ms(retention.details_ms.saturating_neg()), CHUNK).await?;
+        let actions =
+            self.store().prune_bulk_actions(now.plus_ms(retention.details_ms.saturating_neg()), CHUNK).await?;
         self.metrics().note_pruned("bulk_action", actions);
         if all > 0 {
             tracing::info!(runs = all, "what was old was pruned");

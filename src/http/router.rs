@@ -11,7 +11,8 @@ use super::state::{App, Site};
 use super::unread::read_on;
 use super::{
     admin, approvals, balance, bulk_actions, corrections, dead_letters, description, entries, estimates, keys, links,
-    missions, ops, pages, prices, projects, runs, schedules, statements, stream, transactions, usage, wallet, workflows,
+    missions, ops, pages, prices, projects, runs, schedules, statements, stream, transactions, usage, wallet,
+    workflows,
 };
 
 /// The public API.

@@ -151,16 +151,6 @@ fn others() -> Vec<Case> {
             body: "{\"workflow\": \"x\", \"nodes\": {\"a\": {\"exec\": {\"command\": [\"date\"]}}}}",
             refused: (422, "validation", "/nodes/a/exec"),
         },
-        redrive("{\"fingerprint\": \"x\"}", (422, "validation", "/kind")),
-        redrive("{\"kind\": \"SECRET\", \"fingerprint\": \"x\"}", (422, "validation", "/kind")),
-        redrive("{\"kind\": \"redrive\"}", (422, "validation", "/fingerprint")),
-        redrive("{\"kind\": \"redrive\", \"fingerprint\": \"SECRET\"}", (404, "not-found", "")),
-        redrive("{\"kind\": \"redrive\", \"fingerprint\": \"x\", \"speed\": 3}", (422, "validation", "/speed")),
-        redrive(
-            "{\"kind\": \"redrive\", \"fingerprint\": \"x\", \"per_second\": 0}",
-            (422, "validation", "/per_second"),
-        ),
-        redrive("{\"kind\": \"redrive\", \"fingerprint\": \"x\", \"limit\": 10001}", (422, "validation", "/limit")),
         at(("DELETE", "/v1/missions"), (405, "method-not-allowed", "")),
         at(("GET", "/v1/admin/overview"), (403, "forbidden", "")),
         Case {

@@ -16,7 +16,9 @@ use super::estimate::size_of;
 use super::pause::park_paused;
 use super::reserve::journaled_ucr;
 use super::settle::charge_failure;
-use super::{Refusal, Turn, approval, concurrency, deadline, fallback, family, message, node_of, signal, subject, timer};
+use super::{
+    Refusal, Turn, approval, concurrency, deadline, fallback, family, message, node_of, signal, subject, timer,
+};
 
 /// Makes a task ready, with its hold in the same breath; parks it when the credits do not suffice, or while its run is
 /// paused. One whose time is over fails instead.

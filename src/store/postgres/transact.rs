@@ -21,8 +21,7 @@ use crate::store::columns::Values;
 use crate::store::error::asks_to_retry;
 use crate::store::schema::{
     CALLS, Dialect, GRANTS, HOLDS, MESSAGES, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS,
-    input_sql,
-    output_sql,
+    input_sql, output_sql,
 };
 use crate::store::want::CHUNK;
 use crate::store::{Decide, Journals, StoreError, Want};

@@ -1,7 +1,9 @@
 //! Missions, tasks, events and workflows as they are shown.
 
 use bursar_domain::credits::Ucr;
-use bursar_domain::id::{CallId, MissionId, PriceBookId, ProjectId, RunId, TaskId, TenantId, WalletId, WorkerId, WorkflowId};
+use bursar_domain::id::{
+    CallId, MissionId, PriceBookId, ProjectId, RunId, TaskId, TenantId, WalletId, WorkerId, WorkflowId,
+};
 use bursar_domain::outcome::StepError;
 use bursar_domain::record::{Bound, Fan};
 use bursar_domain::state::{RunState, TaskState, WaitCause};

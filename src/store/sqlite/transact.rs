@@ -10,8 +10,7 @@ use super::SqliteStore;
 use crate::store::changes::{Sent, load_row, writes};
 use crate::store::schema::{
     CALLS, Dialect, GRANTS, HOLDS, MESSAGES, MISSIONS, OPS, RUNS, SCHEDULES, SIGNALS, TASKS, TOOL_CALLS, WALLETS,
-    input_sql,
-    output_sql,
+    input_sql, output_sql,
 };
 use crate::store::want::{CHUNK, json_list};
 use crate::store::{Decide, Journals, StoreError, Want};

@@ -11,8 +11,8 @@ use crate::id::{
     ToolCallId, WalletId, WorkflowId,
 };
 use crate::record::{
-    Attempt, CallState, DedupeKey, Event, Grant, Hold, KeptOutput, Message, Mission, Op, PlannedWorkflow, Run, Schedule,
-    Signal, Task, ToolRun, UsageCall, Wallet,
+    Attempt, CallState, DedupeKey, Event, Grant, Hold, KeptOutput, Message, Mission, Op, PlannedWorkflow, Run,
+    Schedule, Signal, Task, ToolRun, UsageCall, Wallet,
 };
 use crate::state::TaskState;
 use crate::working_set::{Rows, WorkingSet};

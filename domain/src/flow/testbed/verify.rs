@@ -244,7 +244,8 @@ fn needs_came_first(
         return;
     }
     let stood_by = task.state == TaskState::Cancelled && task.attempt == 0 && node.stands_in_for.is_some();
-    let waits = stood_by || task.state == TaskState::Pending || task.state == TaskState::Skipped && task.output.is_none();
+    let waits =
+        stood_by || task.state == TaskState::Pending || task.state == TaskState::Skipped && task.output.is_none();
     expect(waits || missing == 0, broken, || format!("{missing} needs of {task:?} were not over"));
     // what was skipped because another node failed does not hear of the others any more
     let is_left_out = task.state == TaskState::Skipped && task.output.is_none() && task.parent_id.is_some();
