@@ -539,6 +539,25 @@ impl Storm {
         notice(is_over("map", TaskState::Succeeded), "map over");
         notice(is_over("map", TaskState::Failed), "item failed its map");
         notice(is_over("review", TaskState::Succeeded), "review accepted");
+        let again = |task: &Task| task.bound.as_ref().is_some_and(|bound| !bound.outputs.is_empty());
+        notice(tables.tasks.values().any(again), "made again");
+        seen.extend(self.look_at_money());
+        seen.extend(self.look_inside());
+        for what in seen {
+            self.saw(&what);
+        }
+    }
+
+    /// What is seen of workflows inside of runs.
+    fn look_inside(&self) -> Vec<String> {
+        let tables = &self.world.tables;
+        let mut seen: Vec<String> = Vec::new();
+        let mut notice = |is_seen: bool, what: &str| seen.extend(is_seen.then(|| what.to_owned()));
+        let is_over = |kind: &str, state: TaskState| {
+            tables.tasks.values().any(|task| task.kind == kind && task.state == state && task.fan.is_some())
+        };
+        let has_error =
+            |code| tables.tasks.values().any(|task| task.error.as_ref().is_some_and(|error| error.code == code));
         notice(is_over("plan", TaskState::Succeeded), "plan carried out");
         notice(is_over("workflow", TaskState::Succeeded), "workflow inside is over");
         notice(is_over("workflow", TaskState::Failed), "workflow inside failed");
@@ -548,11 +567,6 @@ impl Storm {
         notice(tables.tasks.values().any(deep), "scope in a scope");
         let own = |mission: &Mission| mission.metadata.is_some();
         notice(tables.missions.values().any(own), "workflow abandoned");
-        let again = |task: &Task| task.bound.as_ref().is_some_and(|bound| !bound.outputs.is_empty());
-        notice(tables.tasks.values().any(again), "made again");
-        seen.extend(self.look_at_money());
-        for what in seen {
-            self.saw(&what);
-        }
+        seen
     }
 }
