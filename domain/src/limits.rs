@@ -210,7 +210,13 @@ pub const MAX_PLAN_DEPTH: i64 = 3;
 pub const MAX_PLAN_PROMPT_CHARS: usize = 20_000;
 
 /// Workflows inside of each other, the outermost included.
-pub const MAX_WORKFLOW_DEPTH: usize = 8;
+pub const MAX_WORKFLOW_DEPTH: u32 = 8;
+
+/// Nodes of a workflow with those of all workflows inside of it: a submit looks at each of them.
+pub const MAX_NODES_INSIDE: u64 = 5_000;
+
+/// Tasks of one run: what makes more is a mistake rather than work.
+pub const MAX_TASKS_PER_RUN: i64 = 1_000_000;
 
 /// Rounds of a `repeat` or `review`.
 pub const MAX_ROUNDS: i64 = 100;

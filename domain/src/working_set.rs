@@ -110,6 +110,8 @@ pub struct WorkingSet {
     pub signals_of: BTreeSet<MissionId>,
     /// Messages that were asked for by the sender's key.
     pub messages: Rows<MessageId, Message>,
+    /// Parents of which those children were loaded that nobody works on, a chunk at most.
+    pub idle_of: BTreeSet<TaskId>,
     /// Holds of the loaded tasks and runs.
     pub holds: Rows<HoldId, Hold>,
     /// Grants of the loaded wallets that have something left or that a loaded hold drew from.

@@ -30,14 +30,40 @@ impl Missing {
     pub(super) fn of(set: &WorkingSet, facts: &Facts) -> Self {
         let runs = set.runs.iter().map(|run| run.workflow_id);
         let tasks = set.tasks.iter().map(|task| task.workflow_id);
+        let scopes = set.tasks.iter().filter_map(|task| Some(task.fan.as_ref()?.scope?.workflow_id));
         Self {
-            workflows: runs.chain(tasks).filter(|id| !facts.workflows.contains_key(id)).collect(),
+            workflows: runs.chain(tasks).chain(scopes).filter(|id| !facts.workflows.contains_key(id)).collect(),
             prices: set.runs.iter().map(|run| run.price_book_id).filter(|id| !facts.prices.contains_key(id)).collect(),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.workflows.is_empty() && self.prices.is_empty()
+    }
+}
+
+/// Facts that were fetched for one decision.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fetched {
+    workflows: Vec<(WorkflowId, Arc<Definition>)>,
+    prices: Vec<(PriceBookId, Arc<PriceBook>)>,
+}
+
+impl Fetched {
+    pub(super) fn add(&mut self, more: Self) {
+        self.workflows.extend(more.workflows);
+        self.prices.extend(more.prices);
+    }
+
+    /// These beside those that are known.
+    pub(super) fn beside(&self, mut known: Arc<Facts>) -> Arc<Facts> {
+        let is_there = self.workflows.iter().all(|(id, _)| known.workflows.contains_key(id));
+        if !is_there {
+            let facts = Arc::make_mut(&mut known);
+            facts.workflows.extend(self.workflows.iter().cloned());
+            facts.prices.extend(self.prices.iter().cloned());
+        }
+        known
     }
 }
 
@@ -85,7 +111,7 @@ impl FactsCache {
     }
 
     /// Fetches facts. One that does not exist is an error: a run refers to it.
-    pub(super) async fn fetch(&self, store: &Arc<dyn Store>, missing: &Missing) -> Result<(), StoreError> {
+    pub(super) async fn fetch(&self, store: &Arc<dyn Store>, missing: &Missing) -> Result<Fetched, StoreError> {
         let mut workflows = Vec::new();
         let wanted: Vec<_> = missing.workflows.iter().copied().collect();
         for row in store.workflows_by_id(&wanted).await? {
@@ -110,8 +136,9 @@ impl FactsCache {
         if found < missing.workflows.len().saturating_add(missing.prices.len()) {
             return Err(StoreError::Corrupt(format!("a run refers to facts that do not exist: {missing:?}")));
         }
-        self.add(workflows, prices);
-        Ok(())
+        let fetched = Fetched { workflows, prices };
+        self.add(fetched.clone());
+        Ok(fetched)
     }
 
     /// The workflows that run inside of a definition, by name and version; those that there are.
@@ -132,7 +159,7 @@ impl FactsCache {
         Ok(inside)
     }
 
-    fn add(&self, workflows: Vec<(WorkflowId, Arc<Definition>)>, prices: Vec<(PriceBookId, Arc<PriceBook>)>) {
+    fn add(&self, Fetched { workflows, prices }: Fetched) {
         let mut guard = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         let (facts, order) = &mut *guard;
         let facts = Arc::make_mut(facts);

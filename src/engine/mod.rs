@@ -226,8 +226,10 @@ impl Engine {
         want: &Want,
         decide: &mut (dyn FnMut(&mut Turn<'_>) -> T + Send),
     ) -> Result<T, StoreError> {
+        let mut fetched = facts::Fetched::default();
         loop {
-            let facts = self.parts.facts.snapshot();
+            // the cache may have let go of what was fetched for this very decision
+            let facts = fetched.beside(self.parts.facts.snapshot());
             let now = self.parts.clock.now();
             let want = Want { now: Some(now), ..want.clone() };
             let mut missing = facts::Missing::default();
@@ -248,7 +250,7 @@ impl Engine {
                 self.dispatch(effects).await;
                 return Ok(answer);
             }
-            self.parts.facts.fetch(&self.parts.store, &missing).await?;
+            fetched.add(self.parts.facts.fetch(&self.parts.store, &missing).await?);
         }
     }
 }

@@ -70,6 +70,11 @@ impl Engine {
         want.inputs.insert((mission, 0));
         want.signals.insert(mission);
         let Some(view) = self.store().mission(None, mission).await? else { return Ok(want) };
+        if view.pruned > 0 {
+            // it is refused; what its tasks refer to may be gone
+            want.latest.clear();
+            return Ok(want);
+        }
         let Some(definition) = self.parts.facts.workflow(&self.parts.store, view.workflow_id).await? else {
             return Ok(want);
         };

@@ -3,17 +3,20 @@
 use bursar_domain::flow::{self, NewSignal, Received, SignalRefusal};
 use bursar_domain::id::{MissionId, WorkflowId};
 use bursar_domain::state::TaskState;
-use bursar_domain::workflow::{Action, Definition, Wait};
+use bursar_domain::workflow::{Action, Definition, Node, ParentClose, Wait};
 use serde_json::Value;
 
 use super::Engine;
 use crate::clock::new_id;
+use crate::store::read::Due;
 use crate::store::{StoreError, Want};
 
 /// How often a signal is tried again because the mission began another run meanwhile.
 const MAX_TRIES: u32 = 3;
 /// Tasks of workflows inside of a run that a signal is offered to.
-const MOST_WAITERS: i64 = 256;
+const MOST_OFFERED: usize = 256;
+/// Tasks of a run that wait for signals of any name, of which these are.
+const MOST_WAITERS: i64 = 5_000;
 
 /// A signal for a mission.
 #[derive(Clone)]
@@ -55,7 +58,23 @@ impl Engine {
     /// Whether some node of the workflow waits for signals of that name.
     pub async fn waits_for_signal(&self, workflow: WorkflowId, name: &str) -> Result<bool, StoreError> {
         let definition = self.parts.facts.workflow(&self.parts.store, workflow).await?;
-        Ok(definition.is_some_and(|definition| !takers(&definition, name).is_empty()))
+        Ok(definition
+            .is_some_and(|definition| !takers(&definition, name).is_empty() || is_waited_for_inside(&definition, name)))
+    }
+
+    /// Those of the tasks that wait for a signal of that name.
+    async fn named(&self, waiting: Vec<Due>, name: &str) -> Result<Vec<Due>, StoreError> {
+        let mut named = Vec::new();
+        for task in waiting {
+            let definition = self.parts.facts.workflow(&self.parts.store, task.workflow_id).await?;
+            let node = definition.as_ref().and_then(|definition| definition.node_for(task.place()));
+            let is_named =
+                |node: &Node| matches!(&node.action, Action::Wait(Wait::Signal(wanted)) if wanted.name == name);
+            if node.is_some_and(is_named) && named.len() < MOST_OFFERED {
+                named.push(task);
+            }
+        }
+        Ok(named)
     }
 
     /// Takes a signal for a mission of which the caller knows that it may. With a key, the second one is the first. A
@@ -70,6 +89,7 @@ impl Engine {
             let mut want = Want { missions: vec![wish.mission_id], ..Want::default() };
             if is_waited_for_inside(&definition, &wish.name) {
                 let waiting = self.store().signal_waiters(mission.run_id, MOST_WAITERS).await?;
+                let waiting = self.named(waiting, &wish.name).await?;
                 want = self.want(&waiting).await?;
                 want.missions = vec![wish.mission_id];
                 // one may begin to wait until the mission is locked
@@ -103,7 +123,10 @@ impl Engine {
 
 /// Whether a node of a workflow inside of this one waits for signals of that name.
 fn is_waited_for_inside(definition: &Definition, name: &str) -> bool {
-    let inside = definition.nodes.iter().filter_map(|node| node.nested()?.of.as_ref());
+    let inside = definition.nodes.iter().filter_map(Node::nested);
+    // one that is a mission of its own hears its own signals
+    let inside =
+        inside.filter(|nested| nested.parent_close == ParentClose::Cancel).filter_map(|nested| nested.of.as_ref());
     inside.into_iter().any(|(_, inner)| !takers(inner, name).is_empty() || is_waited_for_inside(inner, name))
 }
 

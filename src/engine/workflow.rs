@@ -1,10 +1,11 @@
 //! Workflow versions come in, and facts that others ask the engine for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bursar_domain::id::{PriceBookId, TenantId, WorkflowId};
-use bursar_domain::limits::MAX_WORKFLOW_DEPTH;
+use bursar_domain::limits::{MAX_NODES_INSIDE, MAX_WORKFLOW_DEPTH};
 use bursar_domain::pricing::PriceBook;
 use bursar_domain::workflow::{self, Definition, Problem, WorkflowRef};
 use serde_json::{Map, Value};
@@ -50,11 +51,11 @@ impl Engine {
         tenant: TenantId,
         definition: &Definition,
     ) -> Result<WorkflowPut, PutWorkflowError> {
+        let definition = &self.pinned(tenant, definition).await??;
         let problems = self.not_allowed(definition);
         if !problems.is_empty() {
             return Err(PutWorkflowError::NotAllowed(problems));
         }
-        let definition = &self.pinned(tenant, definition).await??;
         let (_, prices) = self.active_prices().await?.ok_or(PutWorkflowError::NoPrices)?;
         let problems = unpriced(definition, &prices);
         if !problems.is_empty() {
@@ -111,20 +112,29 @@ impl Engine {
         };
         let inside = self.parts.facts.inside(&self.parts.store, tenant, &pinned).await?;
         pinned.link(|name, version| inside.get(&(name.to_owned(), version)).cloned());
-        if pinned.depth() > MAX_WORKFLOW_DEPTH {
-            let message = format!(
-                "at most {MAX_WORKFLOW_DEPTH} workflows run inside of each other, these are {}",
-                pinned.depth()
-            );
-            let problem = Problem { pointer: "/nodes".to_owned(), code: "too_deep", message, hint: None };
-            return Ok(Err(PutWorkflowError::Unresolved(vec![problem])));
-        }
-        Ok(Ok(pinned))
+        let message = if pinned.depth > MAX_WORKFLOW_DEPTH {
+            format!("at most {MAX_WORKFLOW_DEPTH} workflows run inside of each other, these are {}", pinned.depth)
+        } else if pinned.size > MAX_NODES_INSIDE {
+            format!("it has {} nodes with those of the workflows inside, and may have {MAX_NODES_INSIDE}", pinned.size)
+        } else {
+            return Ok(Ok(pinned));
+        };
+        let problem = Problem { pointer: "/nodes".to_owned(), code: "too_many", message, hint: None };
+        Ok(Err(PutWorkflowError::Unresolved(vec![problem])))
     }
 
     /// Nodes of the definition that this installation does not run, each as a problem.
     pub fn not_allowed(&self, definition: &Definition) -> Vec<Problem> {
         let mut problems = self.unknown_mcp_tools(definition);
+        let mut seen = BTreeSet::new();
+        for node in &definition.nodes {
+            let Some((id, inner)) = node.nested().and_then(|nested| nested.of.as_ref()) else { continue };
+            if seen.insert(*id) {
+                let pointer = format!("/nodes/{}/workflow", node.key);
+                let inside = self.not_allowed(inner).into_iter();
+                problems.extend(inside.map(|problem| Problem { pointer: pointer.clone(), ..problem }));
+            }
+        }
         if self.parts.exec_allowed.load(Ordering::Relaxed) {
             return problems;
         }

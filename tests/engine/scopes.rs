@@ -1,6 +1,6 @@
 //! Workflows inside of a run, planned by an agent or named by a node: end to end, on both stores.
 
-use bursar::engine::{Retention, SignalWish};
+use bursar::engine::{PutWorkflowError, Retention, SignalWish};
 use bursar_domain::flow::Answer;
 use bursar_domain::id::MissionId;
 use bursar_domain::state::{RunState, TaskState};
@@ -16,6 +16,7 @@ on_both_stores!(World::on:
     a_plan_that_is_sent_back_is_mended_and_its_calls_are_billed,
     a_plan_may_be_planned_further,
     another_workflow_is_pinned_when_it_is_named,
+    workflows_that_would_multiply_are_refused,
     a_workflow_for_each_item_of_a_map,
     an_approval_and_a_signal_inside_are_answered_from_outside,
     a_failure_inside_ends_the_mission_and_a_retry_begins_only_that,
@@ -144,6 +145,33 @@ nodes:
     assert_eq!(world.task(mission, "last").await.output, Some(json!("None 0")));
 }
 
+async fn workflows_that_would_multiply_are_refused(world: World) {
+    let wide = |name: &str, node: &str| {
+        let nodes: String = (0..100).map(|number| format!("  n{number}: {{ {node} }}\n")).collect();
+        format!("workflow: {name}\nflat_fee: 0\nnodes:\n{nodes}")
+    };
+    world.put(&wide("one", "transform: 1")).await;
+    let two = bursar_domain::workflow::parse(&wide("two", "workflow: one"), bursar_domain::workflow::Syntax::Yaml);
+    let refused = world.engine().put_workflow(world.tenant, &two.unwrap()).await;
+    let Err(PutWorkflowError::Unresolved(problems)) = refused else { panic!("10,100 nodes were put") };
+    assert_eq!((problems[0].code, problems[0].pointer.as_str()), ("too_many", "/nodes"));
+    let unknown = bursar_domain::workflow::parse(
+        "workflow: three\nnodes: { a: { workflow: { name: one@7 } }, b: { workflow: nobody } }",
+        bursar_domain::workflow::Syntax::Yaml,
+    );
+    let refused = world.engine().put_workflow(world.tenant, &unknown.unwrap()).await;
+    let Err(PutWorkflowError::Unresolved(problems)) = refused else { panic!("unknown workflows were put") };
+    let told: Vec<(&str, &str)> =
+        problems.iter().map(|problem| (problem.pointer.as_str(), problem.message.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("/nodes/a/workflow/name", "there is no workflow `one` in version 7"),
+            ("/nodes/b/workflow", "there is no workflow `nobody`"),
+        ]
+    );
+}
+
 async fn a_workflow_for_each_item_of_a_map(world: World) {
     world.put(INNER).await;
     let outer = "workflow: outer
@@ -256,6 +284,9 @@ async fn what_a_plan_made_goes_with_the_outputs_of_its_run(world: World) {
         rows.len()
     };
     assert_eq!(planned().await, 1);
+    let name = world.store().rows("select name from workflows where planned_by is not null", &[]).await.unwrap();
+    let name = name[0]["name"].as_str().unwrap().to_owned();
+    assert_eq!(world.store().workflow_id(world.tenant, &name, None).await.unwrap(), None, "it is nobody's to submit");
     let listed = world.store().workflows(world.tenant, None, 100).await.unwrap();
     assert!(listed.iter().all(|row| !row.name.contains('/')), "no list shows what plans made");
     let all = Retention { details_ms: 0, outputs_ms: 0, missions_ms: 86_400_000 };

@@ -44,9 +44,12 @@ pub(super) fn check_budgets(turn: &Turn<'_>, task: &Task, amount: Ucr) -> Result
 
 /// What happens to a task that a budget refuses: what the node's own budget says, else the mission's.
 pub(super) fn on_exhausted(turn: &Turn<'_>, task: &Task, refusal: &Refusal) -> Result<OnExhausted, Refusal> {
+    let of_mission = turn.mission(task.mission_id)?.on_exhausted;
+    let Refusal::OverBudget { of: "node", budget: refused, .. } = refusal else { return Ok(of_mission) };
     let definition = turn.definition(task.workflow_id)?;
-    let node = node_of(&definition, task)?.budget.filter(|_| matches!(refusal, Refusal::OverBudget { of: "node", .. }));
-    Ok(node.map_or(turn.mission(task.mission_id)?.on_exhausted, |budget| budget.on_exhausted))
+    let own = node_of(&definition, task)?.budget;
+    let budgets = own.into_iter().chain(family::budgets_above(turn, task)?);
+    Ok(budgets.into_iter().find(|budget| budget.credits == *refused).map_or(of_mission, |budget| budget.on_exhausted))
 }
 
 /// Why a hold of that size can never be made, however long the task waits: it is larger than a limit is as a whole.

@@ -105,6 +105,14 @@ fn at_least_one(node: &Node, size: Ucr) -> Ucr {
     size.max(Ucr::new(i64::from(is_priced(node))))
 }
 
+/// Whether the task is a step of a plan, or of what such a step became.
+pub(super) fn is_planned(turn: &Turn<'_>, task: &Task) -> bool {
+    let opened =
+        |above: &Task| above.fan.as_ref().and_then(|fan| fan.scope).is_some_and(|scope| scope.base == task.base);
+    let above = task.ancestors.iter().flatten().filter_map(|id| turn.set.tasks.get(*id));
+    task.base > 0 && above.into_iter().find(|above| opened(above)).is_some_and(|above| above.kind == "plan")
+}
+
 /// What the next attempt of a task is expected to need altogether. One that waits because a call did not fit needs
 /// room for that call, whatever its node usually costs: woken for less, it would be refused again.
 pub(super) fn size_of(turn: &Turn<'_>, task: &Task, lacked_credits: bool) -> Result<Ucr, Refusal> {
@@ -115,7 +123,8 @@ pub(super) fn size_of(turn: &Turn<'_>, task: &Task, lacked_credits: bool) -> Res
         prices: &prices,
         price_book_id: turn.run(task.run_id)?.price_book_id,
         tenant_id: task.tenant_id,
-        workflow: &definition.name,
+        // nothing is known about the steps of a plan
+        workflow: if is_planned(turn, task) { "" } else { &definition.name },
     };
     let node = node_of(&definition, task)?;
     let usual = basis.usual(node, task.input_bytes)?;

@@ -21,7 +21,7 @@ use super::advance::{self, fail, fail_run, make_ready, park, skip};
 use super::begin::{Ended, broken, context, ended, go_on as go_on_without, put_off, release_dependents};
 use super::cancel::{RUN_ENDED, end_idle};
 use super::estimate::{is_priced, template_bytes};
-pub(super) use super::family_budget::{check_budgets, count_held, count_spent, never_fits};
+pub(super) use super::family_budget::{budgets_above, check_budgets, count_held, count_spent, never_fits};
 use super::{Refusal, Turn, node_of, scope};
 
 /// The kind of a task: the layer that it opens, or what its node does.
@@ -220,6 +220,11 @@ pub fn add_items(turn: &mut Turn<'_>, id: TaskId, items: &[Item]) -> Result<bool
     if !waits || fan.is_complete() || fan.error.is_some() || !turn.run(task.run_id)?.state.is_open() {
         return Ok(false);
     }
+    let left = items.len().saturating_sub(usize::try_from(fan.made).unwrap_or_default());
+    if let Err(error) = scope::has_place(turn, &task, left) {
+        refuse_items(turn, id, error)?;
+        return Ok(false);
+    }
     let total = i32::try_from(items.len()).unwrap_or(i32::MAX);
     let sizes = items.iter().map(|item| item.value.to_string().len());
     let all_bytes = i64::try_from(sizes.sum::<usize>()).unwrap_or(i64::MAX);
@@ -382,8 +387,20 @@ fn round_reason(node: &Node, task: &Task, made: i32) -> String {
     }
 }
 
-/// Decides about a parent whose turn it is. Returns the tasks that are ready now.
+/// Decides about a parent whose turn it is. Returns the tasks that are ready now. One that can't be decided about, because
+/// it went on since somebody looked what the decision takes, stays due: whoever looks again decides.
 pub(super) fn decide(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
+    let now = turn.now;
+    let decided = decide_once(turn, id);
+    if decided.is_err()
+        && let Some(row) = turn.set.tasks.change(id).filter(|row| row.state == TaskState::Waiting)
+    {
+        row.due_at = Some(now);
+    }
+    decided
+}
+
+fn decide_once(turn: &mut Turn<'_>, id: TaskId) -> Result<Vec<TaskId>, Refusal> {
     let task = turn.task(id)?.clone();
     super::settle::check_dependents(turn, &task)?;
     let definition = turn.definition(task.workflow_id)?;
@@ -547,6 +564,14 @@ fn end_family(turn: &mut Turn<'_>, task: &Task, node: &Node, error: &StepError) 
     if fails_run {
         // the end of the run ends the children, and then their parent
         fail_run(turn, task.run_id, &task.node, error)?;
+        return Ok(Vec::new());
+    }
+    if !turn.set.idle_of.contains(&task.id) {
+        // it failed since somebody looked what this takes: whoever looks next ends them
+        let now = turn.now;
+        if let Some(row) = turn.set.tasks.change(task.id) {
+            row.due_at = Some(now);
+        }
         return Ok(Vec::new());
     }
     let idle: Vec<Task> = turn.set.items_of(task.id).cloned().collect();

@@ -3,11 +3,21 @@
 use crate::credits::Ucr;
 use crate::id::TaskId;
 use crate::record::Task;
+use crate::workflow::Budget;
 
 use super::{Refusal, Turn, node_of};
 
 /// The ancestors whose node has a budget for all of its tasks together.
 fn budgeted(turn: &Turn<'_>, task: &Task) -> Result<Vec<(TaskId, Ucr)>, Refusal> {
+    Ok(limited(turn, task)?.into_iter().map(|(id, budget)| (id, budget.credits)).collect())
+}
+
+/// The budgets of the nodes that the task is part of, the nearest first.
+pub(super) fn budgets_above(turn: &Turn<'_>, task: &Task) -> Result<Vec<Budget>, Refusal> {
+    Ok(limited(turn, task)?.into_iter().map(|(_, budget)| budget).collect())
+}
+
+fn limited(turn: &Turn<'_>, task: &Task) -> Result<Vec<(TaskId, Budget)>, Refusal> {
     let mut found = Vec::new();
     for id in task.ancestors.iter().flatten() {
         let above = turn.task(*id)?;
@@ -15,7 +25,7 @@ fn budgeted(turn: &Turn<'_>, task: &Task) -> Result<Vec<(TaskId, Ucr)>, Refusal>
             continue;
         }
         let definition = turn.definition(above.workflow_id)?;
-        found.extend(node_of(&definition, above)?.budget.map(|budget| (*id, budget.credits)));
+        found.extend(node_of(&definition, above)?.budget.map(|budget| (*id, budget)));
     }
     Ok(found)
 }

@@ -159,7 +159,8 @@ fn check_prices(
         tenant_id: mission.tenant_id,
         workflow: &definition.name,
     };
-    for node in definition.nodes.iter().filter(|node| !kept.contains_key(&node.index)) {
+    let runs = definition.nodes.iter().filter(|node| !kept.contains_key(&node.index));
+    for node in runs.flat_map(Node::all_work) {
         basis.usual(node, template_bytes(node).saturating_add(input_bytes))?;
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::state::TaskState;
 use crate::usage::Usage;
 use crate::workflow::Action;
 
-use super::estimate::size_of;
+use super::estimate::{is_planned, size_of};
 use super::settle::{CacheUse, SettleRequest};
 use super::{Turn, node_of};
 
@@ -148,6 +148,10 @@ impl<'r> Observed<'r> {
         let estimated_ucr = self.estimated?;
         let task = turn.set.tasks.get(self.request.guard.task_id).filter(|task| task.state == TaskState::Succeeded)?;
         let definition = turn.definition(task.workflow_id).ok()?;
+        // the steps of a plan are never the same again
+        if is_planned(turn, task) {
+            return None;
+        }
         let Action::Agent(step) = &node_of(&definition, task).ok()?.action else { return None };
         let calls_ucr: Ucr = billed(turn, &self.request.outcome).map(|call| call.cost_ucr).sum();
         Some(NodeLesson {

@@ -88,7 +88,7 @@ fn renew(turn: &mut Turn<'_>, mission: MissionId, order: Option<&Order>) -> Resu
         renew_task(task);
         task.remaining_needs = open;
         let has_children = task.fan.is_some();
-        reunion::renew(turn, id, has_children);
+        reunion::renew(turn, id, has_children)?;
         if open == 0 && !has_children {
             first.push(id);
         }
@@ -165,6 +165,7 @@ fn renew_task(task: &mut Task) {
     task.started_at = None;
     task.ended_at = None;
     task.error = None;
+    task.deadline_at = None;
     task.stand_in_id = None;
     task.decision = None;
 }

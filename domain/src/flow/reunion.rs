@@ -8,14 +8,23 @@ use crate::state::{TaskState, WaitCause};
 use crate::workflow::Layer;
 
 use super::begin::begin_all;
+use super::deadline::start_clock;
 use super::family::{begin_items, go_on, layer_around};
 use super::{Refusal, Turn};
 
 /// After a task of a run that is retried was renewed: its parent counts it as not over, and as not begun unless it has
 /// children of its own. With these it waits again, to be decided about once they are over.
-pub(super) fn renew(turn: &mut Turn<'_>, id: TaskId, has_children: bool) {
+pub(super) fn renew(turn: &mut Turn<'_>, id: TaskId, has_children: bool) -> Result<(), Refusal> {
     let now = turn.now;
-    let Some(row) = turn.set.tasks.change(id) else { return };
+    // the tasks of a node share its deadline, which begins anew as well
+    let parent = turn.set.tasks.get(id).and_then(|row| row.parent_id);
+    let shared = parent.and_then(|parent| turn.set.tasks.get(parent)?.deadline_at);
+    let Some(row) = turn.set.tasks.change(id) else { return Ok(()) };
+    row.deadline_at = shared;
+    if has_children {
+        start_clock(turn, id)?;
+    }
+    let Some(row) = turn.set.tasks.change(id) else { return Ok(()) };
     if has_children {
         row.state = TaskState::Waiting;
         row.wait = Some(WaitCause::Children);
@@ -37,6 +46,7 @@ pub(super) fn renew(turn: &mut Turn<'_>, id: TaskId, has_children: bool) {
             fan.begun = fan.begun.saturating_sub(1);
         }
     }
+    Ok(())
 }
 
 /// Lets renewed tasks begin: those of a map as far as its others leave room, all others at once.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::id::{TaskId, WorkflowId};
-use crate::limits::{MAX_GATHERED_BYTES, MAX_PRIORITY};
+use crate::limits::{MAX_GATHERED_BYTES, MAX_PRIORITY, MAX_TASKS_PER_RUN};
 use crate::outcome::{ErrorClass, StepError};
 use crate::record::{Fan, PlannedWorkflow, Scope, Task};
 use crate::workflow::{Definition, Layer, Nested, ParentClose, Problem};
@@ -56,6 +56,7 @@ pub(super) fn decide(turn: &mut Turn<'_>, task: &Task, layer: &Layer, fan: &Fan)
             }
             Layer::Map(_) | Layer::Repeat(_) | Layer::Review(_) => return Ok(Vec::new()),
         };
+    let opened = opened.and_then(|inside| has_place(turn, task, inside.definition.nodes.len()).map(|()| inside));
     let opened = match opened {
         Ok(inside) => too_dear(turn, task, &inside)?.map_or(Ok(inside), Err),
         Err(error) => Err(error),
@@ -67,6 +68,16 @@ pub(super) fn decide(turn: &mut Turn<'_>, task: &Task, layer: &Layer, fan: &Fan)
             go_on(turn, task.id)
         }
     }
+}
+
+/// Why so many more tasks can't be made in the task's run.
+pub(super) fn has_place(turn: &Turn<'_>, task: &Task, count: usize) -> Result<(), StepError> {
+    let made = turn.set.missions.get(task.mission_id).map(|mission| mission.tasks_total).unwrap_or_default();
+    if made.saturating_add(i64::try_from(count).unwrap_or(i64::MAX)) <= MAX_TASKS_PER_RUN {
+        return Ok(());
+    }
+    let message = format!("the run has {made} tasks, and {count} more would be over {MAX_TASKS_PER_RUN}");
+    Err(StepError::new(ErrorClass::Permanent, "too_many_tasks", message))
 }
 
 fn inside_of(nested: &Nested, input: Value) -> Result<Inside, StepError> {
@@ -97,7 +108,7 @@ fn too_dear(turn: &Turn<'_>, task: &Task, inside: &Inside) -> Result<Option<Step
         prices: &prices,
         price_book_id: turn.run(task.run_id)?.price_book_id,
         tenant_id: task.tenant_id,
-        workflow: &inside.definition.name,
+        workflow: "",
     };
     let mut sum = crate::credits::Ucr::ZERO;
     for node in inside.definition.nodes.iter().filter(|node| is_priced(node)) {
@@ -234,6 +245,8 @@ fn detach(
         return go_on(turn, task.id);
     }
     let (mission, run) = (turn.mission(task.mission_id)?.clone(), turn.run(task.run_id)?.clone());
+    let definition = turn.definition(task.workflow_id)?;
+    let budget = super::node_of(&definition, task)?.budget;
     turn.set.definitions.insert(workflow_id, inner.clone());
     let submission = Submission {
         mission_id: turn.id(),
@@ -248,8 +261,8 @@ fn detach(
         idempotency_key: None,
         request_hash: task.id.to_string(),
         priority: mission.priority,
-        budget_ucr: None,
-        on_exhausted: None,
+        budget_ucr: budget.map(|budget| budget.credits),
+        on_exhausted: budget.map(|budget| budget.on_exhausted),
         dedupe: None,
         project_id: mission.project_id,
     };

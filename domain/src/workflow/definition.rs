@@ -55,7 +55,22 @@ pub(super) fn build(value: &Value, problems: &mut Problems) -> Option<Definition
     let inputs = source.get("inputs").cloned();
     let name = name?.to_owned();
     let kept = Kept::of(&nodes);
-    Some(Definition { name, description, inputs, budget, flat_fee, deadline_ms, nodes, outputs, source, check, kept })
+    let size = u64::try_from(nodes.len()).unwrap_or(u64::MAX);
+    Some(Definition {
+        name,
+        description,
+        inputs,
+        budget,
+        flat_fee,
+        deadline_ms,
+        nodes,
+        outputs,
+        size,
+        depth: 1,
+        source,
+        check,
+        kept,
+    })
 }
 
 fn read_nodes<'v>(fields: &mut Fields<'v, '_>) -> Vec<Draft<'v>> {

@@ -119,6 +119,11 @@ pub struct Definition {
     /// What a run hands back, by name. By default the outputs of the nodes that nothing was written to depend on and
     /// that stand in for none, by their keys.
     pub outputs: BTreeMap<String, OutputPath>,
+    /// Nodes, those of the workflows inside included, each as often as it is named; saturating. Counted when they are
+    /// linked.
+    pub size: u64,
+    /// How many workflows are inside of each other, this one included.
+    pub depth: u32,
     /// The whole definition as canonical JSON (keys sorted), from which [`parse_value`] rebuilds it.
     pub source: Value,
     check: schema::InputCheck,

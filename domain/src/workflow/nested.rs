@@ -134,19 +134,20 @@ impl Definition {
     }
 
     /// Gives every nested workflow its definition; `find` is asked by name and version. Those that it does not know stay
-    /// without.
+    /// without. Those that are given are linked themselves.
     pub fn link(&mut self, find: impl Fn(&str, Option<i64>) -> Option<(WorkflowId, Arc<Definition>)>) {
         for node in &mut self.nodes {
             if let Some(nested) = node.layers.iter_mut().find_map(super::Layer::nested_mut) {
                 nested.of = find(&nested.name, nested.version);
             }
         }
-    }
-
-    /// How many workflows are inside of each other, this one included.
-    pub fn depth(&self) -> usize {
-        let inner = self.nodes.iter().filter_map(|node| node.nested()?.of.as_ref());
-        inner.map(|(_, definition)| definition.depth()).max().unwrap_or(0).saturating_add(1)
+        let inside = self.nodes.iter().filter_map(|node| Some(&node.nested()?.of.as_ref()?.1));
+        let (mut size, mut depth) = (u64::try_from(self.nodes.len()).unwrap_or(u64::MAX), 0);
+        for inner in inside {
+            size = size.saturating_add(inner.size);
+            depth = inner.depth.max(depth);
+        }
+        (self.size, self.depth) = (size, depth.saturating_add(1));
     }
 
     fn node_value(&self, key: &str) -> Option<&Value> {

@@ -435,6 +435,7 @@ async fn load_work(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut Wo
     }
     load(tx, query, set).await?;
     set.signals_of.extend(&want.signals);
+    set.idle_of.extend(&want.idle);
     Ok(want.covers(set)?)
 }
 

@@ -441,7 +441,7 @@ impl dyn Store {
     ) -> Result<Option<WorkflowView>, StoreError> {
         let sql = "
             select id, tenant_id, name, version, content_hash, definition, created_at from workflows
-            where tenant_id = $1 and name = $2 and ($3 is null or version = $3)
+            where tenant_id = $1 and name = $2 and ($3 is null or version = $3) and planned_by is null
             order by version desc limit 1";
         first(self.rows(sql, &[tenant.into(), name.into(), version.into()]).await?)
     }
@@ -455,7 +455,7 @@ impl dyn Store {
     ) -> Result<Option<WorkflowId>, StoreError> {
         let sql = "
             select id from workflows
-            where tenant_id = $1 and name = $2 and ($3 is null or version = $3)
+            where tenant_id = $1 and name = $2 and ($3 is null or version = $3) and planned_by is null
             order by version desc limit 1";
         let rows = self.rows(sql, &[tenant.into(), name.into(), version.into()]).await?;
         first(rows.into_iter().map(|mut row| row["id"].take()).collect())

@@ -221,6 +221,7 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     fetch(connection, set, "signals", &sql.signals, &[&json_list(&want.signals)]).await?;
     fetch(connection, set, "signals", &sql.signal_keys, &[&json_list(&want.signal_keys)]).await?;
     set.signals_of.extend(&want.signals);
+    set.idle_of.extend(&want.idle);
     fetch(connection, set, "messages", &sql.message_keys, &[&json_list(&want.message_keys)]).await?;
 
     want.covers(set)?;

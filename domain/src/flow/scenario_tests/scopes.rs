@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::flow::testbed::tables::Want;
 use crate::flow::testbed::{Lease, World};
+use crate::flow::{self, Refusal};
 use crate::id::{MissionId, TaskId};
 use crate::outcome::{ErrorClass, Outcome, StepError};
 use crate::record::Task;
@@ -185,6 +187,42 @@ fn a_plan_that_costs_more_than_the_node_may_spend_is_not_begun() {
         error.message
     );
     assert_eq!(world.mission(mission).tasks_total, 4, "no task of the plan was made");
+}
+
+#[test]
+fn a_decision_that_saw_too_little_leaves_the_node_due() {
+    let mut world = World::with_credits(100);
+    let mission = planned(&mut world, "", json!([{"key": "dig", "agent": "hand", "prompt": "dig"}]));
+    let team = world.task(mission, "team").id;
+    let dig = inside(&world, mission, "team", "dig");
+    let lease = claim(&mut world, dig);
+    let outcome = Outcome::Succeeded { output: json!("a hole"), calls: Vec::new() };
+    world.settle(&lease, &lease.settle(outcome)).unwrap();
+    // looked at before the plan was there: what it handed on is not loaded
+    let tasks = ["team", "tell"].map(|node| world.task(mission, node).id).to_vec();
+    let stale = Want { tasks, missions: vec![mission], ..Want::default() };
+    let refused = world.decide(&stale, |turn| flow::wake_task(turn, team));
+    assert!(matches!(refused, Err(Refusal::Unloaded(_))), "{refused:?}");
+    assert!(world.task(mission, "team").due_at.is_some(), "somebody will look again");
+    world.sweep();
+    assert_eq!(world.task(mission, "team").state, TaskState::Succeeded);
+    world.verify();
+}
+
+#[test]
+fn what_is_learned_of_a_node_is_not_told_of_the_steps_of_a_plan() {
+    let mut world = World::with_credits(100);
+    let mission = planned(&mut world, "", two_steps());
+    let dig = inside(&world, mission, "team", "dig");
+    let lease = claim(&mut world, dig);
+    let request = lease.settle(Outcome::Succeeded { output: json!("a hole"), calls: Vec::new() });
+    let want = world.settle_want(&lease, &request);
+    let lesson = world.decide(&want, |turn| {
+        let observed = flow::Observed::before(turn, &request);
+        flow::settle(turn, &request).unwrap();
+        observed.after(turn)
+    });
+    assert_eq!(lesson.node, None);
 }
 
 const INNER: &str = "workflow: inner

@@ -166,6 +166,7 @@ impl Tables {
     /// Signals and messages that are wanted.
     fn load_words(&self, want: &Want, set: &mut WorkingSet) {
         set.signals_of.extend(&want.signals);
+        set.idle_of.extend(&want.idle);
         for signal in self.signals.values() {
             let key = signal.key.clone().map(|key| (signal.mission_id, key));
             let is_waiting = signal.task_id.is_none() && want.signals.contains(&signal.mission_id);
