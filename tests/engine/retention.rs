@@ -134,7 +134,9 @@ async fn a_free_dedupe_key_is_forgotten(world: World) {
 }
 
 async fn signals_go_with_their_mission_and_no_others(world: World) {
-    let workflow = world.put("{workflow: told, flat_fee: 0, nodes: {a: {signal: {name: s}}, b: {needs: [a], signal: {name: t}}}}").await;
+    let workflow = world
+        .put("{workflow: told, flat_fee: 0, nodes: {a: {signal: {name: s}}, b: {needs: [a], signal: {name: t}}}}")
+        .await;
     let [over, live] = [world.submit(workflow.id).await, world.submit(workflow.id).await];
     let send = async |mission_id: MissionId, name: &str| {
         let (name, request_hash) = (name.to_owned(), "hash".to_owned());

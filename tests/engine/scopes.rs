@@ -34,7 +34,8 @@ async fn run(world: &World, yaml: &str, input: Value) -> (RunState, MissionId) {
 
 /// A step of a plan; its prompt is spelt so that nothing but JSON understands it.
 fn step(key: &str, prompt: &str, needs: &[&str]) -> String {
-    let prompt: String = prompt.chars().map(|letter| format!("\\u{:04x}", u32::from(letter))).collect();
+    let letters: Vec<String> = prompt.chars().map(|letter| format!("\\u{:04x}", u32::from(letter))).collect();
+    let prompt = letters.concat();
     let needs = json!(needs);
     format!("{{\"key\":\"{key}\",\"agent\":\"hand\",\"prompt\":\"{prompt}\",\"needs\":{needs}}}")
 }
@@ -147,8 +148,8 @@ nodes:
 
 async fn workflows_that_would_multiply_are_refused(world: World) {
     let wide = |name: &str, node: &str| {
-        let nodes: String = (0..100).map(|number| format!("  n{number}: {{ {node} }}\n")).collect();
-        format!("workflow: {name}\nflat_fee: 0\nnodes:\n{nodes}")
+        let nodes: Vec<String> = (0..100).map(|number| format!("  n{number}: {{ {node} }}\n")).collect();
+        format!("workflow: {name}\nflat_fee: 0\nnodes:\n{}", nodes.concat())
     };
     world.put(&wide("one", "transform: 1")).await;
     let two = bursar_domain::workflow::parse(&wide("two", "workflow: one"), bursar_domain::workflow::Syntax::Yaml);

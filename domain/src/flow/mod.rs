@@ -16,6 +16,7 @@ mod estimate;
 mod fallback;
 mod family;
 mod family_budget;
+mod family_rounds;
 mod forecast;
 mod forecast_families;
 mod fork;

@@ -94,9 +94,8 @@ pub fn receive_signal(turn: &mut Turn<'_>, new: &NewSignal) -> Result<Received, 
     match &taker {
         // it began to wait after somebody looked for who waits
         Some(task) if check_dependents(turn, task).is_err() => return Err(SignalRefusal::RunChanged),
-        Some(_) => {}
         None if waiting(turn, new.mission_id).count() >= MAX_BUFFERED_SIGNALS => return Err(SignalRefusal::TooMany),
-        None => {}
+        Some(_) | None => {}
     }
     let signal = Signal {
         id: new.id,

@@ -4,6 +4,7 @@
 //! is wrong, in words that the planner is sent back with. A plan can only name the agents that the node lists, and its
 //! prompts are plain text, no templates: what a step is told of others is what it `needs`.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -259,7 +260,8 @@ impl PlanForm {
         // plain text: as a literal it is no template, whatever it looks like
         let mut prompt = format!("{{{{ {} }}}}", json!(asked));
         for need in needs.iter().filter(|need| IDENTIFIER.allows(need)) {
-            prompt.push_str(&format!("\n\n# What `{need}` came to\n\n{{{{ nodes.{need}.output }}}}"));
+            // writing to a String can't fail
+            let _ = write!(prompt, "\n\n# What `{need}` came to\n\n{{{{ nodes.{need}.output }}}}");
         }
         let is_plan = self.depth > 1 && step.get("plan") == Some(&Value::Bool(true));
         if !is_plan {

@@ -130,7 +130,7 @@ impl Job {
 /// A plan of some steps; few can't be carried out.
 fn plan(dice: &mut Dice) -> Value {
     let odd = dice.percent(6);
-    let steps: Vec<Value> = (0..1 + dice.below(4))
+    let steps: Vec<Value> = (0..=dice.below(4))
         .map(|step| {
             let mut needs: Vec<String> =
                 (0..step).filter(|_| dice.percent(40)).map(|need| format!("s{need}")).collect();
