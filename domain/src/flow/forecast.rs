@@ -58,6 +58,8 @@ pub struct Forecast {
     pub fee: Ucr,
     /// Its nodes, in the order of the workflow.
     pub nodes: Vec<NodeForecast>,
+    /// One execution of each node, in the same order.
+    pub each: Vec<NodeForecast>,
     /// What a submit holds at once: the fee and the holds of the first tasks.
     pub hold_needed: Ucr,
     /// What a mission may spend unless it says otherwise.
@@ -88,6 +90,7 @@ pub fn forecast(learned: &Learned, request: &ForecastRequest<'_>) -> Result<Fore
     let fee = definition.flat_fee.unwrap_or_else(|| prices.flat_fee(&definition.name));
     let mut answers = BTreeMap::new();
     let mut nodes = Vec::with_capacity(definition.nodes.len());
+    let mut each = Vec::with_capacity(definition.nodes.len());
     let mut hold_needed = fee;
     for node in &definition.nodes {
         let told = Told {
@@ -96,6 +99,7 @@ pub fn forecast(learned: &Learned, request: &ForecastRequest<'_>) -> Result<Fore
         };
         answers.insert(node.index, longest_answer(node, told));
         let one = foretell(&basis, node, told)?;
+        each.push(one.clone());
         let all = altogether(&basis, definition, node, (told, input), one)?;
         let mut one = NodeForecast { is_first: first.contains(&node.index), ..all };
         if node.stands_in_for.is_some() {
@@ -108,7 +112,7 @@ pub fn forecast(learned: &Learned, request: &ForecastRequest<'_>) -> Result<Fore
         nodes.push(one);
     }
     let budget = definition.budget.as_ref().map(|budget| budget.credits);
-    Ok(Forecast { fee, nodes, hold_needed, budget })
+    Ok(Forecast { fee, nodes, each, hold_needed, budget })
 }
 
 /// What a node is told: text that is known, and the most that the nodes before it can answer.

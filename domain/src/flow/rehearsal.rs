@@ -3,16 +3,20 @@
 //! and what then happens cannot differ but by what changed in between.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
 
 use crate::credits::Ucr;
-use crate::id::{Id, MissionId, RunId};
+use crate::id::{Id, MissionId, RunId, WorkflowId};
 use crate::ledger;
-use crate::record::{Grant, GrantKind, Task};
+use crate::record::{Grant, GrantKind, Run, Task};
 use crate::state::TaskState;
+use crate::workflow::Definition;
 use crate::working_set::WorkingSet;
 
 use super::budget::mission_limit;
-use super::forecast::{ForecastRequest, NodeForecast, forecast};
+use super::forecast::{Forecast, ForecastRequest, NodeForecast, forecast};
 use super::{Refusal, Turn};
 
 /// More than any run holds, and little enough to be added to what is there.
@@ -136,23 +140,21 @@ fn make_rich(copy: &mut WorkingSet, mission: MissionId, gift: Id<crate::id::Gran
 
 fn plan(trial: &Turn<'_>, mission: MissionId, run_id: RunId, hold_needed: Ucr) -> Result<Plan, Refusal> {
     let (run, row) = (trial.run(run_id)?, trial.mission(mission)?);
-    let (definition, prices) = (trial.definition(run.workflow_id)?, trial.prices(run_id)?);
-    let input = trial.set.input_of(mission, 0).ok_or_else(|| Refusal::Unloaded(format!("the input of {mission}")))?;
-    let request = ForecastRequest {
-        definition: &definition,
-        prices: &prices,
-        price_book_id: run.price_book_id,
-        tenant_id: run.tenant_id,
-        input,
-    };
-    let told = forecast(&trial.facts.learned, &request)?;
-    let told: BTreeMap<&str, &NodeForecast> = told.nodes.iter().map(|node| (node.node.as_str(), node)).collect();
     let mut tasks: Vec<&Task> =
         trial.set.tasks.iter().filter(|task| task.run_id == run_id && !task.state.is_final()).collect();
     tasks.sort_by_key(|task| (task.node_index, task.id));
+    let told = foretold(trial, run, &tasks)?;
     let planned = |task: &&Task| {
         // what stands for many costs what these do
-        let told = told.get(task.node.as_str()).filter(|_| task.fan.as_ref().is_none_or(|fan| fan.made == 0));
+        let told =
+            told.get(&(task.workflow_id, task.base)).filter(|_| task.fan.as_ref().is_none_or(|fan| fan.made == 0));
+        let told = told.and_then(|(definition, told)| {
+            let node = definition.node(task.place().index)?;
+            let layer = usize::try_from(task.layer).unwrap_or(usize::MAX);
+            let is_one_item = layer == 1 && node.layers.len() == 1 && node.is_spread();
+            let figures = if is_one_item { &told.each } else { &told.nodes };
+            figures.get(usize::try_from(node.index).ok()?)
+        });
         let beyond = |cost: fn(&NodeForecast) -> Ucr| {
             told.map(|told| cost(told)).unwrap_or_default().minus_or_zero(task.cost_ucr)
         };
@@ -169,6 +171,36 @@ fn plan(trial: &Turn<'_>, mission: MissionId, run_id: RunId, hold_needed: Ucr) -
     };
     let nodes = tasks.iter().map(planned).collect();
     Ok(Plan { run_id, fee: run.fee_ucr, nodes, kept: row.tasks_done, hold_needed })
+}
+
+/// Definitions with what their nodes would cost.
+type Foretold = BTreeMap<(WorkflowId, i32), (Arc<Definition>, Forecast)>;
+
+/// What the nodes of the workflows would cost that these tasks are of, by these and the numbers of their first nodes.
+fn foretold(trial: &Turn<'_>, run: &Run, tasks: &[&Task]) -> Result<Foretold, Refusal> {
+    let prices = trial.prices(run.id)?;
+    let mission = run.mission_id;
+    let own = trial.set.input_of(mission, 0).ok_or_else(|| Refusal::Unloaded(format!("the input of {mission}")))?;
+    let mut told = Foretold::new();
+    for task in tasks {
+        let of = (task.workflow_id, task.base);
+        if told.contains_key(&of) {
+            continue;
+        }
+        let definition = trial.definition(task.workflow_id)?;
+        // what a workflow inside was given is not read for a preview
+        let inside = trial.set.input_of(mission, task.base).unwrap_or(&Value::Null);
+        let request = ForecastRequest {
+            definition: &definition,
+            prices: &prices,
+            price_book_id: run.price_book_id,
+            tenant_id: run.tenant_id,
+            input: if task.base == 0 { own } else { inside },
+        };
+        let forecast = forecast(&trial.facts.learned, &request)?;
+        told.insert(of, (definition, forecast));
+    }
+    Ok(told)
 }
 
 /// Refuses when so much can't be held for the mission at once.

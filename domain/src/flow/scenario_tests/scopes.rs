@@ -136,8 +136,12 @@ fn a_step_that_fails_fails_the_node_and_with_it_the_run_and_a_retry_begins_only_
     assert_eq!(world.run(mission).state, RunState::Failed);
     let error = world.run(mission).error.clone().unwrap();
     assert_eq!((&error["node"], &error["message"]), (&json!("team"), &json!("node `dig`: the test says so")));
-    world.retry(mission).unwrap();
+    let plan = world.retry(mission).unwrap();
     world.verify();
+    let told: Vec<(&str, bool, bool)> =
+        plan.nodes.iter().map(|node| (node.node.as_str(), node.begins, node.high.is_positive())).collect();
+    let steps = [("team", true, false), ("tell", false, false), ("dig", true, true), ("fill", false, true)];
+    assert_eq!(told, steps, "the steps that begin anew are told with what they cost");
     assert_eq!(world.tables.tasks[&rest].state, TaskState::Succeeded);
     let lease = claim(&mut world, dig);
     end(&mut world, &lease, json!("a hole"));
