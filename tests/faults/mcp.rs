@@ -53,7 +53,13 @@ async fn kill_nine_in_a_loop_of_tools_of_a_server_calls_none_of_them_twice() {
     installation.put("shopping", &shopping("look", "tool_turns=4 tokens=12 delay_ms=700")).await;
     let doomed = installation.worker(&environment);
     let mission = installation.submit("shopping", json!({}), None).await;
-    eventually("two tools have run", PATIENCE, || async { (server.ran().len() >= 2).then_some(()) }).await;
+    // the model is asked for the third time: what two tools said is journaled
+    let asked = || async {
+        let run = installation.get(&format!("/v1/missions/{mission}")).await?["run_id"].as_str()?.to_owned();
+        let calls = items(&installation.get(&format!("/v1/runs/{run}/calls")).await?).len();
+        (calls >= 3).then_some(())
+    };
+    eventually("two tools have run", PATIENCE, asked).await;
     installation.kill_nine(doomed);
     // the server tells other things of its tools from now on, and what was bought stays bought
     server.note("This tool is another one now.");

@@ -24,6 +24,11 @@ use super::{Beat, Claim, Claimed, Decide, Dialect, LeaseFate, Store, StoreCounte
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
+/// How much of the file a connection keeps in memory, in KiB, negative as SQLite wants it. Together with those of the four
+/// readers that is all: a process grows until they are full, however much work there was.
+const WRITER_CACHE: &str = "-65536";
+const READER_CACHE: &str = "-8192";
+
 /// A SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
@@ -49,7 +54,7 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(10))
-            .pragma("cache_size", "-65536")
+            .pragma("cache_size", WRITER_CACHE)
             .pragma("temp_store", "memory")
             .pragma("wal_autocheckpoint", "4000")
             .statement_cache_capacity(256);
@@ -63,7 +68,8 @@ impl SqliteStore {
                 .test_before_acquire(false)
         };
         let writer = pool(1).connect_with(options.clone()).await?;
-        let readers = pool(4).connect_with(options.pragma("query_only", "on")).await?;
+        let options = options.pragma("query_only", "on").pragma("cache_size", READER_CACHE);
+        let readers = pool(4).connect_with(options).await?;
         Ok(Self { writer, readers, commits: AtomicU64::new(0), round_trips: AtomicU64::new(0) })
     }
 
