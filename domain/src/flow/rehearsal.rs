@@ -155,9 +155,7 @@ fn plan(trial: &Turn<'_>, mission: MissionId, run_id: RunId, hold_needed: Ucr) -
             let figures = if is_one_item { &told.each } else { &told.nodes };
             figures.get(usize::try_from(node.index).ok()?)
         });
-        let beyond = |cost: fn(&NodeForecast) -> Ucr| {
-            told.map(cost).unwrap_or_default().minus_or_zero(task.cost_ucr)
-        };
+        let beyond = |cost: fn(&NodeForecast) -> Ucr| told.map(cost).unwrap_or_default().minus_or_zero(task.cost_ucr);
         let hold = task.hold_id.and_then(|hold| trial.set.holds.get(hold));
         PlannedNode {
             node: task.node.clone(),
