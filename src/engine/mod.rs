@@ -30,6 +30,7 @@ mod mcp;
 mod messages;
 mod metering;
 mod metrics;
+mod patience;
 mod pause;
 mod pool;
 mod prices;

@@ -3,9 +3,11 @@
 use bursar_domain::flow::{self, Guard, Lesson, OpenCalls, Turn};
 use bursar_domain::id::{MissionId, TaskId};
 use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest, FinishedCall, ToolEnd, ToolPermit, ToolRequest};
+use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::batcher::Process;
+use super::patience::Patience;
 use crate::store::{Journals, StoreError, Want};
 
 /// What a running step wants to be recorded.
@@ -37,7 +39,22 @@ pub(super) enum Granted {
     Kept,
 }
 
-pub(super) type Reserved = Result<Granted, CallRefusal>;
+pub(super) type Reserved = Result<Granted, Denied>;
+
+/// A wish that was not granted.
+#[derive(Debug)]
+pub(super) enum Denied {
+    /// It is refused.
+    Refused(CallRefusal),
+    /// The store did not answer: it may have been granted, and may be repeated.
+    Unheard(String),
+}
+
+impl From<CallRefusal> for Denied {
+    fn from(refusal: CallRefusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
 
 impl Wish {
     /// The calls that ended before it.
@@ -60,9 +77,22 @@ impl Wish {
 }
 
 impl Engine {
-    async fn record(&self, reserve: Reserve) -> Reserved {
-        let answer = self.parts.reserves.call(reserve).await;
-        answer.unwrap_or_else(|| Err(CallRefusal::Unavailable("the engine is stopping".to_owned())))
+    /// Repeats the wish while the store does not answer, until `stop` fires: the same wish again changes nothing.
+    async fn record(&self, reserve: Reserve, stop: &CancellationToken) -> Result<Granted, CallRefusal> {
+        let mut patience = Patience::new();
+        loop {
+            match self.parts.reserves.call(reserve.clone()).await {
+                None => return Err(CallRefusal::Unavailable("the engine is stopping".to_owned())),
+                Some(Ok(granted)) => return Ok(granted),
+                Some(Err(Denied::Refused(refusal))) => return Err(refusal),
+                Some(Err(Denied::Unheard(error))) => {
+                    tracing::debug!(task = %reserve.guard.task_id, error, "a reservation is repeated");
+                    if !patience.pause_unless(stop).await {
+                        return Err(CallRefusal::Unavailable(error));
+                    }
+                }
+            }
+        }
     }
 
     /// Asks for permission to make a call.
@@ -72,8 +102,9 @@ impl Engine {
         mission_id: MissionId,
         ancestors: Vec<TaskId>,
         request: CallRequest,
+        stop: &CancellationToken,
     ) -> Result<CallPermit, CallRefusal> {
-        match self.record(Reserve { guard, mission_id, ancestors, wish: Wish::Call(request) }).await? {
+        match self.record(Reserve { guard, mission_id, ancestors, wish: Wish::Call(request) }, stop).await? {
             Granted::Call(permit) => Ok(permit),
             other => Err(mistaken(&other)),
         }
@@ -85,18 +116,25 @@ impl Engine {
         guard: Guard,
         mission_id: MissionId,
         request: ToolRequest,
+        stop: &CancellationToken,
     ) -> Result<Vec<ToolPermit>, CallRefusal> {
         let ancestors = Vec::new();
-        match self.record(Reserve { guard, mission_id, ancestors, wish: Wish::Tools(request) }).await? {
+        match self.record(Reserve { guard, mission_id, ancestors, wish: Wish::Tools(request) }, stop).await? {
             Granted::Tools(permits) => Ok(permits),
             other => Err(mistaken(&other)),
         }
     }
 
     /// Keeps what a tool gave.
-    pub(super) async fn end_tool(&self, guard: Guard, mission_id: MissionId, end: ToolEnd) -> Result<(), CallRefusal> {
+    pub(super) async fn end_tool(
+        &self,
+        guard: Guard,
+        mission_id: MissionId,
+        end: ToolEnd,
+        stop: &CancellationToken,
+    ) -> Result<(), CallRefusal> {
         let ancestors = Vec::new();
-        match self.record(Reserve { guard, mission_id, ancestors, wish: Wish::ToolEnd(end) }).await? {
+        match self.record(Reserve { guard, mission_id, ancestors, wish: Wish::ToolEnd(end) }, stop).await? {
             Granted::Kept => Ok(()),
             other => Err(mistaken(&other)),
         }
@@ -149,14 +187,18 @@ impl Process<Reserve, Reserved> for ReserveBatch {
     }
 
     fn refuse(&self, error: &StoreError) -> Reserved {
-        Err(CallRefusal::Unavailable(error.to_string()))
+        Err(match error {
+            error if error.is_transient() => Denied::Unheard(error.to_string()),
+            error => Denied::Refused(CallRefusal::Unavailable(error.to_string())),
+        })
     }
 }
 
 fn grant(turn: &mut Turn<'_>, item: &Reserve) -> Reserved {
-    match &item.wish {
+    let granted = match &item.wish {
         Wish::Call(request) => flow::reserve_call(turn, &item.guard, request).map(Granted::Call),
         Wish::Tools(request) => flow::begin_tools(turn, &item.guard, request).map(Granted::Tools),
         Wish::ToolEnd(end) => flow::end_tool(turn, &item.guard, end).map(|()| Granted::Kept),
-    }
+    };
+    granted.map_err(Denied::from)
 }

@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Engine;
 use super::claim::ClaimedJob;
 use super::leases::{LeaseHandle, Leases, StopCause};
+use super::patience;
 use super::settle::{Settle, SettleError, Settled};
 use crate::clock::new_token;
 use crate::store::read::WorkflowInput;
@@ -257,22 +258,23 @@ impl Context for StepContext {
 
     async fn reserve(&self, call: CallRequest) -> Result<CallPermit, CallRefusal> {
         let (guard, above) = (self.guard.clone(), self.ancestors.clone());
-        let answer = self.runtime.engine.reserve(guard, self.mission_id, above, call).await;
+        let answer = self.runtime.engine.reserve(guard, self.mission_id, above, call, &self.lease.stop).await;
         self.runtime.engine.metrics().note_reservation(&answer);
         answer
     }
 
     async fn begin_tools(&self, request: ToolRequest) -> Result<Vec<ToolPermit>, CallRefusal> {
-        self.runtime.engine.begin_tools(self.guard.clone(), self.mission_id, request).await
+        self.runtime.engine.begin_tools(self.guard.clone(), self.mission_id, request, &self.lease.stop).await
     }
 
     async fn end_tool(&self, end: ToolEnd) -> Result<(), CallRefusal> {
-        self.runtime.engine.end_tool(self.guard.clone(), self.mission_id, end).await
+        self.runtime.engine.end_tool(self.guard.clone(), self.mission_id, end, &self.lease.stop).await
     }
 
     async fn said(&self, after: i64, upto: i64) -> Result<Vec<String>, CallRefusal> {
         let store = self.runtime.engine.store();
-        let said = store.said(self.mission_id, (after, upto), limits::MAX_MESSAGES_TOLD).await;
+        let look = || store.said(self.mission_id, (after, upto), limits::MAX_MESSAGES_TOLD);
+        let said = patience::read(&self.lease.stop, look).await;
         let said = said.map_err(|error| CallRefusal::Unavailable(error.to_string()))?;
         if !said.is_empty() {
             // what comes out of a conversation that went on is not what its beginning leads to

@@ -1,8 +1,5 @@
 //! Settle: an attempt's outcome becomes state, money and consequences. Batched per process.
 
-use std::time::Duration;
-
-use backon::{BackoffBuilder, ExponentialBuilder};
 use bursar_domain::flow::{self, Lesson, Observed, Refusal, SettleRequest, Settlement};
 use bursar_domain::id::{MissionId, RunId, TaskId, TenantId};
 use bursar_domain::outcome::Outcome;
@@ -11,11 +8,8 @@ use bursar_domain::workflow::Reach;
 
 use super::Engine;
 use super::batcher::Process;
+use super::patience::Patience;
 use crate::store::{Claimed, StoreError, Want};
-
-/// How soon a settle is repeated when the store did not answer, at first and at most.
-const SOONEST_REPEAT: Duration = Duration::from_millis(50);
-const LATEST_REPEAT: Duration = Duration::from_secs(1);
 
 /// One attempt's end, with what must be loaded for it.
 #[derive(Debug, Clone)]
@@ -79,14 +73,13 @@ impl Engine {
         mut settle: Settle,
         mut may_repeat: impl FnMut() -> bool + Send,
     ) -> Result<Settled, SettleError> {
-        let pauses = ExponentialBuilder::default().with_jitter().without_max_times();
-        let mut pauses = pauses.with_min_delay(SOONEST_REPEAT).with_max_delay(LATEST_REPEAT).build();
+        let mut patience = Patience::new();
         loop {
             let answer = self.parts.settles.call(settle.clone()).await;
             match answer.unwrap_or_else(|| Err(SettleError::Unavailable("the engine is stopping".to_owned()))) {
                 Err(SettleError::Unavailable(_)) if may_repeat() => {
                     settle.is_again = true;
-                    tokio::time::sleep(pauses.next().unwrap_or(LATEST_REPEAT)).await;
+                    patience.pause().await;
                 }
                 Ok(settled) => {
                     if let Some(run) = settled.settlement.ending {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::credits::Ucr;
 use crate::estimate::scaled;
-use crate::id::TaskId;
+use crate::id::{CallId, TaskId};
 use crate::ledger::LedgerRefusal;
 use crate::outcome::{CallPermit, CallRefusal, CallRequest, FinishedCall};
 use crate::pricing::PriceBook;
@@ -21,12 +21,15 @@ pub type CallGuard = Guard;
 
 /// Grants a call: replays one that an earlier attempt bought, or records it and reserves its ceiling on the
 /// task's hold, topping the hold up within wallet and budget where it is too small. Calls that ended before it are
-/// journaled first. A conversation that has not heard of all that users said is sent back to listen. A refusal for want of credits leaves these and the counted size of the call with the task.
+/// journaled first. The same wish again changes nothing and gets the same answer. A conversation that has not heard of all that users said is sent back to listen. A refusal for want of credits leaves these and the counted size of the call with the task.
 pub fn reserve_call(turn: &mut Turn<'_>, guard: &CallGuard, request: &CallRequest) -> Result<CallPermit, CallRefusal> {
     let task = live_task(turn, guard)?;
     journal(turn, &task, &request.finished)?;
     if let Some(done) = journaled(turn, &task, request) {
         return Ok(CallPermit::Replay(done));
+    }
+    if let Some(id) = granted(turn, &task, request) {
+        return Ok(CallPermit::Send(id));
     }
     if let Some(number) = unheard(turn, &task, request) {
         return Ok(CallPermit::Listen(number));
@@ -152,6 +155,17 @@ fn journaled(turn: &Turn<'_>, task: &Task, request: &CallRequest) -> Option<Fini
         duration_ms: call.duration_ms.unwrap_or(0),
         first_token_ms: call.first_token_ms,
     })
+}
+
+/// The call, when this attempt was granted it before and did not hear of it: it asks again, and has sent nothing.
+fn granted(turn: &Turn<'_>, task: &Task, request: &CallRequest) -> Option<CallId> {
+    let mut calls = turn.set.calls_of(task.id);
+    let is_same = |call: &&UsageCall| {
+        call.state == CallState::Sent
+            && (call.attempt, call.number) == (task.attempt, request.number)
+            && call.request_hash == request.request_hash
+    };
+    calls.find(is_same).map(|call| call.id)
 }
 
 /// Up to which message the conversation must hear before it goes on. A call that an earlier attempt bought had heard of

@@ -16,7 +16,8 @@ use super::reserve::{CallGuard, journal, live_task, note_progress};
 const SHOWN_CHARS: usize = 500;
 
 /// Lets a turn's tool calls begin: each is replayed, or recorded as running. Model calls that ended before are
-/// journaled first. Refused whole, with only these journaled, when the fate of one of them is unknown.
+/// journaled first. Refused whole, with only these journaled, when the fate of one of them is unknown. The same wish again
+/// changes nothing and gets the same answer.
 pub fn begin_tools(
     turn: &mut Turn<'_>,
     guard: &CallGuard,
@@ -25,7 +26,9 @@ pub fn begin_tools(
     let task = live_task(turn, guard)?;
     journal(turn, &task, &request.finished)?;
     for intent in &request.calls {
-        let is_unknown = |run: &ToolRun| run.state == ToolCallState::Running && run.effects == ToolEffects::Once;
+        let is_unknown = |run: &ToolRun| {
+            run.attempt != task.attempt && run.state == ToolCallState::Running && run.effects == ToolEffects::Once
+        };
         if earlier(turn, task.id, intent).any(is_unknown) {
             return Err(CallRefusal::FateUnknown { tool: intent.tool.clone(), number: intent.number });
         }
@@ -78,6 +81,11 @@ fn begin(turn: &mut Turn<'_>, task: &Task, intent: &ToolIntent) -> ToolPermit {
     let done = earlier(turn, task.id, intent).find(|run| run.state == ToolCallState::Done);
     if let Some((content, is_error)) = done.and_then(|run| Some((run.result.clone()?, run.is_error))) {
         return ToolPermit::Replay(ToolAnswer { content, is_error });
+    }
+    // this attempt asked before and did not hear the answer: it has run nothing
+    let is_own = |run: &&ToolRun| run.state == ToolCallState::Running && run.attempt == task.attempt;
+    if let Some(run) = earlier(turn, task.id, intent).find(is_own) {
+        return ToolPermit::Run(run.id);
     }
     let now = turn.now;
     let vanished: Vec<_> =

@@ -149,8 +149,8 @@ fn a_journaled_call_that_cost_more_than_was_reserved_is_made_good_before_the_nex
     world.verify();
 }
 
-#[test]
-fn a_tool_that_surely_did_not_run_is_run_by_the_next_attempt_even_where_it_takes_effect_once() {
+/// A tool call that takes effect once.
+fn cake() -> ToolRequest {
     let intent = ToolIntent {
         number: 1,
         request_hash: "order a cake".into(),
@@ -158,7 +158,12 @@ fn a_tool_that_surely_did_not_run_is_run_by_the_next_attempt_even_where_it_takes
         effects: ToolEffects::Once,
         arguments: "{}".into(),
     };
-    let request = ToolRequest { calls: vec![intent], finished: Vec::new() };
+    ToolRequest { calls: vec![intent], finished: Vec::new() }
+}
+
+#[test]
+fn a_tool_that_surely_did_not_run_is_run_by_the_next_attempt_even_where_it_takes_effect_once() {
+    let request = cake();
     for ran in [false, true] {
         let (mut world, mission, lease) = begin();
         let permits = world.ask_tools(&lease, &request).unwrap();
@@ -182,4 +187,17 @@ fn a_tool_that_surely_did_not_run_is_run_by_the_next_attempt_even_where_it_takes
         assert_eq!(refused.is_err(), !ran, "{refused:?}");
         world.verify();
     }
+}
+
+#[test]
+fn a_wish_whose_answer_was_lost_is_repeated_without_a_second_reservation() {
+    let (mut world, _, lease) = begin();
+    let Ok(CallPermit::Send(first)) = world.ask(&lease, 1, "body", (10, 10)) else { panic!("not granted") };
+    let held = world.tables.holds.clone();
+    assert_eq!(world.ask(&lease, 1, "body", (10, 10)), Ok(CallPermit::Send(first)));
+    assert_eq!((world.tables.calls.len(), &world.tables.holds), (1, &held));
+    let permits = world.ask_tools(&lease, &cake()).unwrap();
+    assert_eq!(world.ask_tools(&lease, &cake()).unwrap(), permits, "a tool that takes effect once too");
+    assert_eq!(world.tables.tool_runs.len(), 1);
+    world.verify();
 }
