@@ -33,7 +33,9 @@ pub struct LimitConfig {
 fn limit(prefix: &str, requests: Option<u64>, tokens: Option<u64>) -> Result<Limit, ConfigError> {
     for (name, value) in [("requests_per_minute", requests), ("tokens_per_minute", tokens)] {
         let reason = match value {
-            Some(0) => "0 would let nothing through: leave the key out for no limit, or disable the provider".to_owned(),
+            Some(0) => {
+                "0 would let nothing through: leave the key out for no limit, or disable the provider".to_owned()
+            }
             Some(value) if value > MOST_A_MINUTE => format!("must be at most {MOST_A_MINUTE}"),
             _ => continue,
         };

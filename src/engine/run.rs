@@ -8,7 +8,8 @@ use bursar_domain::flow::{CacheUse, Guard, Handoff, SettleRequest};
 use bursar_domain::id::WorkerId;
 use bursar_domain::limits;
 use bursar_domain::outcome::{
-    CallPermit, CallRefusal, CallRequest, ErrorClass, FinishedCall, Outcome, StepError, ToolEnd, ToolPermit, ToolRequest,
+    CallPermit, CallRefusal, CallRequest, ErrorClass, FinishedCall, Outcome, StepError, ToolEnd, ToolPermit,
+    ToolRequest,
 };
 use bursar_domain::workflow::Action;
 use bursar_workers::{CallEnd, Context, Job, Providers, Reuse};

@@ -185,8 +185,7 @@ impl Rates {
         let inner = &*self.inner;
         let slots = inner.slots(ask);
         let place = format!("{}:{}:{}", ask.caller, ask.provider, ask.model);
-        let mut taken =
-            Taken { provider: ask.provider.clone(), slots, place, in_redis: false, is_probe: false };
+        let mut taken = Taken { provider: ask.provider.clone(), slots, place, in_redis: false, is_probe: false };
         if !inner.note_provider(&ask.provider) && taken.slots.is_empty() {
             return Ok(taken);
         }
@@ -321,6 +320,10 @@ impl Inner {
         let mut known = self.known();
         if !known.providers.contains(provider) {
             known.providers.insert(provider.to_owned());
+            if self.shared.is_some() {
+                // others may know what this process has not looked at yet
+                known.marked.insert(provider.to_owned());
+            }
         }
         known.marked.contains(provider)
     }

@@ -131,7 +131,7 @@ impl Home for Shared {
     async fn left(&self, slots: &[Slot]) -> Result<Vec<i64>, Away> {
         let fill = |pipe: &mut Pipeline| {
             for slot in slots {
-                pipe.hget(bucket_key(slot), &["level", "at"]);
+                pipe.hmget(bucket_key(slot), &["level", "at"]);
             }
         };
         let (now, rows) = self.read::<(Option<f64>, Option<f64>)>(fill).await?;
@@ -147,7 +147,7 @@ impl Home for Shared {
     async fn gates(&self, providers: &[String]) -> Result<Vec<GateLook>, Away> {
         let fill = |pipe: &mut Pipeline| {
             for provider in providers {
-                pipe.hget(gate_key(provider), &["paused", "open", "faults"]);
+                pipe.hmget(gate_key(provider), &["paused", "open", "faults"]);
             }
         };
         let (now, rows) = self.read::<(Option<f64>, Option<f64>, Option<f64>)>(fill).await?;
