@@ -9,7 +9,7 @@ mod gate;
 mod home;
 mod limits;
 mod local;
-mod shared;
+mod redis;
 
 pub use gate::Lesson;
 pub use home::GateLook;
@@ -29,10 +29,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::time::MissedTickBehavior;
 
+use self::redis::Shared;
 use crate::link::RedisLink;
 use home::{Answer, Away, Home, Wanted};
 use local::Local;
-use shared::Shared;
 
 /// How long a place is kept beyond its time, for one who comes late: a busy pool, a sweep that lags.
 const PLACE_MS: i64 = 30_000;

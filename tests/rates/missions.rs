@@ -111,6 +111,7 @@ struct Far {
 impl Far {
     /// Providers with it, as `far`.
     async fn start(&self, statuses: &[u16]) -> Providers {
+        bursar::boot::install_crypto();
         *self.statuses.lock().unwrap() = statuses.to_vec();
         let far = self.clone();
         let answer = move || {

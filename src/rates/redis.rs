@@ -80,7 +80,9 @@ impl Shared {
         let run = async {
             let mut connection = self.link.connection().await?;
             let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut connection).await?;
-            let rows = pipe.query_async(&mut connection).await?;
+            // a pipeline of nothing is an error
+            let is_empty = pipe.cmd_iter().next().is_none();
+            let rows = if is_empty { Vec::new() } else { pipe.query_async(&mut connection).await? };
             Ok((seconds * 1_000 + micros / 1_000, rows))
         };
         tokio::time::timeout(PATIENCE, run).await.map_err(|_| Away("no answer in time".to_owned()))?
