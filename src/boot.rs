@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::engine::{Engine, Pruner, Redriver, Retention, Scheduler, Sweeper};
 use crate::link::RedisLink;
 use crate::queue::{MemoryQueue, Queue, RedisQueue};
+use crate::rates::Rates;
 use crate::store::{self, ApiKey, Role, Store, StoreError};
 use crate::stream::{Hub, Relay};
 
@@ -67,15 +68,18 @@ pub async fn engine(config: &Config, database_url: &str, stop: &CancellationToke
     let asked = Instant::now();
     clock.synchronise(store.time().await?, asked);
     let hub = Arc::new(Hub::default());
-    let (queue, relay): (Arc<dyn Queue>, Relay) = match &config.redis_url {
+    let limits = config.rate_limits()?;
+    let (queue, relay, rates): (Arc<dyn Queue>, Relay, Rates) = match &config.redis_url {
         Some(url) => {
             let link = RedisLink::new(url).map_err(|error| BootError::Redis(error.to_string()))?;
             let relay = Relay::through_redis(hub, link.clone(), stop.clone());
-            (Arc::new(RedisQueue::new(link, clock.clone())), relay)
+            let rates = Rates::shared(limits, link.clone());
+            (Arc::new(RedisQueue::new(link, clock.clone())), relay, rates)
         }
-        None => (Arc::new(MemoryQueue::default()), Relay::local(hub)),
+        None => (Arc::new(MemoryQueue::default()), Relay::local(hub), Rates::local(limits)),
     };
     let engine = Engine::new(store, queue, relay, clock);
+    engine.know_rates(rates);
     if config.exec.enabled {
         engine.allow_exec();
     }

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 mod mcp;
+mod rates;
 
 pub use mcp::{McpConfig, McpServerConfig, McpToolConfig};
+pub use rates::{LimitConfig, RatesConfig};
 
 /// Settings of a process. The doc comments are the reference.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -46,6 +48,14 @@ pub struct Config {
     /// File to which the simulated provider adds a line, a hash, for each request that it gets; none by default.
     /// Environment: `BURSAR_SIMULATED_JOURNAL`.
     pub simulated_journal: Option<PathBuf>,
+    /// Requests a minute to the simulated provider; no limit by default. Environment:
+    /// `BURSAR_SIMULATED_REQUESTS_PER_MINUTE`.
+    pub simulated_requests_per_minute: Option<u64>,
+    /// Tokens a minute of the simulated provider; no limit by default. Environment:
+    /// `BURSAR_SIMULATED_TOKENS_PER_MINUTE`.
+    pub simulated_tokens_per_minute: Option<u64>,
+    /// How many requests and tokens every tenant may use.
+    pub rates: RatesConfig,
     /// OpenAI-compatible providers by name. `OPENAI_API_KEY` (or `…_FILE`) and `OPENAI_BASE_URL` make one named
     /// `openai` that serves every model no other one lists.
     pub providers: BTreeMap<String, ProviderConfig>,
@@ -195,6 +205,12 @@ pub struct ProviderConfig {
     pub models: Vec<String>,
     /// Whether it takes a JSON Schema as `response_format`; by default only `OpenAI`'s own hosts do.
     pub json_schema: Option<bool>,
+    /// Requests a minute, of all its models together; no limit by default.
+    pub requests_per_minute: Option<u64>,
+    /// Tokens a minute, input and output, of all its models together; no limit by default.
+    pub tokens_per_minute: Option<u64>,
+    /// Limits of single models.
+    pub limits: BTreeMap<String, LimitConfig>,
 }
 
 /// Text that is never printed.
@@ -322,6 +338,8 @@ impl Config {
         over(&mut self.simulated, parsed("BURSAR_SIMULATED")?);
         over(&mut self.retention.enabled, parsed("BURSAR_RETENTION")?);
         over(&mut self.simulated_word_ms, parsed("BURSAR_SIMULATED_WORD_MS")?);
+        over(&mut self.simulated_requests_per_minute, parsed("BURSAR_SIMULATED_REQUESTS_PER_MINUTE")?);
+        over(&mut self.simulated_tokens_per_minute, parsed("BURSAR_SIMULATED_TOKENS_PER_MINUTE")?);
         over(&mut self.simulated_journal, variable("BURSAR_SIMULATED_JOURNAL").map(PathBuf::from));
         let (key, url) = (secret("OPENAI_API_KEY")?, variable("OPENAI_BASE_URL"));
         if key.is_some() || url.is_some() {
@@ -353,6 +371,7 @@ impl Config {
         }
         self.mcp.check()?;
         self.retention.ages_ms()?;
+        self.rate_limits()?;
         for (name, provider) in &mut self.providers {
             if !provider.base_url.starts_with("http://") && !provider.base_url.starts_with("https://") {
                 return Err(wrong(&format!("providers.{name}.base_url"), "must begin with http:// or https://"));

@@ -16,6 +16,7 @@ pub mod http;
 pub mod import;
 pub mod link;
 pub mod queue;
+pub mod rates;
 pub mod store;
 pub mod stream;
 pub mod verify;

@@ -7,6 +7,7 @@ mod faults;
 mod http;
 mod money;
 mod queue;
+mod rates;
 mod store;
 mod support;
 mod tidy;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::id::{CallId, ToolCallId};
+use crate::time::Timestamp;
 use crate::usage::Usage;
 
 /// How an error is treated: who is at fault and whether another attempt can help.
@@ -124,9 +125,70 @@ pub enum CallRefusal {
         /// The call's number within the step.
         number: i32,
     },
+    /// A rate limit, a pause or a breaker: nothing was recorded and nothing may be sent before its time.
+    #[error("{}, next at about {}", .0.reason, .0.until.to_rfc3339())]
+    Wait(Box<RateWait>),
     /// The store cannot be reached; nothing was recorded and nothing may be sent.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+}
+
+/// What a call has to wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateWait {
+    /// What stands in the way.
+    pub kind: RateKind,
+    /// In words, for the person who waits.
+    pub reason: String,
+    /// For how many milliseconds.
+    pub wait_ms: i64,
+    /// Until about when.
+    pub until: Timestamp,
+}
+
+/// What can stand in the way of a call that everything else allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateKind {
+    /// The limit of a provider.
+    Provider,
+    /// The limit of one of its models.
+    Model,
+    /// The limit of one of its keys.
+    Key,
+    /// The limit of the tenant.
+    Tenant,
+    /// The provider asked everybody who uses the key to wait.
+    Paused,
+    /// The provider failed again and again, and is left alone.
+    CircuitOpen,
+}
+
+impl RateKind {
+    /// Its name, for counters.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::Model => "model",
+            Self::Key => "key",
+            Self::Tenant => "tenant",
+            Self::Paused => "paused",
+            Self::CircuitOpen => "circuit_open",
+        }
+    }
+
+    /// The code of the error that a step ends with.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Provider | Self::Model | Self::Key | Self::Tenant => "rate_limited",
+            Self::Paused => "provider_paused",
+            Self::CircuitOpen => "provider_circuit_open",
+        }
+    }
+
+    /// Whether an error with this code says that nothing was sent, because it was not its time.
+    pub fn is_code(code: &str) -> bool {
+        matches!(code, "rate_limited" | "provider_paused" | "provider_circuit_open")
+    }
 }
 
 /// A call that came to its end, as its journal keeps it.

@@ -195,6 +195,7 @@ impl Metrics {
             Err(CallRefusal::NotPriced(_)) => "not_priced",
             Err(CallRefusal::InsufficientCredits { .. }) => "insufficient_credits",
             Err(CallRefusal::FateUnknown { .. }) => "fate_unknown",
+            Err(CallRefusal::Wait(_)) => "rate_wait",
             Err(CallRefusal::Unavailable(_)) => "unavailable",
         };
         self.reservations.get_or_create(&Kind { kind: kind.to_owned() }).inc();

@@ -4,7 +4,7 @@
 //! What became ready is told to the queue and to watchers, after the commit (`dispatch`). A pool's pump takes ids
 //! from the queue, as many as it has free slots, and claims them in the store (`claim`). The claimed job runs as
 //! an apalis task (`pool`), which renders nothing under locks and does its step through `workers` (`run`). Before
-//! each call the step asks for a reservation (`reserve`). While it runs, its lease is renewed (`leases`). When it
+//! each call the step asks whether it is its time (`rates`), then for a reservation (`reserve`). While it runs, its lease is renewed (`leases`). When it
 //! ends, one transaction turns the outcome into state, money and newly ready tasks (`settle`), perhaps handing the
 //! worker the successor. What time brings, retries, timers, lost leases, deadlines, comes from `sweep`. The items of a
 //! map become tasks in `spread`. People decide what they are asked in `approvals`, and `signals` come in from outside.
@@ -35,6 +35,7 @@ mod pause;
 mod pool;
 mod prices;
 mod projects;
+mod rates;
 mod redrive;
 mod renew;
 mod reserve;
@@ -89,6 +90,7 @@ use bursar_domain::working_set::WorkingSet;
 
 use crate::clock::{Clock, SystemChance};
 use crate::queue::{Queue, ReadyTask};
+use crate::rates::Rates;
 use crate::store::read::Due;
 use crate::store::{Store, StoreError, Want};
 use crate::stream::Relay;
@@ -120,6 +122,8 @@ struct Parts {
     exec_allowed: AtomicBool,
     /// The tools of MCP servers that definitions may name; not set: none.
     mcp: OnceLock<mcp::Catalog>,
+    /// What may be sent now; not set: nothing is limited, and what is known of providers is this process's own.
+    rates: OnceLock<Rates>,
     /// Wakes the sweep before its time: something may be due.
     attention: tokio::sync::Notify,
 }
@@ -179,6 +183,7 @@ impl Engine {
                 meters,
                 exec_allowed: AtomicBool::new(false),
                 mcp: OnceLock::new(),
+                rates: OnceLock::new(),
                 attention: tokio::sync::Notify::new(),
             }),
         };

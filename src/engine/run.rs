@@ -8,10 +8,11 @@ use bursar_domain::flow::{CacheUse, Guard, Handoff, SettleRequest};
 use bursar_domain::id::WorkerId;
 use bursar_domain::limits;
 use bursar_domain::outcome::{
-    CallPermit, CallRefusal, CallRequest, ErrorClass, Outcome, StepError, ToolEnd, ToolPermit, ToolRequest,
+    CallPermit, CallRefusal, CallRequest, ErrorClass, FinishedCall, Outcome, StepError, ToolEnd, ToolPermit,
+    ToolRequest,
 };
 use bursar_domain::workflow::Action;
-use bursar_workers::{Context, Job, Providers, Reuse};
+use bursar_workers::{CallEnd, Context, Job, Providers, Reuse};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -19,6 +20,7 @@ use super::Engine;
 use super::claim::ClaimedJob;
 use super::leases::{LeaseHandle, Leases, StopCause};
 use super::patience;
+use super::rates::Rated;
 use super::settle::{Settle, SettleError, Settled};
 use crate::clock::new_token;
 use crate::store::read::WorkflowInput;
@@ -213,6 +215,10 @@ struct StepContext {
     lease: LeaseHandle,
     say: Arc<Say>,
     tenant_id: bursar_domain::id::TenantId,
+    /// What its calls took from the rates.
+    rated: Rated,
+    /// Whether no attempt was before this one.
+    is_first: bool,
     /// What was looked for among earlier outputs.
     looked: Arc<Mutex<Option<Looked>>>,
     /// What the agent was asked, where it is to remember that.
@@ -242,6 +248,8 @@ impl StepContext {
             lease: job.lease.handle.clone(),
             say: Arc::new(say),
             tenant_id: job.claimed.tenant_id,
+            rated: Rated::of(job.claimed.tenant_id),
+            is_first: job.claimed.attempt <= 1,
             looked: Arc::default(),
             asked: Arc::default(),
             guard,
@@ -257,10 +265,21 @@ impl Context for StepContext {
     }
 
     async fn reserve(&self, call: CallRequest) -> Result<CallPermit, CallRefusal> {
-        let (guard, above) = (self.guard.clone(), self.ancestors.clone());
-        let answer = self.runtime.engine.reserve(guard, self.mission_id, above, call, &self.lease.stop).await;
-        self.runtime.engine.metrics().note_reservation(&answer);
+        let engine = &self.runtime.engine;
+        let answer = async {
+            self.rated.may_ask(engine, &self.guard, self.is_first, &call).await?;
+            let (guard, above) = (self.guard.clone(), self.ancestors.clone());
+            let answer = engine.reserve(guard, self.mission_id, above, call, &self.lease.stop).await;
+            self.rated.granted(engine, &answer).await;
+            answer
+        };
+        let answer = answer.await;
+        engine.metrics().note_reservation(&answer);
         answer
+    }
+
+    async fn call_ended(&self, call: &FinishedCall, end: CallEnd<'_>) {
+        self.rated.ended(&self.runtime.engine, call, end).await;
     }
 
     async fn begin_tools(&self, request: ToolRequest) -> Result<Vec<ToolPermit>, CallRefusal> {

@@ -107,6 +107,7 @@ pub fn metrics_router(app: App) -> axum::Router {
 async fn show(State(app): State<App>) -> impl IntoResponse {
     let mut registry = Registry::default();
     app.engine.metrics().register(&mut registry);
+    app.engine.rates().register(&mut registry);
     let counts = &*COUNTS;
     registry.register("bursar_http_requests", "Requests by route template", counts.requests.clone());
     registry.register("bursar_http_request_seconds", "Time to the head of the answer", counts.durations.clone());

@@ -29,6 +29,7 @@ mod params;
 mod prices;
 mod problem;
 mod projects;
+mod rates;
 mod request;
 mod router;
 mod runs;

@@ -28,6 +28,7 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("get", "/v1/admin/estimates", "admin.estimates"),
     ("get", "/v1/admin/overview", "admin.overview"),
     ("get", "/v1/admin/queues", "admin.queues"),
+    ("get", "/v1/admin/rates", "admin.rates"),
     ("get", "/v1/admin/workers", "admin.workers"),
     ("get", "/v1/api-keys", "api_keys.list"),
     ("get", "/v1/approvals", "approvals.list"),
@@ -244,6 +245,15 @@ async fn an_operator_sees_the_workers() {
     let workers = server.admin_get("/v1/admin/workers").await.expect(200);
     assert_eq!(workers["data"][0]["pools"], json!({"agent": 4, "default": 4}), "{workers}");
     assert_eq!(workers["data"][0]["host"], "test");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_sees_how_providers_are() {
+    let server = Server::start().await;
+    let rates = server.admin_get("/v1/admin/rates").await.expect(200);
+    assert_eq!((&rates["shared"], &rates["data"]), (&json!(false), &json!([])), "{rates}");
+    let text = server.send(server.request(Method::GET, "/metrics")).await.text;
+    assert!(text.contains("bursar_rates_shared 0"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

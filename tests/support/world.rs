@@ -8,6 +8,7 @@ use bursar::clock::{Clock, new_id};
 use bursar::engine::{Engine, PoolConfig, SubmitError, Submitted, Sweeper, WorkerPool};
 use bursar::link::RedisLink;
 use bursar::queue::{MemoryQueue, Queue, RedisQueue};
+use bursar::rates::{RateLimits, Rates};
 use bursar::store::Store;
 use bursar::store::read::{MissionView, TaskView, WorkflowView};
 use bursar::stream::{Hub, Relay};
@@ -72,21 +73,27 @@ pub(crate) struct Process {
 impl Process {
     /// An engine and its sweep on a store and a queue; no workers yet.
     pub(crate) async fn start(database_url: &str, redis_url: Option<&str>) -> Self {
+        Self::start_limited(database_url, redis_url, RateLimits::default()).await
+    }
+
+    /// The same, with limits.
+    pub(crate) async fn start_limited(database_url: &str, redis_url: Option<&str>, limits: RateLimits) -> Self {
         let store = bursar::store::open(database_url, 8).await.unwrap();
         let clock = Arc::new(Clock::new());
         let asked = std::time::Instant::now();
         clock.synchronise(store.time().await.unwrap(), asked);
         let stop = CancellationToken::new();
         let hub = Arc::new(Hub::default());
-        let (queue, relay): (Arc<dyn Queue>, Relay) = match redis_url {
-            None => (Arc::new(MemoryQueue::default()), Relay::local(hub)),
+        let (queue, relay, rates): (Arc<dyn Queue>, Relay, Rates) = match redis_url {
+            None => (Arc::new(MemoryQueue::default()), Relay::local(hub), Rates::local(limits)),
             Some(url) => {
                 let link = RedisLink::new(url).unwrap();
                 let queue = Arc::new(RedisQueue::new(link.clone(), clock.clone()));
-                (queue, Relay::through_redis(hub, link, stop.clone()))
+                (queue, Relay::through_redis(hub, link.clone(), stop.clone()), Rates::shared(limits, link))
             }
         };
         let engine = Engine::new(store, queue, relay, clock);
+        engine.know_rates(rates);
         let sweep = tokio::spawn(Sweeper::new(engine.clone(), LEASE).run(stop.clone()));
         Self { engine, workers: None, sweep, stop }
     }

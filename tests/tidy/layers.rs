@@ -58,6 +58,21 @@ const LAYERS: &[Layer] = &[
         because: "the queue holds ids and hints; what is true is the store's",
     },
     Layer {
+        part: "src/rates",
+        packages: &["sqlx", "axum"],
+        paths: &[
+            "crate::store",
+            "crate::queue",
+            "crate::engine",
+            "crate::http",
+            "crate::dashboard",
+            "crate::gateway",
+            "crate::cli",
+        ],
+        words: &[],
+        because: "rates count; what is true is the store's, and who is told is the engine's",
+    },
+    Layer {
         part: "src/engine",
         packages: &["sqlx", "axum"],
         paths: &["crate::http", "crate::dashboard", "crate::config", "crate::cli"],

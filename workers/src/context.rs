@@ -4,9 +4,24 @@
 //! nothing else: no store, no queue, no clock.
 
 use async_trait::async_trait;
-use bursar_domain::outcome::{CallPermit, CallRefusal, CallRequest, ToolEnd, ToolPermit, ToolRequest};
+use bursar_domain::outcome::{
+    CallPermit, CallRefusal, CallRequest, FinishedCall, StepError, ToolEnd, ToolPermit, ToolRequest,
+};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+
+/// How a granted call ended.
+#[derive(Debug, Clone, Copy)]
+pub enum CallEnd<'e> {
+    /// The model came to an end of its own.
+    Answered,
+    /// It was stopped on our side.
+    Stopped,
+    /// It was never sent.
+    NotSent,
+    /// The provider refused it or broke it off.
+    Failed(&'e StepError),
+}
 
 /// The engine as one step sees it.
 #[async_trait]
@@ -21,6 +36,12 @@ pub trait Context: Send + Sync {
     /// A step never abandons this future (a permit that nobody takes would stay in flight), so it must end in
     /// bounded time: with [`CallRefusal::Unavailable`] when the store does not answer.
     async fn reserve(&self, call: CallRequest) -> Result<CallPermit, CallRefusal>;
+
+    /// Says how a call that was granted ended, right when it did: what others may send next depends on it. Never
+    /// abandoned and bounded in time. What is billed comes with the step's outcome.
+    async fn call_ended(&self, call: &FinishedCall, end: CallEnd<'_>) {
+        let _ = (call, end);
+    }
 
     /// Asks for permission to run the tools of one turn. Nothing may run before the answer, which has a permit for
     /// each call in the order of the request. Never abandoned and bounded in time, as [`Context::reserve`].

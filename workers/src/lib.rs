@@ -28,7 +28,7 @@ pub mod tokens;
 pub mod tools;
 mod transform;
 
-pub use context::Context;
+pub use context::{CallEnd, Context};
 pub use job::{Job, Reuse};
 pub use providers::Providers;
 pub use run::run;

@@ -8,7 +8,7 @@ use crate::credits::Ucr;
 use crate::id::{RunId, TaskId, WorkerId};
 use crate::ledger::{self, Charge};
 use crate::limits;
-use crate::outcome::{ErrorClass, FinishedCall, Outcome, StepError};
+use crate::outcome::{ErrorClass, FinishedCall, Outcome, RateKind, StepError};
 use crate::record::{Attempt, CallState, ChargeFailed, KeptOutput, Task, UsageCall};
 use crate::state::{RunState, TaskState, WaitCause};
 use crate::usage::Usage;
@@ -408,15 +408,9 @@ fn fail_attempt(turn: &mut Turn<'_>, task: &Task, error: &StepError, calls: &[Fi
         row.error = Some(error.clone());
     }
     match error.class {
-        ErrorClass::RateLimited if retry.on.rate_limited => {
-            let wait = error.retry_after_ms.unwrap_or(limits::RATE_LIMIT_PAUSE_MS).clamp(1, limits::MAX_RETRY_AFTER_MS);
-            park(
-                turn,
-                task.id,
-                WaitCause::RateLimit,
-                Some(wait),
-                &format!("the provider asks to wait: {}", error.message),
-            );
+        // what was never sent failed in nobody's eyes, whatever the node counts as a failure
+        ErrorClass::RateLimited if retry.on.rate_limited || RateKind::is_code(&error.code) => {
+            wait_for_rate(turn, task.id, error);
             Ok(())
         }
         ErrorClass::Budget => wait_for_credits(turn, task.id, &error.message),
@@ -444,6 +438,17 @@ fn fail_attempt(turn: &mut Turn<'_>, task: &Task, error: &StepError, calls: &[Fi
             fail(turn, task.id, error.clone())
         }
     }
+}
+
+/// Parks a task until its time comes: a provider's, or ours.
+fn wait_for_rate(turn: &mut Turn<'_>, id: TaskId, error: &StepError) {
+    let wait = error.retry_after_ms.unwrap_or(limits::RATE_LIMIT_PAUSE_MS).clamp(1, limits::MAX_RETRY_AFTER_MS);
+    let reason = if RateKind::is_code(&error.code) {
+        error.message.clone()
+    } else {
+        format!("the provider asks to wait: {}", error.message)
+    };
+    park(turn, id, WaitCause::RateLimit, Some(wait), &reason);
 }
 
 /// The worker gives the task back untouched: ready again, at no cost and without a penalty.

@@ -405,6 +405,16 @@ impl dyn Store {
         all(self.rows(sql, &[run.into(), limit.into()]).await?)
     }
 
+    /// Whether an earlier attempt of the task bought one of the calls with these hashes.
+    pub async fn has_answer(&self, task: TaskId, hashes: &[String]) -> Result<bool, StoreError> {
+        let sql = "
+            select 1 as found from usage_calls c
+            where c.task_id = $1 and c.state = 'done' and c.request_hash in ({list:2})
+            limit 1";
+        let hashes = Arg::from(serde_json::json!(hashes));
+        Ok(!self.rows(sql, &[task.into(), hashes]).await?.is_empty())
+    }
+
     /// The usage calls of a run's tasks that came after `after`, oldest first.
     pub async fn calls_after(
         &self,

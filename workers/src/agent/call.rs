@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::Performance;
 use super::answer::Arriving;
-use crate::context::Context;
+use crate::context::{CallEnd, Context};
 use crate::providers::{AnswerFormat, ChatRequest, Provider, ProviderError, ToolDefinition, request_hash};
 use crate::tokens::{self, Counter};
 
@@ -144,9 +144,11 @@ impl Performance<'_> {
         input_tokens: u64,
     ) -> (FinishedCall, Result<(), StepError>) {
         let mut arriving = Arriving::begin();
+        let mut was_sent = true;
         let result = if let Some(reason) = self.stop.reason() {
             // Stopped while the permit was on its way: it was never sent and costs nothing.
             arriving.refused();
+            was_sent = false;
             Err(reason)
         } else {
             // When `stop` wins, `receive` is dropped, and with it the connection: the provider sees a disconnect.
@@ -157,6 +159,13 @@ impl Performance<'_> {
             }
         };
         let call = arriving.finish(id, counter, input_tokens, request.max_output_tokens, result.is_ok()).await;
+        let end = match &result {
+            _ if !was_sent => CallEnd::NotSent,
+            Ok(()) => CallEnd::Answered,
+            Err(error) if self.stop.reason().is_some() && error.class == ErrorClass::Cancelled => CallEnd::Stopped,
+            Err(error) => CallEnd::Failed(error),
+        };
+        self.context.call_ended(&call, end).await;
         (call, result)
     }
 }
@@ -199,6 +208,11 @@ async fn pull(
 pub(super) fn refused(refusal: CallRefusal) -> StepError {
     let message = refusal.to_string();
     let (class, code) = match refusal {
+        CallRefusal::Wait(wait) => {
+            let mut error = StepError::new(ErrorClass::RateLimited, wait.kind.code(), message);
+            error.retry_after_ms = Some(wait.wait_ms);
+            return error;
+        }
         CallRefusal::StaleFence => (ErrorClass::Lost, "stale_fence"),
         CallRefusal::NotPriced(_) => (ErrorClass::Permanent, "model_not_priced"),
         CallRefusal::InsufficientCredits { .. } => (ErrorClass::Budget, "insufficient_credits"),

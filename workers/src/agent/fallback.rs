@@ -5,6 +5,7 @@
 //! had answered before. What a model says is never a reason: an answer that does not do is mended, or the step fails.
 
 use bursar_domain::agent::{Answer, Machine};
+use bursar_domain::limits::RATE_LIMIT_PAUSE_MS;
 use bursar_domain::outcome::{ErrorClass, StepError};
 
 use super::Performance;
@@ -82,9 +83,10 @@ fn is_of_the_provider(error: &StepError) -> bool {
 /// equals.
 fn most_hopeful(errors: Vec<StepError>) -> StepError {
     let hope = |error: &StepError| match error.class {
-        ErrorClass::RateLimited => 0,
-        ErrorClass::Retryable => 1,
-        _ => 2,
+        // the one that may be asked again first
+        ErrorClass::RateLimited => (0, error.retry_after_ms.unwrap_or(RATE_LIMIT_PAUSE_MS)),
+        ErrorClass::Retryable => (1, 0),
+        _ => (2, 0),
     };
     let nobody = || StepError::new(ErrorClass::Permanent, "no_provider_for_model", "the step names no model");
     errors.into_iter().min_by_key(hope).unwrap_or_else(nobody)

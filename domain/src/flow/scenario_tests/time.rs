@@ -36,6 +36,30 @@ fn a_rate_limit_consumes_no_attempt() {
 }
 
 #[test]
+fn what_was_not_sent_for_its_time_had_not_come_waits_whatever_the_node_retries_on() {
+    let mut world = World::with_credits(100);
+    let mission = world.submit(&workflow("defaults: { retry: { max_attempts: 1, on: [retryable] } }", ONE));
+    for code in ["rate_limited", "provider_paused", "provider_circuit_open"] {
+        let lease = world.claim(mission, "one");
+        let error = StepError {
+            retry_after_ms: Some(20),
+            ..StepError::new(ErrorClass::RateLimited, code, "waits for the rate limit")
+        };
+        world.settle(&lease, &lease.settle(Outcome::Failed { error, calls: vec![] })).unwrap();
+        let task = world.task(mission, "one");
+        assert_eq!((task.state, task.wait, task.failures), (TaskState::Waiting, Some(WaitCause::RateLimit), 0));
+        assert_eq!(task.status_reason.as_deref(), Some("waits for the rate limit"), "in its own words");
+        world.pass_ms(20);
+        world.sweep();
+        assert_eq!(world.state(mission, "one"), TaskState::Ready);
+        world.verify();
+    }
+    let lease = world.claim(mission, "one");
+    world.fail(&lease, ErrorClass::RateLimited, vec![]);
+    assert_eq!(world.state(mission, "one"), TaskState::Failed, "a provider's refusal is what the node says it is");
+}
+
+#[test]
 fn a_retry_waits_for_its_time() {
     let mut world = World::with_credits(100);
     let head = "defaults: { retry: { max_attempts: 3, backoff: { initial: 2s, factor: 3, max: 1m, jitter: false } } }";
