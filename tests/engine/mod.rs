@@ -6,6 +6,7 @@ mod branches;
 mod cancels;
 mod deadlines;
 mod dedupe;
+mod drains;
 mod estimates;
 mod families;
 mod mcp;

@@ -10,6 +10,7 @@
 mod habits;
 mod layers;
 mod project;
+mod promises;
 mod rust_text;
 mod shape;
 mod tree;
@@ -135,6 +136,16 @@ const RULES: &[Rule] = &[
         name: "deployed-variables",
         says: "the deployment files set variables the configuration reads",
         check: project::deployed_variables,
+    },
+    Rule {
+        name: "guaranteed-tests",
+        says: "each test that docs/guarantees.md names exists where it says",
+        check: promises::guaranteed_tests,
+    },
+    Rule {
+        name: "planted-bugs",
+        says: "each bug in tests/plants can still be planted, in one place",
+        check: promises::planted_bugs,
     },
 ];
 

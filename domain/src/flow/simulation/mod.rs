@@ -14,12 +14,13 @@ mod missions;
 mod operators;
 mod people;
 mod renewals;
+mod season;
 mod storm;
 
 use proptest::prelude::*;
 use storm::Storm;
 
-/// Steps of each fixed seed. A million over all seeds takes minutes; raise it to hunt.
+/// Steps of each storm. `./test simulation` runs a million and more of them over many seeds.
 const STEPS: u32 = 2_000;
 /// Seeds that always run.
 const SEEDS: [u64; 9] = [1, 2, 3, 5, 8, 13, 0xbad_5eed, 0xdead_beef, u64::MAX];
