@@ -239,7 +239,10 @@ impl Engine {
             0 | 1 => String::new(),
             many => format!(", which {many} tenants share in turn"),
         };
-        waiting.reason = format!("{own}{shared}; {running} of {slots} slots are busy");
+        let line = format!("{own}{shared}; {running} of {slots} slots are busy");
+        // why it is ready again, where that was not to be expected
+        let told = std::mem::take(&mut waiting.reason);
+        waiting.reason = if told.starts_with("ready,") { line } else { format!("{told}; {line}") };
         Ok(())
     }
 

@@ -29,5 +29,6 @@ mod signals;
 mod stand_ins;
 mod steering;
 mod turns;
+mod versions;
 mod waiting;
 mod writes;
