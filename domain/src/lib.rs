@@ -19,5 +19,6 @@ pub mod retry;
 pub mod state;
 pub mod time;
 pub mod usage;
+pub mod waiting;
 pub mod workflow;
 pub mod working_set;

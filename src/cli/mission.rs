@@ -1,4 +1,4 @@
-//! `bursar mission`: submit, watch, list, get, signal, say, messages, pause, cancel, retry, fork, over the HTTP API.
+//! `bursar mission`: submit, watch, list, get, why, signal, say, messages, pause, cancel, retry, fork, over the HTTP API.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::client::{Target, json_argument};
 use super::renew::{Fork, Renewal, preview_cancel};
-use super::{conversation, watch, workflow};
+use super::{conversation, watch, why, workflow};
 
 /// `bursar mission …`
 #[derive(Debug, Subcommand)]
@@ -69,6 +69,16 @@ pub enum Mission {
     Get {
         /// mis_…
         id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show what a mission waits for, with its place in line.
+    Why {
+        /// mis_…
+        id: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         target: Target,
     },
@@ -219,6 +229,7 @@ impl Mission {
                 println!("{}", serde_json::to_string_pretty(&mission)?);
                 Ok(ExitCode::SUCCESS)
             }
+            Self::Why { id, json, target } => why::why(&target, &id, json).await,
             Self::Signal { id, name, payload, idempotency_key, target } => {
                 signal(&target, &id, &name, &payload, idempotency_key).await
             }

@@ -22,6 +22,7 @@ mod server;
 mod verify;
 mod wallet;
 mod watch;
+mod why;
 mod worker;
 mod workflow;
 

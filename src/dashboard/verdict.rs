@@ -8,11 +8,10 @@ use bursar_domain::credits::Ucr;
 use bursar_domain::time::Timestamp;
 
 use super::show;
+pub(super) use crate::engine::SILENT_MS;
 use crate::store::WorkerRow;
 use crate::store::read::PoolView;
 
-/// A worker that was not heard of for so long is silent: three of its heartbeats.
-pub(super) const SILENT_MS: i64 = 15_000;
 /// A ready task that waits so long deserves a word.
 const LONG_WAIT_MS: i64 = 30_000;
 

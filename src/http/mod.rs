@@ -42,6 +42,7 @@ mod transactions;
 mod types;
 mod unread;
 mod usage;
+mod waiting;
 mod wallet;
 mod workflows;
 

@@ -11,8 +11,8 @@ use super::state::{App, Site};
 use super::unread::read_on;
 use super::{
     admin, approvals, balance, bulk_actions, corrections, dead_letters, description, entries, estimates, keys, links,
-    missions, ops, pages, prices, projects, rates, runs, schedules, statements, stream, transactions, usage, wallet,
-    workflows,
+    missions, ops, pages, prices, projects, rates, runs, schedules, statements, stream, transactions, usage, waiting,
+    wallet, workflows,
 };
 
 /// The public API.
@@ -52,6 +52,7 @@ fn work() -> OpenApiRouter<Site> {
         .routes(routes!(missions::signal::post))
         .routes(routes!(missions::messages::get, missions::messages::post))
         .routes(routes!(usage::of_mission))
+        .routes(routes!(waiting::of_mission))
         // events
         .routes(routes!(stream::events::get))
         .routes(routes!(stream::sse::get))

@@ -22,6 +22,8 @@ use super::state::Site;
 use super::types::{
     Amount, ShownCall, ShownMission, ShownPriceBook, ShownRun, ShownTask, ShownWorker, ShownWorkflow, Time,
 };
+use super::waiting::ShownWaiting;
+use crate::engine::Waiting;
 use crate::store::read::{CallView, MissionView, TaskView};
 
 /// One execution of a workflow version for a mission.
@@ -230,6 +232,8 @@ pub(super) struct Task {
     status: TaskStatus,
     /// What it waits for: `credits`, `timer`, `rate_limit`, `condition`, `approval`, `signal`, `children` or `paused`.
     waits_for: Option<&'static str>,
+    /// Why it does not run, when it is not over and does not; in lists without what must be counted.
+    waiting: Option<ShownWaiting>,
     /// Why it stands there, for people.
     status_reason: Option<String>,
     /// How often it was claimed.
@@ -264,8 +268,8 @@ pub(super) struct Task {
     ended_at: Option<Time>,
 }
 
-impl From<TaskView> for Task {
-    fn from(view: TaskView) -> Self {
+impl Task {
+    fn of(view: TaskView, waiting: Option<Waiting>) -> Self {
         let key = view.item_key().map(str::to_owned);
         Self {
             id: view.id.into(),
@@ -279,6 +283,7 @@ impl From<TaskView> for Task {
             pool: view.pool,
             status: view.state.into(),
             waits_for: view.wait.map(WaitCause::as_str),
+            waiting: waiting.map(ShownWaiting::from),
             status_reason: view.status_reason,
             attempt: view.attempt,
             failures: view.failures,
@@ -406,9 +411,14 @@ pub(super) async fn tasks(
     let after = query.cursor(&list)?.map(|text| text.parse::<i64>()).transpose().map_err(not_ours)?;
     let limit = query.limit()?;
     query.done()?;
-    find(&site, &caller, id).await?;
+    let run = find(&site, &caller, id).await?.state;
     let rows = site.store().tasks_after(id, parent, after.unwrap_or(-1), limit + 1).await?;
-    let page = Page::cut(rows, limit, &list, |row| row.node_index.to_string(), Task::from);
+    let workers = site.engine().workers_for(&rows).await?;
+    let shown = |row: TaskView| {
+        let waiting = workers.why(run, &row);
+        Task::of(row, waiting)
+    };
+    let page = Page::cut(rows, limit, &list, |row| row.node_index.to_string(), shown);
     Ok(json(StatusCode::OK, &page))
 }
 
@@ -461,6 +471,12 @@ pub(super) async fn task(
 ) -> Result<Response<Body>, Problem> {
     query.done()?;
     let view = site.store().task(Some(caller.tenant_id), id).await?.ok_or_else(|| Problem::not_found("task"))?;
-    let task = Task::from(view);
+    let is_idle = !view.state.is_final() && view.state != TaskState::Running;
+    let run = if is_idle { site.store().mission_of_run(Some(caller.tenant_id), view.run_id).await? } else { None };
+    let waiting = match run {
+        Some(run) => site.engine().why(run.state, &view).await?,
+        None => None,
+    };
+    let task = Task::of(view, waiting);
     Ok(tagged(&headers, &etag_of(&task), &task))
 }

@@ -31,4 +31,5 @@ mod stand_ins;
 mod steering;
 mod turns;
 mod versions;
+mod waiting;
 mod writes;

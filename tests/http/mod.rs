@@ -26,4 +26,5 @@ mod submit;
 mod usage;
 mod waiting;
 mod wallet;
+mod why;
 mod workflows;

@@ -45,6 +45,7 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("get", "/v1/missions/{id}/result", "missions.result"),
     ("get", "/v1/missions/{id}/stream", "missions.stream"),
     ("get", "/v1/missions/{id}/usage", "missions.usage"),
+    ("get", "/v1/missions/{id}/waiting", "missions.waiting"),
     ("get", "/v1/prices", "prices.list"),
     ("get", "/v1/prices/{id}", "prices.get"),
     ("get", "/v1/projects", "projects.list"),

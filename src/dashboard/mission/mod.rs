@@ -11,6 +11,7 @@ mod output;
 mod renew;
 mod status;
 mod tables;
+mod why;
 
 pub(super) use approvals::decide;
 pub(super) use control::{cancel, pause, resume};
@@ -33,7 +34,7 @@ use super::overview::Part;
 use super::session::Viewer;
 use super::shell::{self, Fresh, Place};
 use super::state::Dashboard;
-use crate::engine::Spoken;
+use crate::engine::{Spoken, WaitingMission};
 use crate::store::StoreError;
 use crate::store::read::{ApprovalFilter, ApprovalView, CallView, EventView, MessageFilter, MissionView, TaskView};
 
@@ -50,6 +51,8 @@ const MOST_EVENTS: i64 = 100;
 struct Shown {
     now: Timestamp,
     mission: MissionView,
+    /// What it waits for, unless it is over.
+    why: Option<WaitingMission>,
     definition: Arc<Definition>,
     layout: Arc<Layout>,
     /// In the order of the workflow; with outputs when the mission is over.
@@ -113,6 +116,7 @@ async fn load(dashboard: &Dashboard, mission: MissionView) -> Result<Shown, Fail
         ..ApprovalFilter::default()
     };
     let approvals = if over { Vec::new() } else { engine.store().open_approvals(&filter).await? };
+    let why = if over { None } else { Some(engine.why_mission(&mission).await?) };
     let calls = engine.store().calls_of_run(mission.run_id, MOST_CALLS).await?;
     let before_latest = mission.last_seq.saturating_sub(MOST_EVENTS);
     let events = engine.store().events(mission.id, before_latest, MOST_EVENTS).await?;
@@ -125,12 +129,13 @@ async fn load(dashboard: &Dashboard, mission: MissionView) -> Result<Shown, Fail
         limit: conversation::MOST_MESSAGES,
     };
     let messages = engine.conversation(&said).await?;
-    Ok(Shown { now: dashboard.now(), mission, definition, layout, tasks, messages, approvals, calls, events })
+    Ok(Shown { now: dashboard.now(), mission, why, definition, layout, tasks, messages, approvals, calls, events })
 }
 
 fn parts(viewer: &Viewer, shown: &Shown) -> Markup {
     html! {
         (status::section(viewer, shown))
+        (why::section(shown))
         (approvals::section(viewer, shown))
         (conversation::section(viewer, shown))
         (graph::section(&shown.layout, &shown.tasks, shown.definition.nodes.len()))

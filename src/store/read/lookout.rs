@@ -174,7 +174,7 @@ impl dyn Store {
     }
 
     /// Tenants that have ready tasks in a pool, at most 256, found by hopping over the index.
-    async fn ready_tenants(&self, pool: &str) -> Result<Vec<TenantId>, StoreError> {
+    pub async fn ready_tenants(&self, pool: &str) -> Result<Vec<TenantId>, StoreError> {
         let sql = "
             with recursive hop (tenant_id, n) as (
               select (select min(tenant_id) from tasks where state = 'ready' and held_since is null and pool = $1), 1

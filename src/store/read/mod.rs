@@ -13,6 +13,7 @@ mod prices;
 mod schedules;
 mod statement;
 mod usage;
+mod waiting;
 mod wallets;
 mod work;
 
@@ -27,6 +28,7 @@ pub use money::{EntryView, GrantView, HoldView, WalletView};
 pub use prices::{PriceBookView, UsedCall};
 pub use statement::{Balance, MovementKind, StatementView};
 pub use usage::{MissionCharge, UsageBy, UsageFilter, UsageView};
+pub use waiting::{BlockerRow, LinePlace, MOST_COUNTED, PurseRow, StandingRow, WaiterRow};
 pub use wallets::{HoldPurpose, OwnedWallet};
 pub use work::{CallView, EventView, MissionFilter, MissionView, TaskView, WorkflowView};
 

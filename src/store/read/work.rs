@@ -192,6 +192,12 @@ pub struct TaskView {
     pub usage: Option<Usage>,
     /// Its output (only when asked for).
     pub output: Option<Value>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// How many of its needs are not over.
+    pub remaining_needs: i64,
+    /// Since when a claim keeps it back for its concurrency key.
+    pub held_since: Option<Timestamp>,
 }
 
 impl TaskView {
@@ -285,7 +291,7 @@ pub struct CallView {
 const TASK: &str = "
 select t.id, t.tenant_id, t.mission_id, t.run_id, t.node, t.node_index, t.parent_id, t.item, t.fan, t.bound, t.kind, t.pool, t.state, t.wait,
   t.status_reason, t.attempt, t.failures, t.ready_at, t.due_at, t.deadline_at, t.started_at, t.ended_at, t.worker_id,
-  t.error, t.stand_in_id, coalesce(h.amount_ucr, 0) as held_ucr, t.cost_ucr, t.usage,
+  t.error, t.stand_in_id, t.created_at, t.remaining_needs, t.held_since, coalesce(h.amount_ucr, 0) as held_ucr, t.cost_ucr, t.usage,
   (select cast(sum(cast(leg.value ->> 2 as bigint)) as bigint)
    from missions m
    join ops o on o.wallet_id = m.wallet_id and o.key = 'hold:' || t.id || ':' || t.holds
