@@ -8,6 +8,7 @@ mod money;
 mod processes;
 mod redrives;
 mod schedules;
+mod soak;
 mod tools;
 
 use std::time::Duration;

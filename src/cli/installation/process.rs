@@ -79,13 +79,11 @@ impl Process {
     /// SIGTERM, and waits for the end. Whether it ended in order and in time.
     pub(in crate::cli) async fn terminate(mut self, within: Duration) -> bool {
         signal("-TERM", &[self.pid]).await;
-        match tokio::time::timeout(within, self.child.wait()).await {
-            Ok(Ok(status)) => status.success(),
-            _ => {
-                let _ = self.child.kill().await;
-                false
-            }
+        if let Ok(Ok(status)) = tokio::time::timeout(within, self.child.wait()).await {
+            return status.success();
         }
+        let _ = self.child.kill().await;
+        false
     }
 }
 

@@ -45,7 +45,6 @@ pub(super) struct Figures {
 #[derive(Debug)]
 pub(super) struct Told {
     pub(super) id: String,
-    pub(super) tenant: usize,
     pub(super) workflow: &'static str,
     pub(super) end: End,
     pub(super) status: String,
@@ -166,7 +165,7 @@ impl Client {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let status = text(&mission["status"]).with_context(|| format!("no status: {mission}"))?;
         let code = text(&mission["error"]["code"]);
-        Ok(Told { id, tenant: number, workflow: errand.workflow, end: errand.end, status, code, retries })
+        Ok(Told { id, workflow: errand.workflow, end: errand.end, status, code, retries })
     }
 
     /// Does to the mission what belongs to the errand; how often it was retried.

@@ -69,7 +69,7 @@ pub(super) struct Record {
     pub(super) ended_alone: usize,
     /// Workers that did not end in order when they were asked to.
     pub(super) disorderly: u64,
-    /// The longest time from a fault until the server was ready for requests.
+    /// The longest time from a kill of the server or of its database until it was ready for requests.
     pub(super) longest_outage: Duration,
 }
 
@@ -94,7 +94,7 @@ pub(super) async fn make(
     let mut dice = StdRng::seed_from_u64(seed);
     let mut last_kill: Option<Instant> = None;
     loop {
-        let pause = Duration::from_millis(dice.random_range(2_000..7_000));
+        let pause = Duration::from_millis(dice.random_range(1_000..5_000));
         let next = Instant::now() + pause;
         sleep_until(next.min(calm_at)).await;
         if next >= calm_at || kinds.is_empty() {
@@ -115,7 +115,9 @@ pub(super) async fn make(
         let ended_alone = site.revive().await?;
         done.note(|record| {
             *record.counts.entry(fault).or_default() += 1;
-            record.longest_outage = record.longest_outage.max(outage);
+            if matches!(fault, Fault::ServerKilled | Fault::PostgresKilled) {
+                record.longest_outage = record.longest_outage.max(outage);
+            }
             record.ended_alone += ended_alone;
         });
     }
@@ -136,7 +138,9 @@ async fn one(site: &mut Installation, fault: Fault, dice: &mut StdRng, done: &Do
     match fault {
         Fault::WorkerKilled => {
             if let Some(worker) = some_worker(site, dice) {
-                done.note(|record| drop(record.killed.insert(worker.pid)));
+                done.note(|record| {
+                    record.killed.insert(worker.pid);
+                });
                 worker.kill_nine().await;
             }
             // sometimes nobody is left for a while

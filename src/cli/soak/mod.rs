@@ -148,25 +148,9 @@ impl Soak {
         let record = done.look();
         let mut verdict = verdict::judge(&engine, &told, &journal, &record).await?;
         verdict.wrong.splice(0..0, wrong);
-        self.add_figures(&mut verdict, &record, &load, begun, &told);
+        add_figures(&mut verdict, &record, &load, begun, &told);
         engine.store().close().await;
         Ok(verdict)
-    }
-
-    fn add_figures(&self, verdict: &mut Verdict, record: &faults::Record, load: &Load, begun: Instant, told: &[Told]) {
-        let mut figures = vec![
-            ("seconds".to_owned(), json!(begun.elapsed().as_secs())),
-            ("missions_told".to_owned(), json!(told.len())),
-            ("requests_repeated".to_owned(), json!(load.figures.repeated.load(Ordering::Relaxed))),
-            ("longest_recovery_of_the_server_ms".to_owned(), json!(record.longest_outage.as_millis() as u64)),
-            ("processes_that_ended_by_themselves".to_owned(), json!(record.ended_alone)),
-        ];
-        figures.extend(record.counts.iter().map(|(fault, count)| (format!("fault_{}", fault.name()), json!(count))));
-        figures.append(&mut verdict.figures);
-        verdict.figures = figures;
-        if record.disorderly > 0 {
-            verdict.wrong.push(format!("{} workers did not end in order when they were asked to", record.disorderly));
-        }
     }
 
     /// Tenants with credits and workflows, and when what is over.
@@ -201,6 +185,23 @@ impl Soak {
             deadline: begun + length + LAST_PATIENCE,
             figures: Figures::default(),
         })
+    }
+}
+
+/// Puts what happened before what was found out.
+fn add_figures(verdict: &mut Verdict, record: &faults::Record, load: &Load, begun: Instant, told: &[Told]) {
+    let mut figures = vec![
+        ("seconds".to_owned(), json!(begun.elapsed().as_secs())),
+        ("missions_told".to_owned(), json!(told.len())),
+        ("requests_repeated".to_owned(), json!(load.figures.repeated.load(Ordering::Relaxed))),
+        ("longest_recovery_of_the_server_ms".to_owned(), json!(record.longest_outage.as_millis() as u64)),
+        ("processes_that_ended_by_themselves".to_owned(), json!(record.ended_alone)),
+    ];
+    figures.extend(record.counts.iter().map(|(fault, count)| (format!("fault_{}", fault.name()), json!(count))));
+    figures.append(&mut verdict.figures);
+    verdict.figures = figures;
+    if record.disorderly > 0 {
+        verdict.wrong.push(format!("{} workers did not end in order when they were asked to", record.disorderly));
     }
 }
 
