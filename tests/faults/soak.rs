@@ -20,7 +20,7 @@ fn soak(words: &[&str]) -> (Value, String) {
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
     assert_eq!(output.status.success(), report["holds"] == true, "{report:#}");
     (report, told)
 }
