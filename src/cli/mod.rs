@@ -11,6 +11,7 @@ mod conversation;
 mod dev;
 mod dlq;
 mod doctor;
+mod installation;
 mod keys;
 mod migrate;
 mod mission;
@@ -19,6 +20,7 @@ mod project;
 mod renew;
 mod schedule;
 mod server;
+mod soak;
 mod verify;
 mod wallet;
 mod watch;
@@ -87,6 +89,8 @@ enum Command {
     Keys(keys::Keys),
     /// Measure: workloads W0–W4 against the embedded store, or against Postgres and Redis.
     Bench(bench::Bench),
+    /// Break a private installation again and again under load, then prove that nothing was lost or charged twice.
+    Soak(soak::Soak),
     /// Ask the API whether it is ready (for container health checks).
     Healthcheck(client::Target),
     /// Print the OpenAPI document.
@@ -139,6 +143,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Prices(prices) => prices.run(&config).await,
         Command::Keys(keys) => keys.run(&config).await,
         Command::Bench(bench) => bench.run(&config).await,
+        Command::Soak(soak) => soak.run().await,
         Command::Healthcheck(target) => client::healthcheck(&target).await,
         Command::Openapi => {
             println!("{}", crate::http::openapi().to_pretty_json()?);

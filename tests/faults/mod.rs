@@ -9,6 +9,7 @@ mod money;
 mod processes;
 mod redrives;
 mod schedules;
+mod soak;
 mod tools;
 
 use std::time::Duration;

@@ -6,6 +6,7 @@
 
 mod measure;
 mod money;
+mod recovery;
 mod site;
 mod workload;
 
@@ -16,6 +17,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
+use crate::cli::installation::Services;
 use crate::config::Config;
 use site::Site;
 
@@ -38,6 +40,9 @@ enum Workload {
     Wallet,
     /// The same over 1,000 wallets.
     Wallets,
+    /// Recovery: kill -9 of a worker with 100 running tasks, until the last runs again. Only when named; starts a Postgres
+    /// and a Redis of its own.
+    Recovery,
 }
 
 /// Where to run it.
@@ -64,9 +69,14 @@ pub struct Bench {
     /// Slots of the pool.
     #[arg(long, default_value_t = 512)]
     slots: usize,
-    /// Repetitions; medians are shown.
-    #[arg(long, default_value_t = 3)]
-    repeat: usize,
+    /// Repetitions; medians are shown [default: 3, of a recovery 10].
+    #[arg(long)]
+    repeat: Option<usize>,
+    /// How long a lease lasts (recovery alone).
+    #[arg(long, default_value = "15s")]
+    lease: String,
+    #[command(flatten)]
+    services: Services,
     /// Print one JSON document instead of a table.
     #[arg(long)]
     json: bool,
@@ -86,10 +96,23 @@ impl Bench {
             Workload::Wallets,
         ];
         let wanted = if self.workloads.is_empty() { all.to_vec() } else { self.workloads.clone() };
-        let progress = indicatif::ProgressBar::new((wanted.len() * self.repeat.max(1)) as u64);
+        let progress = indicatif::ProgressBar::new(
+            wanted.iter().map(|workload| self.repetitions(*workload)).sum::<usize>() as u64,
+        );
         let mut results = Vec::new();
         for workload in wanted {
-            let repetitions = if workload == Workload::W4 { 1 } else { self.repeat.max(1) };
+            if workload == Workload::Recovery {
+                let repeat = self.repetitions(workload);
+                let measured = recovery::measure(&self.services, &self.lease, repeat, || progress.inc(1)).await?;
+                if !self.json {
+                    progress.suspend(|| print_result("Recovery", Storage::Postgres, &measured));
+                }
+                results.push(
+                    json!({"workload": "Recovery", "storage": "postgres", "repetitions": repeat, "median": measured}),
+                );
+                continue;
+            }
+            let repetitions = self.repetitions(workload);
             let mut runs = Vec::new();
             for _ in 0..repetitions {
                 let site = Site::open(self.storage == Storage::Postgres, config, self.slots).await?;
@@ -113,6 +136,14 @@ impl Bench {
         Ok(ExitCode::SUCCESS)
     }
 
+    fn repetitions(&self, workload: Workload) -> usize {
+        match workload {
+            Workload::W4 => 1,
+            Workload::Recovery => self.repeat.unwrap_or(10).max(1),
+            _ => self.repeat.unwrap_or(3).max(1),
+        }
+    }
+
     async fn once(&self, workload: Workload, site: &Site) -> anyhow::Result<Value> {
         let missions = |default: usize| self.missions.unwrap_or(default);
         let mut measured = match workload {
@@ -124,6 +155,7 @@ impl Bench {
             Workload::Map => workload::maps(site, missions(10_000)).await?,
             Workload::Wallet => money::cycles(site, 1, missions(20_000)).await?,
             Workload::Wallets => money::cycles(site, 1_000, missions(20_000)).await?,
+            Workload::Recovery => bail!("a recovery has a site of its own"),
         };
         let begun = Instant::now();
         let report = crate::verify::verify(site.engine.store()).await?;
