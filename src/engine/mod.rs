@@ -44,6 +44,7 @@ mod signals;
 mod spread;
 mod submit;
 mod sweep;
+mod tenants;
 mod timetable;
 mod turns;
 mod wallet;
@@ -109,6 +110,7 @@ struct Parts {
     clock: Arc<Clock>,
     facts: FactsCache,
     metrics: Metrics,
+    weights: tenants::Weights,
     notebook: Notebook,
     submits: Batcher<Submit, Result<Submitted, SubmitError>>,
     settles: Batcher<settle::Settle, Result<settle::Settled, SettleError>>,
@@ -143,6 +145,7 @@ impl Effects {
                 task_id: task.id,
                 tenant_id: task.tenant_id,
                 pool: task.pool.clone(),
+                weight: 1,
                 priority: task.priority,
                 ready_at: task.ready_at.unwrap_or(task.created_at),
             })
@@ -170,6 +173,7 @@ impl Engine {
                 clock,
                 facts: FactsCache::default(),
                 metrics: Metrics::default(),
+                weights: tenants::Weights::default(),
                 notebook: Notebook::default(),
                 submits,
                 settles,

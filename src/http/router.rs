@@ -11,7 +11,7 @@ use super::state::{App, Site};
 use super::unread::read_on;
 use super::{
     admin, approvals, balance, bulk_actions, corrections, dead_letters, description, entries, estimates, keys, links,
-    missions, ops, pages, prices, projects, runs, schedules, statements, stream, transactions, usage, wallet,
+    missions, ops, pages, prices, projects, runs, schedules, statements, stream, tenants, transactions, usage, wallet,
     workflows,
 };
 
@@ -116,6 +116,8 @@ fn desk() -> OpenApiRouter<Site> {
         .routes(routes!(admin::overview))
         .routes(routes!(admin::queues))
         .routes(routes!(admin::workers))
+        .routes(routes!(tenants::list))
+        .routes(routes!(tenants::patch))
         .routes(routes!(dead_letters::list_all))
         .routes(routes!(dead_letters::get_of_all))
         .routes(routes!(bulk_actions::look::list_all, bulk_actions::order::post_of_any))
