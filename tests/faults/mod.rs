@@ -2,6 +2,7 @@
 
 mod approvals;
 mod clients;
+mod deploys;
 mod families;
 mod mcp;
 mod money;
