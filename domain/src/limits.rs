@@ -111,6 +111,11 @@ pub const MAX_DEADLINE_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
 /// Priorities go from minus to plus this. A small closed range keeps queue scores exact.
 pub const MAX_PRIORITY: i64 = 100;
 
+/// How much waiting a point of priority is worth: a minute. So the least urgent task of a tenant (100 points below none)
+/// is passed only by what becomes ready within 200 minutes after it, and none waits for ever. Migration 0026 spells the
+/// same number in an index.
+pub const PRIORITY_POINT_MS: i64 = 60_000;
+
 /// Work that rendering one template may cost, in the units of the template engine: one per instruction or per
 /// 64 bytes produced. Enough to write a megabyte of JSON, little enough to end within some milliseconds.
 pub const TEMPLATE_FUEL: u64 = 500_000;
@@ -297,6 +302,13 @@ pub const MAX_PROJECT_DESCRIPTION_BYTES: usize = 1_000;
 
 /// Projects of one tenant: people look through them.
 pub const MAX_PROJECTS: i64 = 10_000;
+
+/// The largest weight of a tenant. Wide enough for "a thousand times the others", narrow enough that shares stay exact
+/// in whole numbers.
+pub const MAX_TENANT_WEIGHT: u16 = 1_000;
+
+/// The largest number of live missions that a tenant's limit may name: more than any store holds.
+pub const MAX_TENANT_QUEUED: i64 = 1_000_000_000;
 
 /// Missions that a bulk action redrives in a second at most: each takes its tenant's wallet for a moment, which what
 /// runs needs as well.

@@ -2,7 +2,7 @@
 //!
 //! Commands that run the system (`dev`, `server`, `worker`) and that look after its data (`migrate`, `verify`,
 //! `doctor`, `keys`, `prices`) work on the store; commands for users (`mission`, `approval`, `dlq`,
-//! `project`, `workflow`, `wallet`) are clients of the HTTP API.
+//! `project`, `tenant`, `workflow`, `wallet`) are clients of the HTTP API.
 
 mod approval;
 mod bench;
@@ -21,6 +21,7 @@ mod renew;
 mod schedule;
 mod server;
 mod soak;
+mod tenant;
 mod verify;
 mod wallet;
 mod watch;
@@ -72,6 +73,9 @@ enum Command {
     /// Containers of missions: create, list, show, archive and delete them.
     #[command(subcommand)]
     Project(project::Project),
+    /// Tenants and their shares of the workers: list them, set their weights and limits.
+    #[command(subcommand)]
+    Tenant(tenant::Tenant),
     /// Missions that failed for the same reason: list them, show them, try them again.
     #[command(subcommand)]
     Dlq(dlq::Dlq),
@@ -137,6 +141,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Approval(approval) => approval.run().await,
         Command::Schedule(schedule) => schedule.run().await,
         Command::Project(project) => project.run().await,
+        Command::Tenant(tenant) => tenant.run().await,
         Command::Dlq(dlq) => dlq.run().await,
         Command::Workflow(workflow) => workflow.run().await,
         Command::Wallet(wallet) => wallet.run(&config).await,

@@ -18,6 +18,7 @@ use super::Engine;
 use super::leases::{KeptLease, Leases};
 use super::settle::{Settle, SettleError};
 use crate::clock::new_token;
+use crate::queue::{Running, Standby};
 use crate::store::read::{ItemOutput, WorkflowInput};
 use crate::store::{Claim, Claimed, StoreError};
 
@@ -58,6 +59,8 @@ pub(super) struct Pump {
     pub(super) worker_id: WorkerId,
     pub(super) slots: Arc<Semaphore>,
     pub(super) leases: Arc<Leases>,
+    /// Who is next while the queue is away.
+    pub(super) standby: Standby,
     pub(super) jobs: mpsc::Sender<ClaimedJob>,
     pub(super) stop: CancellationToken,
 }
@@ -123,14 +126,27 @@ impl Pump {
                 metrics.queue_up.set(0);
                 metrics.queue_failures.inc();
                 tracing::warn!(%error, pool = self.pool, "the store serves while the queue is away");
-                let ready = self.engine.store().ready_tasks(&self.pool, most as i64).await.unwrap_or_default();
+                let ready = self.from_store(most).await.unwrap_or_default();
                 metrics.polled_from_store.inc_by(ready.len() as u64);
                 if ready.is_empty() {
                     tokio::time::sleep(IDLE_WAIT).await;
                 }
-                ready.into_iter().take(most).map(|row| row.id).collect()
+                ready
             }
         }
+    }
+
+    /// Ready tasks as the store has them, tenants by their shares.
+    async fn from_store(&self, most: usize) -> Result<Vec<TaskId>, StoreError> {
+        let (store, now) = (self.engine.store(), self.engine.clock().now());
+        // some more than can be taken: who has less running is given more than an even share
+        let rows = store.ready_tasks(&self.pool, (most as i64).saturating_mul(4)).await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let running = store.running_by_tenant(&self.pool, now).await?;
+        let ready: Vec<_> = rows.into_iter().map(|row| self.engine.ready_task(row)).collect();
+        Ok(self.standby.choose(&ready, &running, most))
     }
 
     /// Claims tasks and brings what their steps need; whether all that were claimed can begin. A crash after the
@@ -148,7 +164,8 @@ impl Pump {
         let claimed = self.engine.store().claim(&claim).await?;
         self.engine.metrics().claims.inc_by(claimed.len() as u64);
         // the store answered for all of them: what it did not grant is not ready any more, or the sweep brings it back
-        if let Err(error) = self.engine.queue().confirm(&self.pool, ids).await {
+        let granted: Vec<Running> = claimed.iter().map(|task| running(task, self.leases.lease_ms())).collect();
+        if let Err(error) = self.engine.queue().confirm(&self.pool, ids, &granted).await {
             tracing::debug!(%error, "popped tasks are left to come back by themselves");
         }
         let count = claimed.len();
@@ -175,7 +192,7 @@ impl Engine {
         for task in claimed {
             match self.facts_of(&task).await {
                 Ok(definition) => jobs.push(ClaimedJob {
-                    lease: leases.add(task.guard(token), task.run_id, asked),
+                    lease: leases.add(task.guard(token), task.run_id, running(&task, leases.lease_ms()), asked),
                     claimed: task,
                     token: token.to_owned(),
                     definition,
@@ -290,6 +307,7 @@ impl Engine {
     /// Gives a claimed task back that can't begin here, without a penalty. Where even that fails, its lease runs out.
     async fn give_back(&self, task: &Claimed, token: &str, reason: &str) {
         tracing::warn!(task = %task.id, reason, "a claimed task can't begin and is given back");
+        self.queue().end(&task.pool, task.tenant_id, task.id);
         // without it, a task whose failure its run can do without is left to the end of its lease
         let definition = self.facts_of(task).await.ok().map(|definition| task.reach(&definition));
         let reach = definition.unwrap_or_default();
@@ -314,6 +332,11 @@ impl Engine {
             tracing::warn!(task = %task.id, %error, "it could not be given back; its lease will run out");
         }
     }
+}
+
+/// A claimed task as the order of tenants sees it.
+pub(super) fn running(task: &Claimed, lease_ms: i64) -> Running {
+    Running { task_id: task.id, tenant_id: task.tenant_id, pool: task.pool.clone(), lease_ms }
 }
 
 /// Adds what one of many sees besides what its node sees.

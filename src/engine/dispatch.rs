@@ -10,7 +10,10 @@ use crate::stream::{Frame, FrameBody};
 const INLINE_BYTES: usize = 4_096;
 
 impl Engine {
-    pub(super) async fn dispatch(&self, effects: Effects) {
+    pub(super) async fn dispatch(&self, mut effects: Effects) {
+        for task in &mut effects.ready {
+            task.weight = self.parts.weights.of(task.tenant_id);
+        }
         for (mission_id, run_id) in effects.stops {
             self.parts.relay.publish(Frame { mission_id, body: FrameBody::Stop { run_id } });
         }

@@ -14,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
+use crate::queue::{Queue, Running};
 use crate::store::{Beat, LeaseFate, WorkerRow};
 
 /// How long before its end a lease that was not renewed is given up.
@@ -22,6 +23,9 @@ const SAFETY: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(limits::STOP_LOOK_MS.unsigned_abs());
 /// Runs that one such look names; whoever is behind them hears of it by its heartbeat.
 const MOST_ENDING: i64 = 1_000;
+
+/// How long the queue may take to hear what still runs.
+const RENEW_HINTS: Duration = Duration::from_secs(2);
 
 /// Why a running step must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub(super) enum StopCause {
 struct Held {
     guard: Guard,
     run_id: RunId,
+    /// What the queue knows of it.
+    running: Running,
     until: Instant,
     stop: CancellationToken,
     cause: Arc<Mutex<Option<StopCause>>>,
@@ -76,14 +82,16 @@ impl Drop for KeptLease {
 /// All leases of this process.
 #[derive(Debug)]
 pub(super) struct Leases {
+    /// Who is told what ended.
+    queue: Arc<dyn Queue>,
     lease: Duration,
     heartbeat: Duration,
     held: Mutex<HashMap<TaskId, Held>>,
 }
 
 impl Leases {
-    pub(super) fn new(lease: Duration, heartbeat: Duration) -> Self {
-        Self { lease, heartbeat, held: Mutex::default() }
+    pub(super) fn new(queue: Arc<dyn Queue>, lease: Duration, heartbeat: Duration) -> Self {
+        Self { queue, lease, heartbeat, held: Mutex::default() }
     }
 
     /// How long leases last, in ms.
@@ -92,10 +100,11 @@ impl Leases {
     }
 
     /// Takes note of a lease that was asked for at `asked`.
-    pub(super) fn add(self: &Arc<Self>, guard: Guard, run_id: RunId, asked: Instant) -> KeptLease {
+    pub(super) fn add(self: &Arc<Self>, guard: Guard, run_id: RunId, running: Running, asked: Instant) -> KeptLease {
         let handle = LeaseHandle { stop: CancellationToken::new(), cause: Arc::default() };
         let held = Held {
             run_id,
+            running,
             until: asked + self.lease,
             stop: handle.stop.clone(),
             cause: handle.cause.clone(),
@@ -109,7 +118,11 @@ impl Leases {
     pub(super) fn remove(&self, guard: &Guard) {
         let mut held = self.lock();
         if held.get(&guard.task_id).is_some_and(|held| held.guard == *guard) {
-            held.remove(&guard.task_id);
+            let gone = held.remove(&guard.task_id);
+            drop(held);
+            if let Some(Held { running, .. }) = gone {
+                self.queue.end(&running.pool, running.tenant_id, running.task_id);
+            }
         }
     }
 
@@ -126,6 +139,10 @@ impl Leases {
                 held.stop.cancel();
             }
         }
+    }
+
+    fn running(&self) -> Vec<Running> {
+        self.lock().values().map(|held| held.running.clone()).collect()
     }
 
     fn guards(&self) -> Vec<Guard> {
@@ -203,7 +220,10 @@ async fn beat(engine: &Engine, leases: &Leases, row: &mut WorkerRow) -> Duration
         let now = engine.clock().now();
         let beat = Beat { lease_until: now.plus_ms(leases.lease_ms()), leases: guards.clone(), now };
         match engine.store().beat(&beat).await {
-            Ok(fates) => apply(leases, &guards, &fates, asked),
+            Ok(fates) => {
+                apply(leases, &guards, &fates, asked);
+                renew_hints(leases);
+            }
             Err(error) => {
                 tracing::warn!(%error, "leases could not be renewed");
                 return Duration::from_millis(500);
@@ -215,6 +235,18 @@ async fn beat(engine: &Engine, leases: &Leases, row: &mut WorkerRow) -> Duration
         tracing::warn!(%error, "the worker's entry could not be renewed");
     }
     leases.heartbeat
+}
+
+/// Tells the queue what still runs. Beside the heartbeat, which must not wait for it.
+fn renew_hints(leases: &Leases) {
+    let (queue, running) = (leases.queue.clone(), leases.running());
+    tokio::spawn(async move {
+        match tokio::time::timeout(RENEW_HINTS, queue.renew(&running)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the queue does not hear what still runs"),
+            Err(_) => tracing::debug!("the queue does not hear in time what still runs"),
+        }
+    });
 }
 
 fn apply(leases: &Leases, guards: &[Guard], fates: &[LeaseFate], asked: Instant) {

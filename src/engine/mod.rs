@@ -47,6 +47,7 @@ mod signals;
 mod spread;
 mod submit;
 mod sweep;
+mod tenants;
 mod timetable;
 mod turns;
 mod waiting;
@@ -115,6 +116,7 @@ struct Parts {
     clock: Arc<Clock>,
     facts: FactsCache,
     metrics: Metrics,
+    weights: tenants::Weights,
     notebook: Notebook,
     submits: Batcher<Submit, Result<Submitted, SubmitError>>,
     settles: Batcher<settle::Settle, Result<settle::Settled, SettleError>>,
@@ -151,6 +153,7 @@ impl Effects {
                 task_id: task.id,
                 tenant_id: task.tenant_id,
                 pool: task.pool.clone(),
+                weight: 1,
                 priority: task.priority,
                 ready_at: task.ready_at.unwrap_or(task.created_at),
             })
@@ -178,6 +181,7 @@ impl Engine {
                 clock,
                 facts: FactsCache::default(),
                 metrics: Metrics::default(),
+                weights: tenants::Weights::default(),
                 notebook: Notebook::default(),
                 submits,
                 settles,

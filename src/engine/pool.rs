@@ -17,6 +17,7 @@ use super::claim::{ClaimedJob, PoolConfig, Pump};
 use super::leases::{self, Leases, StopCause};
 use super::run::{self, Runtime};
 use crate::clock::new_id;
+use crate::queue::Standby;
 use crate::queue::backend::Feed;
 
 /// The running pools of this process.
@@ -47,7 +48,7 @@ impl WorkerPool {
     ) -> Self {
         let worker_id: WorkerId = new_id();
         let heartbeat = lease.mul_f64(limits::HEARTBEAT_MS as f64 / limits::LEASE_MS as f64);
-        let leases = Arc::new(Leases::new(lease, heartbeat));
+        let leases = Arc::new(Leases::new(engine.queue().clone(), lease, heartbeat));
         let drain = CancellationToken::new();
         let runtime = Arc::new(Runtime { engine: engine.clone(), providers, leases: leases.clone(), worker_id, drain });
         let slots_by_pool: BTreeMap<&str, usize> = pools.iter().map(|pool| (pool.name.as_str(), pool.slots)).collect();
@@ -106,6 +107,7 @@ fn start_pool(runtime: &Arc<Runtime>, pool: &PoolConfig, slots: Arc<Semaphore>) 
         worker_id: runtime.worker_id,
         slots,
         leases: runtime.leases.clone(),
+        standby: Standby::default(),
         jobs,
         stop: runtime.drain.clone(),
     };

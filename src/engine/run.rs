@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Engine;
-use super::claim::ClaimedJob;
+use super::claim::{ClaimedJob, running};
 use super::leases::{LeaseHandle, Leases, StopCause};
 use super::patience;
 use super::rates::Rated;
@@ -73,6 +73,8 @@ async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bo
     let settled = settle(runtime, job, request).await;
     runtime.leases.remove(&guard);
     let successor = settled?.successor?;
+    // it takes the slot without having been popped, and counts as what its tenant has running all the same
+    runtime.engine.queue().begin(running(&successor, runtime.leases.lease_ms()));
     // a successor is most often of the same workflow of the same run, whose input is known
     let (mission_id, base) = (job.claimed.mission_id, job.claimed.base);
     let known = job.context.get("inputs").map(|input| WorkflowInput { mission_id, base, input: input.clone() });

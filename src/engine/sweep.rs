@@ -90,6 +90,7 @@ impl Sweeper {
         engine.give_turns(None).await?;
         store.forget_outputs(now, CHUNK).await?;
         store.forget_links(now, CHUNK).await?;
+        engine.learn_weights().await?;
         engine.refill_queue().await?;
         let next = store.next_due().await?;
         let until_due = next.map_or(PASS.as_millis() as i64, |due| due.since_ms(engine.clock().now()).max(1));
@@ -227,7 +228,7 @@ impl Engine {
                 continue;
             }
             let rows = self.store().ready_tasks(&pool, MOST_PUSHED).await?;
-            let tasks: Vec<ReadyTask> = rows.into_iter().map(ready_task).collect();
+            let tasks: Vec<ReadyTask> = rows.into_iter().map(|row| self.ready_task(row)).collect();
             self.metrics().sweep_finds("lost_job", tasks.len() as u64);
             if let Err(error) = self.queue().push(&tasks).await {
                 tracing::debug!(%error, "the queue is away");
@@ -242,6 +243,7 @@ pub(super) fn ready_task(row: ReadyRow) -> ReadyTask {
         task_id: row.id,
         tenant_id: row.tenant_id,
         pool: row.pool,
+        weight: 1,
         priority: row.priority,
         ready_at: row.ready_at,
     }

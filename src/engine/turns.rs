@@ -6,7 +6,6 @@
 use bursar_domain::id::TenantId;
 
 use super::Engine;
-use super::sweep::ready_task;
 use crate::store::StoreError;
 
 /// Tasks let go at once.
@@ -22,7 +21,7 @@ impl Engine {
         }
         store.let_go(&next).await?;
         let rows = store.ready_by_id(&next).await?;
-        let tasks: Vec<_> = rows.into_iter().map(ready_task).collect();
+        let tasks: Vec<_> = rows.into_iter().map(|row| self.ready_task(row)).collect();
         if let Err(error) = self.queue().push(&tasks).await {
             tracing::debug!(%error, "tasks whose turn has come are left to the sweep");
         }

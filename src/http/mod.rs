@@ -38,6 +38,7 @@ mod serve;
 mod state;
 mod statements;
 mod stream;
+mod tenants;
 mod transactions;
 mod types;
 mod unread;

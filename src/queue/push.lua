@@ -1,15 +1,25 @@
 -- Adds ready tasks of one pool and wakes as many waiting workers.
--- KEYS: 1 ring (tenants by turn), 2 wake list, 3 epoch, 4 turn counter, 5 the prefix of the tenants' sets (with the hash tag)
--- ARGV: now in ms, then for each task: tenant, id, score
-local now = ARGV[1]
+-- KEYS: 1 ring (tenants by turn), 2 wake list, 3 epoch, 4 the turn served last, 5 the prefix of the tenants' sets (with
+--   the hash tag), 6 weights (tenants that have another than 1)
+-- ARGV: 1 now in ms, 2 the step of a turn, then for each task: tenant, id, score, the tenant's weight
+local now, step = ARGV[1], tonumber(ARGV[2])
 local added = 0
-for i = 2, #ARGV, 3 do
-  local tenant, id, score = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+local reached = tonumber(redis.call('GET', KEYS[4]) or '0')
+local seen = {}
+for i = 3, #ARGV, 4 do
+  local tenant, id, score, weight = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   added = added + redis.call('ZADD', KEYS[5] .. tenant, score, id)
-  -- a tenant that was not waiting queues up behind those who are: were it served next, one whose tasks come one
-  -- after the other would starve them; one that waits keeps its turn
-  if not redis.call('ZSCORE', KEYS[1], tenant) then
-    redis.call('ZADD', KEYS[1], redis.call('INCR', KEYS[4]), tenant)
+  if not seen[tenant] then
+    seen[tenant] = true
+    if weight == '1' then
+      redis.call('HDEL', KEYS[6], tenant)
+    else
+      redis.call('HSET', KEYS[6], tenant, weight)
+    end
+    -- a tenant that was not waiting queues up behind those who are: were it served next, one whose tasks come one
+    -- after the other would starve them; one that waits keeps its turn
+    local turn = reached + math.max(1, math.floor(step / tonumber(weight)))
+    redis.call('ZADD', KEYS[1], 'NX', string.format('%.0f', turn), tenant)
   end
 end
 redis.call('SET', KEYS[3], now, 'NX')

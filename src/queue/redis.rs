@@ -4,22 +4,29 @@
 //! their own; everything else shares one that reconnects by itself. No error of Redis ends anything: callers
 //! fall back to the store and come back.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bursar_domain::id::TaskId;
+use bursar_domain::id::{TaskId, TenantId};
 use redis::Script;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Mutex;
 
-use super::{Queue, QueueError, ReadyTask};
+use super::{LOOK, POPPED_MS, Queue, QueueError, ReadyTask, Running, TURN_STEP};
 use crate::clock::Clock;
 use crate::link::{LinkError, RedisLink};
 
-/// How long a popped task may stay unconfirmed before it comes back.
-const POPPED_MS: i64 = 2_000;
+/// Beginnings and ends that one pop tells of, and that wait in this process at most: what is dropped counts until its
+/// lease ends.
+const MOST_TOLD: usize = 1_024;
+/// How long a set of running tasks is kept that nobody adds to.
+const RUNNING_KEPT_MS: i64 = 600_000;
+
+/// A beginning or an end that others have not heard of: tenant, task, until when in ms (0: it ended).
+type News = (TenantId, TaskId, i64);
+
 impl From<LinkError> for QueueError {
     fn from(error: LinkError) -> Self {
         Self(error.0)
@@ -40,6 +47,8 @@ pub struct RedisQueue {
     pop: Script,
     /// A connection per pool for blocking pops.
     blocking: Mutex<HashMap<String, MultiplexedConnection>>,
+    /// What began and ended here since the last pop, by pool.
+    news: std::sync::Mutex<HashMap<String, Vec<News>>>,
 }
 
 impl std::fmt::Debug for RedisQueue {
@@ -56,6 +65,8 @@ struct Keys {
     homes: String,
     turn: String,
     tenants: String,
+    running: String,
+    weights: String,
 }
 
 impl Keys {
@@ -69,6 +80,8 @@ impl Keys {
             homes: key("homes"),
             turn: key("turn"),
             tenants: key("tenant:"),
+            running: key("running:"),
+            weights: key("weights"),
         }
     }
 }
@@ -82,23 +95,42 @@ impl RedisQueue {
             push: Script::new(include_str!("push.lua")),
             pop: Script::new(include_str!("pop.lua")),
             blocking: Mutex::default(),
+            news: std::sync::Mutex::default(),
         }
     }
 
-    async fn take(&self, keys: &Keys, most: usize) -> Result<Vec<TaskId>, QueueError> {
+    fn note(&self, pool: &str, news: News) {
+        let mut pools = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = pools.entry(pool.to_owned()).or_default();
+        if waiting.len() < MOST_TOLD {
+            waiting.push(news);
+        }
+    }
+
+    fn news(&self, pool: &str) -> Vec<News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).remove(pool).unwrap_or_default()
+    }
+
+    async fn take(&self, pool: &str, keys: &Keys, most: usize) -> Result<Vec<TaskId>, QueueError> {
         let mut connection = self.link.connection().await?;
-        let ids: Vec<String> = self
-            .pop
-            .key(&keys.ring)
+        let mut call = self.pop.prepare_invoke();
+        call.key(&keys.ring)
             .key(&keys.popped)
             .key(&keys.homes)
             .key(&keys.turn)
             .key(&keys.tenants)
+            .key(&keys.running)
+            .key(&keys.weights)
             .arg(self.clock.now().ms())
             .arg(most)
             .arg(POPPED_MS)
-            .invoke_async(&mut connection)
-            .await?;
+            .arg(LOOK)
+            .arg(TURN_STEP);
+        // what does not arrive counts until its lease ends
+        for (tenant, task, until) in self.news(pool) {
+            call.arg(tenant.to_string()).arg(task.to_string()).arg(until);
+        }
+        let ids: Vec<String> = call.invoke_async(&mut connection).await?;
         // an id that is none was not put there by us: the store would not know it either
         Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
     }
@@ -130,9 +162,10 @@ impl Queue for RedisQueue {
             for chunk in of_pool.chunks(256) {
                 let mut call = self.push.prepare_invoke();
                 call.key(&keys.ring).key(&keys.wake).key(&keys.epoch).key(&keys.turn).key(&keys.tenants);
-                call.arg(self.clock.now().ms());
+                call.key(&keys.weights).arg(self.clock.now().ms()).arg(TURN_STEP);
                 for task in chunk {
-                    call.arg(task.tenant_id.to_string()).arg(task.task_id.to_string()).arg(task.score());
+                    call.arg(task.tenant_id.to_string()).arg(task.task_id.to_string());
+                    call.arg(task.score()).arg(task.weight.max(1));
                 }
                 let _: i64 = call.invoke_async(&mut connection).await?;
             }
@@ -144,7 +177,7 @@ impl Queue for RedisQueue {
         let keys = Keys::of(pool);
         let deadline = Instant::now() + wait;
         loop {
-            let tasks = self.take(&keys, most).await?;
+            let tasks = self.take(pool, &keys, most).await?;
             // less than a millisecond counts as none: to Redis zero is for ever
             let left = deadline.saturating_duration_since(Instant::now());
             if !tasks.is_empty() || left < Duration::from_millis(1) {
@@ -157,7 +190,7 @@ impl Queue for RedisQueue {
         }
     }
 
-    async fn confirm(&self, pool: &str, tasks: &[TaskId]) -> Result<(), QueueError> {
+    async fn confirm(&self, pool: &str, tasks: &[TaskId], granted: &[Running]) -> Result<(), QueueError> {
         if tasks.is_empty() {
             return Ok(());
         }
@@ -166,6 +199,59 @@ impl Queue for RedisQueue {
         let mut connection = self.link.connection().await?;
         let mut pipe = redis::pipe();
         pipe.zrem(&keys.popped, &ids).ignore().hdel(&keys.homes, &ids).ignore();
+        let now = self.clock.now();
+        // what was not granted counts no longer than it would have stayed popped
+        let mut by_tenant: BTreeMap<TenantId, Vec<(i64, String)>> = BTreeMap::new();
+        for one in granted {
+            let entry = (now.plus_ms(one.lease_ms).ms(), one.task_id.to_string());
+            by_tenant.entry(one.tenant_id).or_default().push(entry);
+        }
+        for (tenant, entries) in by_tenant {
+            let key = format!("{}{tenant}", keys.running);
+            pipe.zadd_multiple(&key, &entries).ignore().pexpire(&key, RUNNING_KEPT_MS).ignore();
+        }
+        pipe.query_async::<()>(&mut connection).await?;
+        Ok(())
+    }
+
+    fn begin(&self, running: Running) {
+        let until = self.clock.now().plus_ms(running.lease_ms).ms();
+        self.note(&running.pool, (running.tenant_id, running.task_id, until));
+    }
+
+    fn end(&self, pool: &str, tenant: TenantId, task: TaskId) {
+        self.note(pool, (tenant, task, 0));
+    }
+
+    async fn renew(&self, running: &[Running]) -> Result<(), QueueError> {
+        let now = self.clock.now();
+        let mut connection = self.link.connection().await?;
+        for chunk in running.chunks(256) {
+            let mut pipe = redis::pipe();
+            for one in chunk {
+                let key = format!("{}{}", Keys::of(&one.pool).running, one.tenant_id);
+                let until = now.plus_ms(one.lease_ms).ms();
+                pipe.cmd("ZADD").arg(&key).arg("XX").arg(until).arg(one.task_id.to_string()).ignore();
+                pipe.pexpire(&key, RUNNING_KEPT_MS).ignore();
+            }
+            pipe.query_async::<()>(&mut connection).await?;
+        }
+        Ok(())
+    }
+
+    async fn weigh(&self, pool: &str, weights: &[(TenantId, u16)]) -> Result<(), QueueError> {
+        if weights.is_empty() {
+            return Ok(());
+        }
+        let keys = Keys::of(pool);
+        let mut connection = self.link.connection().await?;
+        let mut pipe = redis::pipe();
+        for (tenant, weight) in weights {
+            match weight {
+                0 | 1 => pipe.hdel(&keys.weights, tenant.to_string()).ignore(),
+                weight => pipe.hset(&keys.weights, tenant.to_string(), weight).ignore(),
+            };
+        }
         pipe.query_async::<()>(&mut connection).await?;
         Ok(())
     }

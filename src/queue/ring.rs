@@ -1,55 +1,162 @@
-//! Tenants in turn: one pool's ready tasks in memory.
+//! Tenants by their shares: one pool's ready tasks in memory.
 //!
-//! The same order as the Redis script gives: tenants round robin, each tenant's tasks by priority and age.
+//! The same order as the Redis script gives (pop.lua): next is the tenant with the least running beside its weight, among
+//! equals the one whose turn it is; each tenant's tasks go by age and priority. Only hints: what is wrong here costs
+//! order, never work.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bursar_domain::id::{TaskId, TenantId};
 
-use super::ReadyTask;
+use super::{LOOK, POPPED_MS, ReadyTask, step_of};
 
-/// The ready tasks of one pool.
+/// The ready tasks of one pool, and what its tenants have running.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
-    turns: VecDeque<TenantId>,
-    queues: BTreeMap<TenantId, BTreeSet<(i64, TaskId)>>,
-    known: HashMap<TaskId, (TenantId, i64)>,
+    /// Who waits, by turn.
+    turns: BTreeSet<(i64, TenantId)>,
+    tenants: BTreeMap<TenantId, Tenant>,
+    /// What waits.
+    known: HashMap<TaskId, TenantId>,
+    /// The turn served last.
+    reached: i64,
+}
+
+#[derive(Debug)]
+struct Tenant {
+    queue: BTreeSet<(i64, TaskId)>,
+    turn: i64,
+    weight: u16,
+    /// Until when, in ms of the ring's clock, each task runs that nobody says has ended.
+    running: HashMap<TaskId, i64>,
+    /// Running tasks that are known by their number alone.
+    elsewhere: u64,
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        Self { queue: BTreeSet::new(), turn: 0, weight: 1, running: HashMap::new(), elsewhere: 0 }
+    }
+}
+
+/// One who stands in line for this pop.
+struct Standing {
+    tenant: TenantId,
+    turn: i64,
+    load: u64,
+    weight: u16,
+    waiting: usize,
+}
+
+impl Standing {
+    fn order(&self, other: &Self) -> Ordering {
+        let left = self.load.saturating_mul(other.weight.into());
+        let right = other.load.saturating_mul(self.weight.into());
+        left.cmp(&right).then(self.turn.cmp(&other.turn)).then(self.tenant.cmp(&other.tenant))
+    }
 }
 
 impl Ring {
     /// Adds a task; whether it was new.
     pub(super) fn push(&mut self, task: &ReadyTask) -> bool {
+        let tenant = self.tenants.entry(task.tenant_id).or_default();
+        tenant.weight = task.weight.max(1);
         if self.known.contains_key(&task.task_id) {
             return false;
         }
-        let score = task.score();
-        self.known.insert(task.task_id, (task.tenant_id, score));
-        let queue = self.queues.entry(task.tenant_id).or_default();
-        if queue.is_empty() {
-            self.turns.push_back(task.tenant_id);
+        self.known.insert(task.task_id, task.tenant_id);
+        if tenant.queue.is_empty() {
+            // behind those who wait: were it served next, one whose tasks come one after the other would starve them
+            tenant.turn = self.reached.saturating_add(step_of(tenant.weight));
+            self.turns.insert((tenant.turn, task.tenant_id));
         }
-        queue.insert((score, task.task_id))
+        tenant.queue.insert((task.score(), task.task_id))
     }
 
-    /// Takes at most `most` tasks: of each tenant its share, in turn.
-    pub(super) fn pop(&mut self, most: usize) -> Vec<TaskId> {
+    /// Takes at most `most` tasks at `now_ms` of the ring's clock.
+    pub(super) fn pop(&mut self, most: usize, now_ms: i64) -> Vec<TaskId> {
+        let mut line: Vec<Standing> = Vec::new();
+        for (turn, id) in self.turns.iter().take(LOOK) {
+            let Some(tenant) = self.tenants.get_mut(id) else { continue };
+            tenant.running.retain(|_, until| *until > now_ms);
+            let load = (tenant.running.len() as u64).saturating_add(tenant.elsewhere);
+            let (waiting, weight) = (tenant.queue.len(), tenant.weight);
+            line.push(Standing { tenant: *id, turn: *turn, load, weight, waiting });
+        }
         let mut taken = Vec::new();
         while taken.len() < most {
-            let share = (most - taken.len()).checked_div(self.turns.len()).unwrap_or(0).max(1);
-            let Some(tenant) = self.turns.pop_front() else { break };
-            let Some(queue) = self.queues.get_mut(&tenant) else { continue };
-            for _ in 0..share {
-                let Some((_, task)) = queue.pop_first() else { break };
-                self.known.remove(&task);
-                taken.push(task);
-            }
-            if queue.is_empty() {
-                self.queues.remove(&tenant);
-            } else {
-                self.turns.push_back(tenant);
+            let in_line = line.iter_mut().filter(|one| one.waiting > 0);
+            let Some(next) = in_line.min_by(|one, other| one.order(other)) else { break };
+            let Some(tenant) = self.tenants.get_mut(&next.tenant) else { break };
+            let Some((_, task)) = tenant.queue.pop_first() else { break };
+            self.known.remove(&task);
+            tenant.running.insert(task, now_ms.saturating_add(POPPED_MS));
+            taken.push(task);
+            self.reached = self.reached.max(next.turn);
+            self.turns.remove(&(next.turn, next.tenant));
+            next.load = next.load.saturating_add(1);
+            next.waiting = next.waiting.saturating_sub(1);
+            next.turn = next.turn.saturating_add(step_of(next.weight));
+            tenant.turn = next.turn;
+            if next.waiting > 0 {
+                self.turns.insert((next.turn, next.tenant));
             }
         }
         taken
+    }
+
+    /// Takes note that a task runs, until `until_ms` of the ring's clock.
+    pub(super) fn begin(&mut self, tenant: TenantId, task: TaskId, until_ms: i64) {
+        self.tenants.entry(tenant).or_default().running.insert(task, until_ms);
+    }
+
+    /// Prolongs what is known to run.
+    pub(super) fn renew(&mut self, tenant: TenantId, task: TaskId, until_ms: i64) {
+        if let Some(until) = self.tenants.get_mut(&tenant).and_then(|tenant| tenant.running.get_mut(&task)) {
+            *until = until_ms;
+        }
+    }
+
+    /// Takes note that a task runs no more.
+    pub(super) fn end(&mut self, tenant_id: TenantId, task: TaskId) {
+        if let Some(tenant) = self.tenants.get_mut(&tenant_id) {
+            tenant.running.remove(&task);
+            // whoever has nothing here is forgotten: memory does not grow with tenants that were
+            if tenant.running.is_empty() && tenant.queue.is_empty() {
+                self.tenants.remove(&tenant_id);
+            }
+        }
+    }
+
+    /// Sets a tenant's weight.
+    pub(super) fn weigh(&mut self, tenant: TenantId, weight: u16) {
+        if let Some(tenant) = self.tenants.get_mut(&tenant) {
+            tenant.weight = weight.max(1);
+        }
+    }
+
+    /// Forgets everything but whose turn it is, and learns anew what waits and how much runs.
+    pub(super) fn learn(&mut self, ready: &[ReadyTask], running: &[(TenantId, u64)]) {
+        self.known.clear();
+        let turns = std::mem::take(&mut self.turns);
+        self.tenants.clear();
+        for task in ready {
+            self.push(task);
+        }
+        for (turn, id) in turns {
+            // who waited already keeps its turn
+            if let Some(tenant) = self.tenants.get_mut(&id) {
+                self.turns.remove(&(tenant.turn, id));
+                tenant.turn = turn;
+                self.turns.insert((turn, id));
+            }
+        }
+        for (id, count) in running {
+            if let Some(tenant) = self.tenants.get_mut(id) {
+                tenant.elsewhere = *count;
+            }
+        }
     }
 
     /// How many tasks wait.
@@ -68,6 +175,7 @@ mod tests {
         ReadyTask {
             task_id: TaskId::from_uuid(Uuid::from_u128(number)),
             tenant_id: TenantId::from_uuid(Uuid::from_u128(tenant)),
+            weight: 1,
             pool: "agent".to_owned(),
             priority,
             ready_at: Timestamp::from_ms(1_000 + number as i64),
@@ -85,7 +193,7 @@ mod tests {
             ring.push(&task(1, number, 0));
         }
         ring.push(&task(2, 5_000, 0));
-        assert!(numbers(&ring.pop(4)).contains(&5_000));
+        assert!(numbers(&ring.pop(4, 0)).contains(&5_000));
     }
 
     #[test]
@@ -94,7 +202,7 @@ mod tests {
         ring.push(&task(1, 10, 0));
         ring.push(&task(1, 11, 5));
         ring.push(&task(1, 9, 0));
-        assert_eq!(numbers(&ring.pop(3)), [11, 9, 10]);
+        assert_eq!(numbers(&ring.pop(3, 0)), [11, 9, 10]);
     }
 
     #[test]
@@ -103,7 +211,7 @@ mod tests {
         assert!(ring.push(&task(1, 1, 0)));
         assert!(!ring.push(&task(1, 1, 0)));
         assert_eq!(ring.len(), 1);
-        assert_eq!(ring.pop(8).len(), 1);
+        assert_eq!(ring.pop(8, 0).len(), 1);
         assert_eq!(ring.len(), 0);
     }
 }

@@ -20,6 +20,7 @@ mod prune;
 pub mod read;
 mod schema;
 pub mod sqlite;
+mod tenants;
 mod want;
 
 pub use bulk::{BulkAction, BulkCount, BulkFigures, BulkItem, BulkNote, BulkOutcome, BulkScope, BulkState};
@@ -31,6 +32,7 @@ pub use leases::{Beat, Claim, Claimed, LeaseFate};
 pub use links::CallbackLink;
 pub use projects::{Project, ProjectFilter};
 pub use prune::{Prunable, Pruned};
+pub use tenants::{Tenant, TenantChange};
 pub use want::{Journals, Want};
 
 use std::time::Duration;

@@ -23,6 +23,7 @@ mod signals;
 mod statements;
 mod stream;
 mod submit;
+mod tenants;
 mod usage;
 mod waiting;
 mod wallet;

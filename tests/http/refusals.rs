@@ -195,6 +195,12 @@ fn decisions() -> Vec<Case> {
         at(("GET", "/v1/bulk-actions/mis_01h455vb4pex5vsknk084sn02q"), (400, "wrong-id-kind", "")),
         at(("POST", "/v1/bulk-actions/blk_01h455vb4pex5vsknk084sn02q/abort"), (404, "not-found", "")),
         at(("GET", "/v1/admin/bulk-actions"), (403, "forbidden", "")),
+        at(("GET", "/v1/admin/tenants"), (403, "forbidden", "")),
+        Case {
+            headers: JSON,
+            body: "{\"weight\": 3}",
+            ..at(("PATCH", "/v1/admin/tenants/ten_01h455vb4pex5vsknk084sn02q"), (403, "forbidden", ""))
+        },
         redrive("{\"fingerprint\": \"x\"}", (422, "validation", "/kind")),
         redrive("{\"kind\": \"SECRET\", \"fingerprint\": \"x\"}", (422, "validation", "/kind")),
         redrive("{\"kind\": \"redrive\"}", (422, "validation", "/fingerprint")),

@@ -1,5 +1,7 @@
 //! The queue's promises, asked of both implementations, and what only a Redis can do.
 
+mod shares;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +25,7 @@ fn task(tenant: u128, number: u128) -> ReadyTask {
         task_id: TaskId::from_uuid(Uuid::from_u128(number)),
         tenant_id: TenantId::from_uuid(Uuid::from_u128(tenant)),
         pool: POOL.to_owned(),
+        weight: 1,
         priority: 0,
         ready_at: Timestamp::from_ms(1_800_000_000_000 + number as i64),
     }
@@ -133,10 +136,10 @@ async fn pushing_twice_is_harmless(fixture: Fixture) {
     queue.push(&[task(1, 1), task(1, 2)]).await.unwrap();
     assert_eq!(queue.depth(POOL).await.unwrap(), 2);
     assert_eq!(pop(queue, 10).await, [1, 2]);
-    queue.confirm(POOL, &ids(&[1, 2])).await.unwrap();
+    queue.confirm(POOL, &ids(&[1, 2]), &[]).await.unwrap();
     assert_eq!((pop(queue, 10).await.len(), queue.depth(POOL).await.unwrap()), (0, 0));
     queue.push(&[]).await.unwrap();
-    queue.confirm(POOL, &[]).await.unwrap();
+    queue.confirm(POOL, &[], &[]).await.unwrap();
 }
 
 async fn pools_are_apart(fixture: Fixture) {
@@ -178,7 +181,7 @@ async fn an_empty_queue_answers_after_the_wait(fixture: Fixture) {
     // wake-ups of tasks that somebody took meanwhile do not cut the wait short
     fixture.queue.push(&[task(1, 1), task(1, 2), task(2, 3)]).await.unwrap();
     let taken = fixture.queue.pop(POOL, 10, NO_WAIT).await.unwrap();
-    fixture.queue.confirm(POOL, &taken).await.unwrap();
+    fixture.queue.confirm(POOL, &taken, &[]).await.unwrap();
     let start = Instant::now();
     let wait = Duration::from_millis(300);
     assert!(fixture.queue.pop(POOL, 4, wait).await.unwrap().is_empty());
@@ -198,7 +201,7 @@ async fn many_takers_get_each_task_once(fixture: Fixture) {
                     if taken.is_empty() {
                         return all;
                     }
-                    queue.confirm(POOL, &taken).await.unwrap();
+                    queue.confirm(POOL, &taken, &[]).await.unwrap();
                     all.extend(numbers(&taken));
                 }
             })
@@ -231,7 +234,7 @@ async fn what_nobody_confirmed_comes_back_after_two_seconds() {
     let start = Instant::now();
     assert_eq!(pop(queue, 10).await.len(), 3);
     assert_eq!(queue.depth(POOL).await.unwrap(), 3, "popped is not gone");
-    queue.confirm(POOL, &ids(&[2])).await.unwrap();
+    queue.confirm(POOL, &ids(&[2]), &[]).await.unwrap();
     assert_eq!((queue.depth(POOL).await.unwrap(), pop(queue, 10).await.len()), (2, 0));
     let back: BTreeSet<u128> = eventually("both come back", PATIENCE, || {
         let queue = queue.clone();
@@ -242,7 +245,7 @@ async fn what_nobody_confirmed_comes_back_after_two_seconds() {
     .collect();
     assert!(start.elapsed() >= Duration::from_millis(1_990), "{:?}", start.elapsed());
     assert_eq!(back, BTreeSet::from([1, 3]));
-    queue.confirm(POOL, &ids(&[1, 3])).await.unwrap();
+    queue.confirm(POOL, &ids(&[1, 3]), &[]).await.unwrap();
     assert_eq!(queue.depth(POOL).await.unwrap(), 0);
 }
 

@@ -40,12 +40,12 @@ busy as materialized (
 placed as materialized (
   select a.id, a.key, a.most,
     coalesce(b.count, 0)
-    + row_number() over (partition by a.tenant_id, a.key order by a.priority desc, a.ready_at, a.id)
+    + row_number() over (partition by a.tenant_id, a.key order by a.ready_at - a.priority * 60000, a.id)
     + (
       select count(*) from tasks h
       where h.tenant_id = a.tenant_id and h.concurrency_key = a.key and h.state = 'ready' and h.held_since is not null
         and h.id <> all($1)
-        and (h.priority > a.priority or (h.priority = a.priority and (h.ready_at, h.id) < (a.ready_at, a.id)))
+        and (h.ready_at - h.priority * 60000, h.id) < (a.ready_at - a.priority * 60000, a.id)
     ) as place
   from asked a
   left join busy b on b.tenant_id = a.tenant_id and b.key = a.key

@@ -197,10 +197,24 @@ impl dyn Store {
             let sql = "
                 select id, tenant_id, pool, priority, ready_at from tasks
                 where state = 'ready' and held_since is null and pool = $1 and tenant_id = $2
-                order by priority desc, ready_at limit $3";
+                order by ready_at - priority * 60000 limit $3";
             rows.extend(all::<ReadyRow>(self.rows(sql, &[pool.into(), tenant.into(), share.into()]).await?)?);
         }
         Ok(rows)
+    }
+
+    /// How many tasks of a pool each tenant has running; grows with slots, not with what waits.
+    pub async fn running_by_tenant(&self, pool: &str, now: Timestamp) -> Result<Vec<(TenantId, u64)>, StoreError> {
+        #[derive(serde::Deserialize)]
+        struct Count {
+            tenant_id: TenantId,
+            n: u64,
+        }
+        let sql = "
+            select tenant_id, count(*) as n from tasks
+            where state = 'running' and lease_until > $2 and pool = $1 group by tenant_id";
+        let rows = all::<Count>(self.rows(sql, &[pool.into(), now.into()]).await?)?;
+        Ok(rows.into_iter().map(|count| (count.tenant_id, count.n)).collect())
     }
 
     /// What the queue must know about tasks that just became ready.
@@ -241,7 +255,7 @@ impl dyn Store {
         let sql = "
             with waiting as (
               select id, tenant_id, concurrency_key, concurrency_max,
-                row_number() over (partition by tenant_id, concurrency_key order by priority desc, ready_at, id) as place
+                row_number() over (partition by tenant_id, concurrency_key order by ready_at - priority * 60000, id) as place
               from tasks
               where state = 'ready' and held_since is not null
                 and ($2 is null or (tenant_id = $2 and concurrency_key = $3))

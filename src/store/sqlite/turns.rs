@@ -29,12 +29,12 @@ placed as materialized (
       select count(*) from tasks b
       where b.tenant_id = a.tenant_id and b.concurrency_key = a.key and b.state = 'running' and b.lease_until > $2
     )
-    + row_number() over (partition by a.tenant_id, a.key order by a.priority desc, a.ready_at, a.id)
+    + row_number() over (partition by a.tenant_id, a.key order by a.ready_at - a.priority * 60000, a.id)
     + (
       select count(*) from tasks h
       where h.tenant_id = a.tenant_id and h.concurrency_key = a.key and h.state = 'ready' and h.held_since is not null
         and h.id not in (select value from json_each($1))
-        and (h.priority > a.priority or (h.priority = a.priority and (h.ready_at, h.id) < (a.ready_at, a.id)))
+        and (h.ready_at - h.priority * 60000, h.id) < (a.ready_at - a.priority * 60000, a.id)
     ) as place
   from asked a
 )";
