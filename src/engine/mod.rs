@@ -118,6 +118,9 @@ struct Parts {
     exec_allowed: AtomicBool,
     /// The tools of MCP servers that definitions may name; not set: none.
     mcp: OnceLock<mcp::Catalog>,
+    /// Whether the queue took what it was last given. One that answers and takes nothing (its memory is full) is away:
+    /// the store serves.
+    queue_takes: AtomicBool,
     /// Wakes the sweep before its time: something may be due.
     attention: tokio::sync::Notify,
 }
@@ -177,6 +180,7 @@ impl Engine {
                 meters,
                 exec_allowed: AtomicBool::new(false),
                 mcp: OnceLock::new(),
+                queue_takes: AtomicBool::new(true),
                 attention: tokio::sync::Notify::new(),
             }),
         };
@@ -191,6 +195,11 @@ impl Engine {
     /// From now on definitions may run programs: nodes of the kind `exec` are put and submitted.
     pub fn allow_exec(&self) {
         self.parts.exec_allowed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the queue takes what it is given, as far as this process knows; the sweep looks again every second.
+    pub fn queue_takes(&self) -> bool {
+        self.parts.queue_takes.load(Ordering::Relaxed)
     }
 
     /// The store, for reads.

@@ -2,13 +2,17 @@
 
 mod approvals;
 mod clients;
+mod ending;
 mod families;
 mod mcp;
 mod money;
 mod processes;
+mod queue;
 mod redrives;
 mod schedules;
+mod store;
 mod tools;
+mod wire;
 
 use std::time::Duration;
 
