@@ -21,6 +21,13 @@ pub(super) fn items(page: &Value) -> Vec<Value> {
 /// A running worker process.
 pub(super) struct WorkerProcess(Child);
 
+impl WorkerProcess {
+    /// Sends it a signal by name.
+    pub(super) fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status().unwrap().success());
+    }
+}
+
 pub(super) struct Installation {
     database: TestDatabase,
     /// How the server reaches it.
@@ -135,8 +142,14 @@ impl Installation {
 
     /// Starts a worker process.
     pub(super) fn worker(&mut self, environment: &[(&str, &str)]) -> WorkerProcess {
+        self.worker_of(&["agent", "default"], environment)
+    }
+
+    /// Starts a worker process of these pools.
+    pub(super) fn worker_of(&mut self, pools: &[&str], environment: &[(&str, &str)]) -> WorkerProcess {
         let child = bursar()
-            .args(["worker", "--pool", "agent=16", "--pool", "default=16"])
+            .arg("worker")
+            .args(pools.iter().flat_map(|pool| ["--pool".to_owned(), format!("{pool}=16")]))
             .env("DATABASE_URL", &self.database.url)
             .env("REDIS_URL", self.redis.url())
             .envs(environment.iter().copied())

@@ -16,7 +16,8 @@ use crate::support::world::{PATIENCE, Queues, World};
 const STEPS: &str = "
 workflow: steps
 flat_fee: 1
-defaults: { retry: { max_attempts: 2 } }
+# an outage at the moment of a reservation costs an attempt
+defaults: { retry: { max_attempts: 8, backoff: { initial: 10ms } } }
 agents: { a: { instructions: be kind, model: simulated-small, max_output_tokens: 20 } }
 nodes:
   first: { transform: { x: 1 }, units: { step: 1 } }

@@ -37,6 +37,11 @@ async fn answers_to_commits_cut_off_on_every_kind_of_write_lose_and_double_nothi
     let at_worker = ChaosProxy::before(installation.database_url()).await;
     let through = [&environment[..], &[("DATABASE_URL", at_worker.url())]].concat();
     let worker = installation.worker(&through);
+    // a process that does not reach its database when it starts says so and ends; whoever started it tries again
+    eventually("the worker works", PATIENCE, async || {
+        (!items(&installation.get("/v1/admin/workers").await?).is_empty()).then_some(())
+    })
+    .await;
     at_server.cut_answers(seed, 6);
     at_worker.cut_answers(seed + 1, 6);
 
