@@ -186,6 +186,15 @@ pub async fn migrate(engine: &Engine, prices: &PriceBook, is_configured: bool) -
     Ok(activates)
 }
 
+/// Refuses a schema that this program does not fit; says so when a newer program has extended it.
+pub async fn check_schema(engine: &Engine) -> Result<(), StoreError> {
+    let fit = engine.store().check_schema().await?;
+    if fit.is_newer() {
+        tracing::warn!(applied = fit.applied, known = fit.known, "{fit}");
+    }
+    Ok(())
+}
+
 /// A tenant with its wallet, made when it does not exist.
 pub async fn ensure_tenant(engine: &Engine, name: &str) -> Result<(TenantId, WalletId), StoreError> {
     let store = engine.store();

@@ -59,7 +59,7 @@ async fn database(config: &Config, findings: &mut Findings) -> anyhow::Result<()
         }
     };
     match store.check_schema().await {
-        Ok(()) => Findings::good("database", "reachable, schema up to date"),
+        Ok(fit) => Findings::good("database", &format!("reachable, {fit}")),
         Err(error) => findings.bad("database", &error.to_string()),
     }
     let (clock, asked) = (Clock::new(), Instant::now());

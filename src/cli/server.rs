@@ -38,7 +38,7 @@ impl Server {
         let url = super::database_url(&config)?;
         let stop = CancellationToken::new();
         let engine = boot::engine(&config, &url, &stop).await?;
-        engine.store().check_schema().await?;
+        boot::check_schema(&engine).await?;
         let listener = listen(&config, self.port, "0.0.0.0").await?;
         let app = app(&engine, &config, &listener)?;
         let workers = if self.with_workers {

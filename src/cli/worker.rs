@@ -52,7 +52,7 @@ impl Worker {
         }
         let stop = CancellationToken::new();
         let engine = boot::engine(&config, &url, &stop).await?;
-        engine.store().check_schema().await?;
+        boot::check_schema(&engine).await?;
         let pools = if self.pools.is_empty() { default_pools(&config, 64) } else { self.pools };
         let workers = start(&engine, &config, &pools, &stop)?;
         tracing::info!(worker = %workers.worker_id(), ?pools, "working");

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::leases::{KeptLease, Leases};
-use super::settle::Settle;
+use super::settle::{Settle, SettleError};
 use crate::clock::new_token;
 use crate::queue::QueueError;
 use crate::store::read::{ItemOutput, WorkflowInput};
@@ -308,7 +308,16 @@ impl Engine {
             prompt: None,
         };
         let settle = Settle::of(task, request, reach);
-        if let Err(error) = self.settle(settle, || false).await {
+        let Err(error) = self.settle(settle, || false).await else { return };
+        let returned = match &error {
+            // what this program can't read it can't decide about either, but a newer one beside it can
+            SettleError::Unstorable(_) => {
+                let reason = format!("handed back by a program of version {}: {reason}", env!("CARGO_PKG_VERSION"));
+                self.store().hand_back_unread(&task.guard(token), &reason).await
+            }
+            _ => Ok(0),
+        };
+        if !matches!(returned, Ok(1..)) {
             tracing::warn!(task = %task.id, %error, "it could not be given back; its lease will run out");
         }
     }

@@ -1,6 +1,5 @@
 //! What the engine counts, for `/metrics` and for `bursar bench`.
 
-use std::time::{Duration, Instant};
 
 use bursar_domain::credits::Ucr;
 use bursar_domain::flow::Fired;
@@ -42,7 +41,6 @@ fn ratios() -> Histogram {
 /// Counters of one process.
 #[derive(Debug)]
 pub struct Metrics {
-    started: Instant,
     /// Tasks that claims took.
     pub(super) claims: Counter,
     /// Ids that came from the queue.
@@ -75,7 +73,6 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            started: Instant::now(),
             claims: Counter::default(),
             popped_from_queue: Counter::default(),
             polled_from_store: Counter::default(),
@@ -136,10 +133,6 @@ impl Metrics {
     /// Claims, of which so many were named by the queue and so many by the store.
     pub fn claim_sources(&self) -> (u64, u64, u64) {
         (self.claims.get(), self.popped_from_queue.get(), self.polled_from_store.get())
-    }
-
-    pub(super) fn started_within(&self, duration: Duration) -> bool {
-        self.started.elapsed() < duration
     }
 
     pub(super) fn note_event(&self, kind: &str) {

@@ -14,6 +14,7 @@
 //! over and old is pruned (`retention`). Every transaction goes through `Engine::decide`: load, decide in pure code, write
 //! everything, commit; only then does anything leave the process.
 
+mod absence;
 mod approvals;
 mod batcher;
 mod cancel;

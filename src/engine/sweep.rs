@@ -12,6 +12,7 @@ use bursar_domain::ledger;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
+use super::absence::Absence;
 use crate::clock::new_id;
 use crate::queue::ReadyTask;
 use crate::store::read::{Due, ReadyRow};
@@ -28,15 +29,13 @@ const MOST_PUSHED: i64 = 1_000;
 #[derive(Debug)]
 pub struct Sweeper {
     engine: Engine,
-    lease: Duration,
-    /// Since when the store answers without a break.
-    up_since: Option<Instant>,
+    absence: Absence,
 }
 
 impl Sweeper {
     /// A sweeper; `lease` is how long it trusts nobody's absence after an outage of the store.
     pub fn new(engine: Engine, lease: Duration) -> Self {
-        Self { engine, lease, up_since: Some(Instant::now()) }
+        Self { engine, absence: Absence::new(lease) }
     }
 
     /// Sweeps about once a second, earlier when something is due, until `stop`.
@@ -45,7 +44,7 @@ impl Sweeper {
             let pause = match self.pass().await {
                 Ok(pause) => pause,
                 Err(error) => {
-                    self.up_since = None;
+                    self.absence.store_failed();
                     tracing::warn!(%error, "a sweep did not reach the store");
                     PASS
                 }
@@ -65,7 +64,7 @@ impl Sweeper {
         let now = engine.clock().now();
         engine.expire_tasks(store.overdue_tasks(now, CHUNK).await?).await?;
         engine.wake(store.due_tasks(now, CHUNK).await?).await?;
-        if self.trusts_absence() {
+        if self.absence.is_trusted(Instant::now()) {
             engine.recover(store.lost_leases(now, CHUNK).await?).await?;
         }
         for (run, mission) in store.overdue_runs(now, CHUNK).await? {
@@ -96,13 +95,6 @@ impl Sweeper {
         let next = store.next_due().await?;
         let until_due = next.map_or(PASS.as_millis() as i64, |due| due.since_ms(engine.clock().now()).max(1));
         Ok(PASS.min(Duration::from_millis(until_due as u64)))
-    }
-
-    /// After an outage of the store, nobody could renew a lease: absence means nothing for one lease.
-    fn trusts_absence(&mut self) -> bool {
-        let up_since = *self.up_since.get_or_insert_with(Instant::now);
-        let was_down = up_since.elapsed() < self.lease;
-        !was_down || self.engine.metrics().started_within(self.lease)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Portable SQL on top of the engines' `execute` and `rows`.
 
+use bursar_domain::flow::Guard;
 use bursar_domain::id::{KeyId, PriceBookId, TenantId, WorkerId};
 use bursar_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -234,5 +235,16 @@ impl dyn Store {
     /// Removes a worker that ended in order.
     pub async fn forget_worker(&self, id: WorkerId) -> Result<(), StoreError> {
         self.execute("delete from workers where id = $1", &[id.into()]).await.map(drop)
+    }
+
+    /// Gives claimed tasks back that this program can't even decide about, since it can't read their workflow (a newer
+    /// version wrote it). Nothing was begun: no attempt is used up, no loss counted. Says so where people look; the sweep
+    /// puts them into the queue again. Returns how many were still held under these leases.
+    pub async fn hand_back_unread(&self, lease: &Guard, reason: &str) -> Result<u64, StoreError> {
+        let sql = "
+            update tasks
+            set state = 'ready', status_reason = $4, lease_token = null, lease_until = null, worker_id = null
+            where id = $1 and fence = $2 and lease_token = $3 and state = 'running'";
+        self.execute(sql, &[lease.task_id.into(), lease.fence.into(), lease.token.as_str().into(), reason.into()]).await
     }
 }

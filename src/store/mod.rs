@@ -11,6 +11,7 @@ mod changes;
 mod columns;
 mod error;
 mod estimates;
+mod fit;
 mod leases;
 mod links;
 pub mod postgres;
@@ -25,6 +26,7 @@ pub use bulk::{BulkAction, BulkCount, BulkFigures, BulkItem, BulkNote, BulkOutco
 pub use catalog::{ApiKey, Role, WorkerRow};
 pub use error::{Conflict, StoreError};
 pub use estimates::{LearnedFactor, LearnedNode};
+pub use fit::SchemaFit;
 pub use leases::{Beat, Claim, Claimed, LeaseFate};
 pub use links::CallbackLink;
 pub use projects::{Project, ProjectFilter};
@@ -92,11 +94,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The store's clock.
     async fn time(&self) -> Result<Timestamp, StoreError>;
 
-    /// Creates or updates the schema.
+    /// Creates or updates the schema. One that a newer program has extended, and that this program may use, stays.
     async fn migrate(&self) -> Result<(), StoreError>;
 
-    /// Refuses a schema that is older or newer than this program.
-    async fn check_schema(&self) -> Result<(), StoreError>;
+    /// Refuses a schema that is older than this program, or newer and not for it; tells which one it is.
+    async fn check_schema(&self) -> Result<SchemaFit, StoreError>;
 
     /// Rows inserted, updated and deleted so far, as the database itself counts them.
     async fn written_rows(&self) -> Result<Option<i64>, StoreError>;
@@ -122,18 +124,4 @@ pub async fn open(url: &str, connections: u32) -> Result<std::sync::Arc<dyn Stor
 /// What a snapshot that was cut off says.
 fn too_slow(within: Duration) -> StoreError {
     StoreError::Refused(format!("the reads did not end within {} ms", within.as_millis()))
-}
-
-/// Refuses a schema that this program does not fit.
-fn compare_schema(applied: i64, known: i64) -> Result<(), StoreError> {
-    match applied.cmp(&known) {
-        std::cmp::Ordering::Equal => Ok(()),
-        std::cmp::Ordering::Less => Err(StoreError::Schema(format!(
-            "the database schema is at version {applied} and this program needs {known}: run `bursar migrate`"
-        ))),
-        std::cmp::Ordering::Greater => Err(StoreError::Schema(format!(
-            "the database schema is at version {applied}, newer than the {known} that this program knows: \
-             run a newer bursar"
-        ))),
-    }
 }

@@ -29,4 +29,5 @@ mod signals;
 mod stand_ins;
 mod steering;
 mod turns;
+mod versions;
 mod writes;

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod clients;
+mod deploys;
 mod ending;
 mod families;
 mod mcp;

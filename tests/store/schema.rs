@@ -1,4 +1,4 @@
-//! The schema: made by `migrate`, and refused when it is older or newer than the program.
+//! The schema: made by `migrate`, refused when it is older than the program, or newer and not for it.
 
 use bursar::store::{self, StoreError};
 
@@ -7,7 +7,9 @@ use crate::support::stores::{Place, Storage, on_both_stores};
 on_both_stores!(Place::empty:
     a_database_without_a_schema_is_too_old,
     migrating_twice_is_the_same_as_once,
-    a_newer_schema_is_refused,
+    a_newer_schema_that_only_adds_is_used,
+    a_newer_schema_whose_floor_is_above_the_program_is_refused,
+    a_schema_has_one_floor,
     a_migration_that_did_not_finish_does_not_count,
 );
 
@@ -31,15 +33,42 @@ async fn migrating_twice_is_the_same_as_once(place: Place) {
     store.check_schema().await.unwrap();
 }
 
-async fn a_newer_schema_is_refused(place: Place) {
+/// What a newer program's migration leaves behind, without the rest of what it does.
+async fn pretend_newer(place: &Place, oldest_program: i64) {
     let store = place.open(2).await;
     store.migrate().await.unwrap();
     let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
                  select 9999, description, success, checksum, execution_time from _sqlx_migrations limit 1";
     store.execute(newer, &[]).await.unwrap();
+    store.execute("update schema_floor set oldest_program = $1", &[oldest_program.into()]).await.unwrap();
+}
+
+async fn a_newer_schema_that_only_adds_is_used(place: Place) {
+    let store = place.open(2).await;
+    store.migrate().await.unwrap();
+    let known = store.check_schema().await.unwrap().known;
+    pretend_newer(&place, known).await;
+    let fit = store.check_schema().await.unwrap();
+    assert_eq!((fit.applied, fit.known, fit.is_newer()), (9999, known, true));
+    assert!(fit.to_string().contains("9999"), "doctor and log name it: {fit}");
+    store.migrate().await.expect("an older program has nothing to add and says nothing");
+}
+
+async fn a_newer_schema_whose_floor_is_above_the_program_is_refused(place: Place) {
+    pretend_newer(&place, 9999).await;
     let message = refusal(&place).await;
-    assert!(message.contains("9999") && message.contains("newer"), "{message}");
-    assert!(store.migrate().await.is_err(), "an older program changes nothing either");
+    assert!(message.contains("9999") && message.contains("run a newer bursar"), "{message}");
+    assert!(place.open(2).await.migrate().await.is_err(), "an older program changes nothing either");
+}
+
+async fn a_schema_has_one_floor(place: Place) {
+    let store = place.open(2).await;
+    store.migrate().await.unwrap();
+    for sql in
+        ["insert into schema_floor (id, oldest_program) values (2, 29)", "update schema_floor set oldest_program = 0"]
+    {
+        assert!(store.execute(sql, &[]).await.is_err(), "{sql}");
+    }
 }
 
 async fn a_migration_that_did_not_finish_does_not_count(place: Place) {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::id::{MessageId, MissionId, PriceBookId, RunId};
 use crate::limits::MAX_MESSAGES;
 use crate::record::{Message, MessageEffect, MessageRole, Run, Task};
-use crate::workflow::{Action, Definition};
+use crate::workflow::Action;
 
 use super::fork::{ForkRequest, RunFrom, begin_run};
 use super::rehearsal::{check_room, rehearse};
@@ -107,7 +107,7 @@ pub fn say(turn: &mut Turn<'_>, new: &NewMessage) -> Result<Said, MessageRefusal
     }
     let definition = turn.definition(run.workflow_id)?;
     if run.state.is_open() {
-        if !(has_agents(&definition) || definition.is_conversational()) {
+        if !(definition.has_agents() || definition.is_conversational()) {
             return Err(MessageRefusal::NobodyListens);
         }
         let message = add(turn, user_message(turn, new, (&run, run.id), MessageEffect::Steers))?;
@@ -134,10 +134,6 @@ pub fn say(turn: &mut Turn<'_>, new: &NewMessage) -> Result<Said, MessageRefusal
     let message = add(turn, user_message(turn, new, (&run, new.next_run_id), MessageEffect::BeginsRun))?;
     begin_run(turn, &request, None)?;
     Ok(Said { message, repeated: false })
-}
-
-fn has_agents(definition: &Definition) -> bool {
-    definition.nodes.iter().any(|node| matches!(node.action, Action::Agent(_)))
 }
 
 fn user_message(turn: &Turn<'_>, new: &NewMessage, (run, run_id): (&Run, RunId), effect: MessageEffect) -> Message {

@@ -1,8 +1,9 @@
 //! Which messages of its mission a node hears of, and when.
 
 use super::memory::MemoryKind;
+use super::nested::ParentClose;
 use super::scan::Mention;
-use super::{Definition, Node};
+use super::{Action, Definition, Node};
 
 /// What a node's templates read of the conversation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,6 +39,20 @@ impl Node {
 impl Definition {
     /// Whether another run over the same input may differ because of what was said.
     pub fn is_conversational(&self) -> bool {
-        self.has_memory() || self.nodes.iter().any(|node| node.hears.message || node.hears.messages)
+        self.has_memory()
+            || self.nodes.iter().any(|node| node.hears.message || node.hears.messages)
+            || self.within().any(Self::is_conversational)
+    }
+
+    /// Whether some agent of its runs can be told something while it works.
+    pub fn has_agents(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.action, Action::Agent(_))) || self.within().any(Self::has_agents)
+    }
+
+    /// The workflows inside of it that belong to the same mission.
+    fn within(&self) -> impl Iterator<Item = &Self> {
+        // one that is a mission of its own hears what is said to that
+        let nested = self.nodes.iter().filter_map(Node::nested).filter(|it| it.parent_close == ParentClose::Cancel);
+        nested.filter_map(|nested| nested.of.as_ref()).map(|(_, inner)| &**inner)
     }
 }

@@ -5,7 +5,6 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use bursar_domain::limits::MAX_MESSAGE_BYTES;
 use bursar_domain::record::MessageRole;
-use bursar_domain::workflow::Action;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -26,8 +25,7 @@ pub(super) const MOST_MESSAGES: i64 = 50;
 pub(super) fn section(viewer: &Viewer, shown: &Shown) -> Markup {
     let state = shown.mission.state;
     let is_conversation = shown.definition.is_conversational() || !shown.messages.is_empty();
-    let has_agents = shown.definition.nodes.iter().any(|node| matches!(node.action, Action::Agent(_)));
-    let is_heard = shown.definition.is_conversational() || state.is_open() && has_agents;
+    let is_heard = shown.definition.is_conversational() || state.is_open() && shown.definition.has_agents();
     let may_say = viewer.may_change() && is_heard && (state.is_open() || state.is_final());
     // one look at the latest run is enough: a mission's runs ask the same models
     let is_simulated = !simulated_nodes(shown).is_empty();

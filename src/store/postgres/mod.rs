@@ -16,9 +16,14 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow
 use sqlx::{AssertSqlSafe, Row};
 
 use super::batch::{Arg, expand};
-use super::{Beat, Claim, Claimed, Decide, Dialect, LeaseFate, Store, StoreCounters, StoreError, Want};
+use super::{Beat, Claim, Claimed, Decide, Dialect, LeaseFate, SchemaFit, Store, StoreCounters, StoreError, Want, fit};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
+
+/// The newest migration that this program knows.
+fn known_schema() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
 
 /// A pool of connections to Postgres.
 #[derive(Debug)]
@@ -67,6 +72,20 @@ impl PostgresStore {
         };
         store.time().await?;
         Ok(store)
+    }
+
+    /// The number of the newest migration, 0 before the first, and the floor of the schema where it has one.
+    async fn schema_versions(&self) -> Result<(i64, Option<i64>), StoreError> {
+        let there = "select to_regclass('_sqlx_migrations') is not null, to_regclass('schema_floor') is not null";
+        let (is_made, has_floor): (bool, bool) = sqlx::query_as(there).fetch_one(&self.desk).await?;
+        if !is_made {
+            return Ok((0, None));
+        }
+        let newest = "select coalesce(max(version), 0) from _sqlx_migrations where success";
+        let applied: i64 = sqlx::query_scalar(newest).fetch_one(&self.desk).await?;
+        let floor = "select oldest_program from schema_floor";
+        let oldest = if has_floor { sqlx::query_scalar(floor).fetch_optional(&self.desk).await? } else { None };
+        Ok((applied, oldest))
     }
 
     fn count(&self, commits: u64, round_trips: u64) {
@@ -157,21 +176,16 @@ impl Store for PostgresStore {
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
+        let (applied, oldest_program) = self.schema_versions().await?;
+        if applied > known_schema() {
+            return fit::compare(applied, oldest_program, known_schema()).map(drop);
+        }
         MIGRATIONS.run(&self.desk).await.map_err(|error| StoreError::Schema(error.to_string()))
     }
 
-    async fn check_schema(&self) -> Result<(), StoreError> {
-        let known: i64 = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-        let table: bool =
-            sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(&self.desk).await?;
-        let applied: i64 = if table {
-            sqlx::query_scalar("select coalesce(max(version), 0) from _sqlx_migrations where success")
-                .fetch_one(&self.desk)
-                .await?
-        } else {
-            0
-        };
-        super::compare_schema(applied, known)
+    async fn check_schema(&self) -> Result<SchemaFit, StoreError> {
+        let (applied, oldest_program) = self.schema_versions().await?;
+        fit::compare(applied, oldest_program, known_schema())
     }
 
     async fn written_rows(&self) -> Result<Option<i64>, StoreError> {

@@ -20,9 +20,14 @@ use sqlx::{AssertSqlSafe, Column, Row, TypeInfo, ValueRef};
 
 use super::batch::{Arg, expand};
 use super::schema::{BOOL_COLUMNS, JSON_COLUMNS};
-use super::{Beat, Claim, Claimed, Decide, Dialect, LeaseFate, Store, StoreCounters, StoreError, Want};
+use super::{Beat, Claim, Claimed, Decide, Dialect, LeaseFate, SchemaFit, Store, StoreCounters, StoreError, Want, fit};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// The newest migration that this program knows.
+fn known_schema() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
 
 /// How much of the file a connection keeps in memory, in KiB, negative as SQLite wants it. Together with those of the four
 /// readers that is all: a process grows until they are full, however much work there was.
@@ -71,6 +76,21 @@ impl SqliteStore {
         let options = options.pragma("query_only", "on").pragma("cache_size", READER_CACHE);
         let readers = pool(4).connect_with(options).await?;
         Ok(Self { writer, readers, commits: AtomicU64::new(0), round_trips: AtomicU64::new(0) })
+    }
+
+    /// The number of the newest migration, 0 before the first, and the floor of the schema where it has one.
+    async fn schema_versions(&self) -> Result<(i64, Option<i64>), StoreError> {
+        let there = "select count(*) from sqlite_master where type = 'table' and name = $1";
+        let has = async |table: &str| sqlx::query_scalar(there).bind(table).fetch_one(&self.readers).await;
+        let (migrations, floors): (i64, i64) = (has("_sqlx_migrations").await?, has("schema_floor").await?);
+        if migrations == 0 {
+            return Ok((0, None));
+        }
+        let newest = "select coalesce(max(version), 0) from _sqlx_migrations where success";
+        let applied: i64 = sqlx::query_scalar(newest).fetch_one(&self.readers).await?;
+        let floor = "select oldest_program from schema_floor";
+        let oldest = if floors > 0 { sqlx::query_scalar(floor).fetch_optional(&self.readers).await? } else { None };
+        Ok((applied, oldest))
     }
 
     fn count(&self, commits: u64, round_trips: u64) {
@@ -172,22 +192,16 @@ impl Store for SqliteStore {
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
+        let (applied, oldest_program) = self.schema_versions().await?;
+        if applied > known_schema() {
+            return fit::compare(applied, oldest_program, known_schema()).map(drop);
+        }
         MIGRATIONS.run(&self.writer).await.map_err(|error| StoreError::Schema(error.to_string()))
     }
 
-    async fn check_schema(&self) -> Result<(), StoreError> {
-        let known: i64 = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-        let table: i64 = sqlx::query_scalar("select count(*) from sqlite_master where name = '_sqlx_migrations'")
-            .fetch_one(&self.readers)
-            .await?;
-        let applied: i64 = if table > 0 {
-            sqlx::query_scalar("select coalesce(max(version), 0) from _sqlx_migrations where success")
-                .fetch_one(&self.readers)
-                .await?
-        } else {
-            0
-        };
-        super::compare_schema(applied, known)
+    async fn check_schema(&self) -> Result<SchemaFit, StoreError> {
+        let (applied, oldest_program) = self.schema_versions().await?;
+        fit::compare(applied, oldest_program, known_schema())
     }
 
     async fn written_rows(&self) -> Result<Option<i64>, StoreError> {

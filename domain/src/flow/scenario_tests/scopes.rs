@@ -7,7 +7,7 @@ use crate::flow::testbed::{Lease, World};
 use crate::flow::{self, Refusal};
 use crate::id::{MissionId, TaskId};
 use crate::outcome::{ErrorClass, Outcome, StepError};
-use crate::record::Task;
+use crate::record::{MessageEffect, Task};
 use crate::state::{RunState, TaskState, WaitCause};
 
 const TEAM: &str = "workflow: team
@@ -272,6 +272,25 @@ fn its_conditions_see_its_own_input() {
     let lease = claim(&mut world, count);
     end(&mut world, &lease, json!({"letters": 0}));
     assert_eq!(world.task(mission, "call").output, Some(json!({"said": null, "letters": 0})));
+}
+
+const TALKS: &str = "workflow: talks
+agents: { one: { instructions: you talk, model: m, max_output_tokens: 100 } }
+nodes:
+  ask: { agent: one, prompt: Hello }
+";
+
+#[test]
+fn a_message_is_heard_by_agents_of_workflows_inside_but_not_of_those_that_go_their_own_way() {
+    let mut world = World::with_credits(100);
+    world.define(TALKS);
+    let steered = world.submit("workflow: outer\nnodes: { call: { workflow: talks } }\n");
+    let said = world.say(steered, "be brief", None).unwrap();
+    assert_eq!(said.message.effect, Some(MessageEffect::Steers));
+    let alone = "workflow: outer\nnodes: { call: { workflow: { name: talks, parent_close: abandon } } }\n";
+    let alone = world.submit(alone);
+    assert_eq!(world.say(alone, "be brief", None), Err(flow::MessageRefusal::NobodyListens));
+    world.verify();
 }
 
 #[test]
