@@ -18,7 +18,7 @@ use super::Engine;
 use super::leases::{KeptLease, Leases};
 use super::settle::{Settle, SettleError};
 use crate::clock::new_token;
-use crate::queue::{Running, Standby};
+use crate::queue::{QueueError, Running, Standby};
 use crate::store::read::{ItemOutput, WorkflowInput};
 use crate::store::{Claim, Claimed, StoreError};
 
@@ -116,7 +116,13 @@ impl Pump {
     /// Ids of ready tasks: from the queue, or from the store while the queue is away.
     async fn next_ids(&self, most: usize) -> Vec<TaskId> {
         let metrics = self.engine.metrics();
-        match self.engine.queue().pop(&self.pool, most, IDLE_WAIT).await {
+        let wait = if self.engine.queue_takes() { IDLE_WAIT } else { Duration::ZERO };
+        let popped = match self.engine.queue().pop(&self.pool, most, wait).await {
+            // nothing comes out of a queue that takes nothing in
+            Ok(ids) if ids.is_empty() && !self.engine.queue_takes() => Err(QueueError("it takes nothing".to_owned())),
+            popped => popped,
+        };
+        match popped {
             Ok(ids) => {
                 metrics.queue_up.set(1);
                 metrics.popped_from_queue.inc_by(ids.len() as u64);

@@ -1,6 +1,8 @@
 //! After a commit: workers hear of runs that are being ended, ready tasks go to the queue, events to watchers. Hints only; a crash right here costs latency:
 //! the sweep finds ready tasks that the queue does not know, watchers read the log.
 
+use std::sync::atomic::Ordering;
+
 use bursar_domain::record::Event;
 
 use super::{Effects, Engine};
@@ -20,6 +22,7 @@ impl Engine {
         if !effects.ready.is_empty()
             && let Err(error) = self.parts.queue.push(&effects.ready).await
         {
+            self.parts.queue_takes.store(false, Ordering::Relaxed);
             self.parts.metrics.queue_failures.inc();
             tracing::debug!(%error, tasks = effects.ready.len(), "ready tasks are left to the sweep");
         }

@@ -128,6 +128,9 @@ struct Parts {
     mcp: OnceLock<mcp::Catalog>,
     /// What may be sent now; not set: nothing is limited, and what is known of providers is this process's own.
     rates: OnceLock<Rates>,
+    /// Whether the queue took what it was last given. One that answers and takes nothing (its memory is full) is away:
+    /// the store serves.
+    queue_takes: AtomicBool,
     /// Wakes the sweep before its time: something may be due.
     attention: tokio::sync::Notify,
 }
@@ -190,6 +193,7 @@ impl Engine {
                 exec_allowed: AtomicBool::new(false),
                 mcp: OnceLock::new(),
                 rates: OnceLock::new(),
+                queue_takes: AtomicBool::new(true),
                 attention: tokio::sync::Notify::new(),
             }),
         };
@@ -204,6 +208,11 @@ impl Engine {
     /// From now on definitions may run programs: nodes of the kind `exec` are put and submitted.
     pub fn allow_exec(&self) {
         self.parts.exec_allowed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the queue takes what it is given, as far as this process knows; the sweep looks again every second.
+    pub fn queue_takes(&self) -> bool {
+        self.parts.queue_takes.load(Ordering::Relaxed)
     }
 
     /// The store, for reads.

@@ -3,6 +3,7 @@
 //! Any number of processes may sweep at once: each finding is decided again under locks, and what another has done
 //! meanwhile is left alone. A crash in the middle leaves the rest to the next pass.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bursar_domain::flow;
@@ -221,6 +222,7 @@ impl Engine {
 
     /// Pushes ready tasks again where the queue knows fewer than the store: it lost them, or a push got lost.
     async fn refill_queue(&self) -> Result<(), StoreError> {
+        let mut takes = true;
         for (pool, ready) in self.store().ready_counts().await? {
             let Ok(depth) = self.queue().depth(&pool).await else { return Ok(()) };
             self.metrics().set_depths(&pool, ready, depth);
@@ -232,8 +234,10 @@ impl Engine {
             self.metrics().sweep_finds("lost_job", tasks.len() as u64);
             if let Err(error) = self.queue().push(&tasks).await {
                 tracing::debug!(%error, "the queue is away");
+                takes = false;
             }
         }
+        self.parts.queue_takes.store(takes, Ordering::Relaxed);
         Ok(())
     }
 }

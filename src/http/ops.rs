@@ -58,7 +58,7 @@ pub(super) async fn readyz(State(site): State<Site>, drain: Drain) -> Result<Res
     let late = |_| Problem::new(Code::StoreUnavailable, "the database does not answer in time");
     tokio::time::timeout(PATIENCE, site.store().time()).await.map_err(late)??;
     let queue = tokio::time::timeout(PATIENCE, site.engine().queue().ping()).await;
-    if matches!(queue, Ok(Ok(()))) {
+    if matches!(queue, Ok(Ok(()))) && site.engine().queue_takes() {
         return Ok(answer(&OK));
     }
     Ok(answer(&Health { status: "degraded", reason: Some("the queue is away; the store serves") }))

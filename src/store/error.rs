@@ -92,8 +92,7 @@ impl From<sqlx::Error> for StoreError {
                     let text = database.constraint().map_or_else(|| database.message().to_owned(), str::to_owned);
                     return Self::Conflict(meaning(&text));
                 }
-                // 08 connection, 57P admin shutdown / crash / starting up, 53 out of resources; SQLite busy
-                if code.starts_with("08") || code.starts_with("57P") || code.starts_with("53") || code == "5" {
+                if passes(&code) {
                     return Self::Unavailable(database.message().to_owned());
                 }
                 Self::Refused(database.message().to_owned())
@@ -110,6 +109,20 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+/// Whether what the database says is about its state and not about the statement: unchanged, it may succeed later. Were a
+/// full disk or a statement that took too long said to be refused, whoever settles a result would call the result bad.
+fn passes(code: &str) -> bool {
+    if let Some(sqlite) = Some(code).filter(|code| code.len() < 5).and_then(|code| code.parse::<i32>().ok()) {
+        // the low byte is the kind, the rest says more: busy, locked, out of memory, input or output, full
+        return matches!(sqlite & 0xff, 5 | 6 | 7 | 10 | 13);
+    }
+    // connection, out of resources, stopped by an operator or a timeout, the system below, met other transactions; a
+    // server that only reads (a standby that becomes the first soon), a lock that did not come in time, a transaction
+    // that was ended because it was idle or too long
+    ["08", "53", "57", "58", "40"].iter().any(|class| code.starts_with(class))
+        || ["25006", "55P03", "25P03", "25P04"].contains(&code)
+}
+
 /// Whether the database stopped a statement because its time was over (SQLite: interrupted).
 pub(super) fn is_cancelled(error: &sqlx::Error) -> bool {
     error
@@ -124,4 +137,22 @@ pub(super) fn asks_to_retry(error: &sqlx::Error) -> bool {
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code)
         .is_some_and(|code| code == "40P01" || code == "40001" || code == "55P03")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::passes;
+
+    #[test]
+    fn a_database_that_is_full_or_busy_is_told_from_a_value_that_it_refuses() {
+        for code in ["08006", "53100", "53300", "57014", "57P01", "58030", "40001", "40P01", "25006", "55P03"] {
+            assert!(passes(code), "{code}");
+        }
+        for code in ["5", "6", "13", "10", "517", "778", "3338"] {
+            assert!(passes(code), "{code}");
+        }
+        for code in ["22021", "23505", "23514", "42P01", "22P05", "1", "19", "2067", "275", ""] {
+            assert!(!passes(code), "{code}");
+        }
+    }
 }

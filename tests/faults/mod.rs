@@ -3,14 +3,18 @@
 mod approvals;
 mod clients;
 mod deploys;
+mod ending;
 mod families;
 mod mcp;
 mod money;
 mod processes;
+mod queue;
 mod redrives;
 mod schedules;
 mod soak;
+mod store;
 mod tools;
+mod wire;
 
 use std::time::Duration;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::chaos::ChaosProxy;
 use crate::support::database::TestDatabase;
 use crate::support::eventually;
 use crate::support::redis::TestRedis;
@@ -20,8 +21,17 @@ pub(super) fn items(page: &Value) -> Vec<Value> {
 /// A running worker process.
 pub(super) struct WorkerProcess(Child);
 
+impl WorkerProcess {
+    /// Sends it a signal by name.
+    pub(super) fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status().unwrap().success());
+    }
+}
+
 pub(super) struct Installation {
     database: TestDatabase,
+    /// How the server reaches it.
+    server_url: String,
     pub(super) redis: TestRedis,
     port: u16,
     server: Child,
@@ -56,8 +66,21 @@ impl Installation {
 
     /// The same, with a server that has this in its environment.
     pub(super) async fn start_with(environment: &[(&str, &str)]) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let database = TestDatabase::empty().await;
+        let url = database.url.clone();
+        Self::start_on(database, url, environment).await
+    }
+
+    /// The same, with a server that reaches its database through a proxy.
+    pub(super) async fn start_behind_a_proxy(environment: &[(&str, &str)]) -> (Self, ChaosProxy) {
+        let database = TestDatabase::empty().await;
+        let proxy = ChaosProxy::before(&database.url).await;
+        let installation = Self::start_on(database, proxy.url().to_owned(), environment).await;
+        (installation, proxy)
+    }
+
+    async fn start_on(database: TestDatabase, server_url: String, environment: &[(&str, &str)]) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let redis = TestRedis::start().await;
         let url = database.url.clone();
         let migrated = bursar().arg("migrate").env("DATABASE_URL", &url).stdout(Stdio::null()).status().unwrap();
@@ -66,9 +89,10 @@ impl Installation {
         let environment: Vec<_> =
             environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let server = Self::server(&url, &redis, port, &environment);
+        let server = Self::server(&server_url, &redis, port, &environment);
         let http = reqwest::Client::new();
-        let installation = Self { database, redis, port, server, workers: Vec::new(), key, environment, http };
+        let installation =
+            Self { database, server_url, redis, port, server, workers: Vec::new(), key, environment, http };
         installation.ready().await;
         installation.grant().await;
         installation
@@ -118,8 +142,14 @@ impl Installation {
 
     /// Starts a worker process.
     pub(super) fn worker(&mut self, environment: &[(&str, &str)]) -> WorkerProcess {
+        self.worker_of(&["agent", "default"], environment)
+    }
+
+    /// Starts a worker process of these pools.
+    pub(super) fn worker_of(&mut self, pools: &[&str], environment: &[(&str, &str)]) -> WorkerProcess {
         let child = bursar()
-            .args(["worker", "--pool", "agent=16", "--pool", "default=16"])
+            .arg("worker")
+            .args(pools.iter().flat_map(|pool| ["--pool".to_owned(), format!("{pool}=16")]))
             .env("DATABASE_URL", &self.database.url)
             .env("REDIS_URL", self.redis.url())
             .envs(environment.iter().copied())
@@ -153,7 +183,7 @@ impl Installation {
     /// SIGKILL of the server, unless it is dead, and a new one at the same address.
     pub(super) async fn restart_server(&mut self) {
         self.kill_server();
-        self.server = Self::server(&self.database.url, &self.redis, self.port, &self.environment);
+        self.server = Self::server(&self.server_url, &self.redis, self.port, &self.environment);
         self.ready().await;
     }
 
@@ -173,6 +203,18 @@ impl Installation {
         let request = self.http.post(self.address(path)).bearer_auth(&self.key).json(body);
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    /// Posts under a key until it is answered by a rule and not by an outage; the status and the answer.
+    pub(super) async fn insist(&self, path: &str, body: &Value, key: &str) -> (u16, Value) {
+        eventually("the server answers", START_DEADLINE * 2, || async {
+            let request = self.http.post(self.address(path)).bearer_auth(&self.key).header("Idempotency-Key", key);
+            let answer = request.json(body).send().await.ok()?;
+            let status = answer.status().as_u16();
+            let is_outage = matches!(status, 408 | 429 | 503);
+            if is_outage { None } else { Some((status, answer.json().await.ok()?)) }
+        })
+        .await
     }
 
     pub(super) async fn put(&self, name: &str, yaml: &str) {

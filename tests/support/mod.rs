@@ -2,6 +2,7 @@
 //!
 //! The only place in the tests that waits: everything else polls through [`eventually`], with a deadline.
 
+pub(crate) mod chaos;
 pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod docs;

@@ -21,6 +21,7 @@ pub(crate) struct TestRedis {
     port: u16,
     folder: TestFolder,
     guard: Option<Child>,
+    process: String,
 }
 
 impl TestRedis {
@@ -28,7 +29,7 @@ impl TestRedis {
     pub(crate) async fn start() -> Self {
         for _ in 0..20 {
             let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-            let mut server = Self { port, folder: TestFolder::new(), guard: None };
+            let mut server = Self { port, folder: TestFolder::new(), guard: None, process: String::new() };
             if server.launch().await {
                 return server;
             }
@@ -61,6 +62,19 @@ impl TestRedis {
         redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await.unwrap();
     }
 
+    /// Sends its process a signal: `STOP` lets it hang, `CONT` go on.
+    pub(crate) fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([&format!("-{name}"), &self.process]).status().unwrap().success());
+    }
+
+    /// How many bytes it may keep: with 1 it refuses every write, as one does whose memory is full; 0 is no limit.
+    pub(crate) async fn limit_memory(&self, bytes: u64) {
+        let mut connection = self.connection().await.expect("Redis answers");
+        for (name, value) in [("maxmemory-policy", "noeviction".to_owned()), ("maxmemory", bytes.to_string())] {
+            redis::cmd("CONFIG").arg("SET").arg(name).arg(value).query_async::<()>(&mut connection).await.unwrap();
+        }
+    }
+
     /// A connection of its own.
     pub(crate) async fn connection(&self) -> Option<redis::aio::MultiplexedConnection> {
         let client = redis::Client::open(self.url()).unwrap();
@@ -81,6 +95,7 @@ impl TestRedis {
         BufReader::new(guard.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let process = line.trim().to_owned();
         self.guard = Some(guard);
+        self.process.clone_from(&process);
         let answered = eventually("Redis answers", START_DEADLINE, || async {
             let alive = Command::new("kill").args(["-0", &process]).stderr(Stdio::null()).status().unwrap().success();
             if !alive {

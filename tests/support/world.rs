@@ -308,10 +308,15 @@ impl World {
     /// Recomputes the money from the ledger's entries, in SQL of its own: wallets, grants and holds agree with them,
     /// nothing is held that has no live owner, and each mission was charged what its operations say.
     pub(crate) async fn balances(&self) {
-        for (what, sql) in VIOLATIONS {
-            let rows = self.store().rows(sql, &[]).await.unwrap();
-            assert!(rows.is_empty(), "{what}: {rows:?}");
-        }
+        balances(self.store()).await;
+    }
+}
+
+/// See [`World::balances`].
+pub(crate) async fn balances(store: &Arc<dyn Store>) {
+    for (what, sql) in VIOLATIONS {
+        let rows = store.rows(sql, &[]).await.unwrap();
+        assert!(rows.is_empty(), "{what}: {rows:?}");
     }
 }
 

@@ -177,7 +177,8 @@ fn has_cycle(needs: &[BTreeSet<usize>]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    // more by PROPTEST_CASES, e.g. 100000
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(500)))]
 
     #[test]
     fn any_text_parses_or_has_problems(text in any_text()) {
