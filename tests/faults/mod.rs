@@ -7,6 +7,7 @@ mod ending;
 mod families;
 mod mcp;
 mod money;
+mod points;
 mod processes;
 mod queue;
 mod redrives;

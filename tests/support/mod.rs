@@ -9,6 +9,7 @@ pub(crate) mod docs;
 pub(crate) mod embedded;
 pub(crate) mod endless;
 pub(crate) mod hand;
+pub(crate) mod held;
 pub(crate) mod mcp;
 pub(crate) mod proxy;
 pub(crate) mod redis;
