@@ -80,6 +80,9 @@ pub async fn engine(config: &Config, database_url: &str, stop: &CancellationToke
     };
     let engine = Engine::new(store, queue, relay, clock);
     engine.know_rates(rates);
+    if let Some(most) = config.max_queued()? {
+        engine.limit_queues(most);
+    }
     if config.exec.enabled {
         engine.allow_exec();
     }

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+mod limits;
 mod mcp;
 mod rates;
 
+pub use limits::LimitsConfig;
 pub use mcp::{McpConfig, McpServerConfig, McpToolConfig};
 pub use rates::{LimitConfig, RatesConfig};
 
@@ -56,6 +58,8 @@ pub struct Config {
     pub simulated_tokens_per_minute: Option<u64>,
     /// How many requests and tokens every tenant may use.
     pub rates: RatesConfig,
+    /// How much is let in.
+    pub limits: LimitsConfig,
     /// OpenAI-compatible providers by name. `OPENAI_API_KEY` (or `…_FILE`) and `OPENAI_BASE_URL` make one named
     /// `openai` that serves every model no other one lists.
     pub providers: BTreeMap<String, ProviderConfig>,

@@ -14,7 +14,7 @@ use crate::id::{
 };
 use crate::record::{
     Attempt, DedupeKey, Event, Grant, Hold, KeptOutput, Message, Mission, Op, PlannedWorkflow, Run, Schedule, Signal,
-    Task, ToolRun, UsageCall, Wallet,
+    Task, TenantQueue, ToolRun, UsageCall, Wallet,
 };
 use crate::time::Timestamp;
 use crate::workflow::Definition;
@@ -120,6 +120,8 @@ pub struct WorkingSet {
     pub wallets: Rows<WalletId, Wallet>,
     /// The dedupe keys that were asked for.
     pub dedupe_keys: Rows<DedupeKeyId, DedupeKey>,
+    /// The queues of tenants that have a limit, where something may begin.
+    pub queues: BTreeMap<TenantId, TenantQueue>,
     /// Schedules, without their input.
     pub schedules: Rows<ScheduleId, Schedule>,
     /// Operations that exist already, of those keys that were asked for.

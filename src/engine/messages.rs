@@ -62,7 +62,7 @@ impl Engine {
             let (price_book_id, _) = self.active_prices().await?.ok_or(MessageError::NoPrices)?;
             self.parts.facts.workflow(&self.parts.store, mission.workflow_id).await?;
             self.parts.facts.prices(&self.parts.store, price_book_id).await?;
-            let mut want = Want { missions: vec![wish.mission_id], ..Want::default() };
+            let mut want = Want { missions: vec![wish.mission_id], begins: true, ..Want::default() };
             want.inputs.insert((wish.mission_id, 0));
             want.signals.insert(wish.mission_id);
             want.message_keys.extend(wish.key.clone().map(|key| (wish.mission_id, key)));

@@ -131,6 +131,8 @@ struct Parts {
     /// Whether the queue took what it was last given. One that answers and takes nothing (its memory is full) is away:
     /// the store serves.
     queue_takes: AtomicBool,
+    /// How many missions a tenant may have that says nothing of its own; not set: any number.
+    max_queued: OnceLock<i64>,
     /// Wakes the sweep before its time: something may be due.
     attention: tokio::sync::Notify,
 }
@@ -194,6 +196,7 @@ impl Engine {
                 mcp: OnceLock::new(),
                 rates: OnceLock::new(),
                 queue_takes: AtomicBool::new(true),
+                max_queued: OnceLock::new(),
                 attention: tokio::sync::Notify::new(),
             }),
         };
@@ -208,6 +211,11 @@ impl Engine {
     /// From now on definitions may run programs: nodes of the kind `exec` are put and submitted.
     pub fn allow_exec(&self) {
         self.parts.exec_allowed.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on a tenant that has no limit of its own may have so many missions that are not over.
+    pub fn limit_queues(&self, most: i64) {
+        let _ = self.parts.max_queued.set(most);
     }
 
     /// Whether the queue takes what it is given, as far as this process knows; the sweep looks again every second.
@@ -253,7 +261,8 @@ impl Engine {
             // the cache may have let go of what was fetched for this very decision
             let facts = fetched.beside(self.parts.facts.snapshot());
             let now = self.parts.clock.now();
-            let want = Want { now: Some(now), ..want.clone() };
+            let max_queued = self.parts.max_queued.get().copied();
+            let want = Want { now: Some(now), max_queued, ..want.clone() };
             let mut missing = facts::Missing::default();
             let mut answer = None;
             let mut effects = Effects::default();

@@ -66,7 +66,7 @@ impl Engine {
         all: bool,
     ) -> Result<Want, StoreError> {
         let latest = states.iter().map(|state| (mission, *state)).collect();
-        let mut want = Want { missions: vec![mission], latest, ..Want::default() };
+        let mut want = Want { missions: vec![mission], latest, begins: true, ..Want::default() };
         want.inputs.insert((mission, 0));
         want.signals.insert(mission);
         let Some(view) = self.store().mission(None, mission).await? else { return Ok(want) };

@@ -132,6 +132,7 @@ impl Engine {
     ) -> Result<Fired, StoreError> {
         let want = Want {
             schedules: vec![seen.id],
+            begins: true,
             missions: seen.last_mission_id.into_iter().collect(),
             ..Want::wallets(wish.iter().map(|submission| submission.wallet_id))
         };
@@ -216,6 +217,7 @@ pub(super) fn name_refusal(refusal: &Refusal) -> FiringError {
         Refusal::Ledger(LedgerRefusal::OverLimit { .. }) => "limit-reached",
         Refusal::Ledger(LedgerRefusal::UnknownWallet(_)) => "no-wallet",
         Refusal::OverBudget { .. } => "budget-too-small",
+        Refusal::QueueFull { .. } => "queue-full",
         Refusal::Pricing(_) => "validation",
         _ => "internal",
     };

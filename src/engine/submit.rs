@@ -71,10 +71,11 @@ impl Engine {
                 break;
             }
         }
-        // somebody else submitted under the same idempotency key since we looked, and so has the dedupe key as well
+        // somebody else submitted under the same idempotency key since we looked, and so has the dedupe key as well, or
+        // the last free place
         let may_be_ours = matches!(
             &answer,
-            Err(SubmitError::Store(..) | SubmitError::Refused(Refusal::Duplicate { .. }))
+            Err(SubmitError::Store(..) | SubmitError::Refused(Refusal::Duplicate { .. } | Refusal::QueueFull { .. }))
                 | Ok(Submitted { duplicate: true, .. })
         );
         if may_be_ours && let Some(known) = self.replay(&submission).await? {
@@ -127,7 +128,8 @@ impl Process<Submit, Result<Submitted, SubmitError>> for SubmitBatch {
             engine.parts.facts.prices(&engine.parts.store, item.0.price_book_id).await?;
         }
         let dedupes = items.iter().filter_map(|item| Some((item.0.tenant_id, item.0.dedupe.as_ref()?.key.clone())));
-        let want = Want { dedupe_keys: dedupes.collect(), ..Want::wallets(items.iter().map(|item| item.0.wallet_id)) };
+        let wallets = items.iter().map(|item| item.0.wallet_id);
+        let want = Want { dedupe_keys: dedupes.collect(), begins: true, ..Want::wallets(wallets) };
         let mut seen: BTreeMap<(String, String), usize> = BTreeMap::new();
         let mut decide = |turn: &mut flow::Turn<'_>| {
             seen.clear();

@@ -123,6 +123,8 @@ codes! {
         "See errors[]: each has a JSON pointer into the body, a code and a message.";
     IdempotencyKeyReused 422 "idempotency-key-reused" false "The Idempotency-Key was used with another body"
         "A key names one wish. Use a new key for a new one.";
+    QueueFull 429 "queue-full" true "The tenant has as many missions under way as it may have"
+        "`queued` missions are not over and `max_queued` may be: wait until some are, cancel some, or ask an administrator.";
     RateLimited 429 "rate-limited" true "Too many requests"
         "Wait for Retry-After seconds.";
     Internal 500 "internal" true "The server failed"
@@ -292,7 +294,9 @@ impl Problem {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if matches!(entry.status, 429 | 503) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            // missions take their time; everything else is over in a moment
+            let seconds = if self.0.code == Code::QueueFull { "5" } else { "1" };
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         if self.0.code == Code::RequestTimeout || self.0.code == Code::TooLarge {
             // the rest of the body is still on its way: nothing more can be read from this connection
@@ -358,6 +362,12 @@ pub(super) struct ProblemBody {
     /// Credits that are owed.
     #[serde(skip_serializing_if = "Option::is_none")]
     debt: Option<super::types::Amount>,
+    /// Missions that are not over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queued: Option<i64>,
+    /// Missions that may be under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_queued: Option<i64>,
     /// The mission that has the dedupe key.
     #[serde(skip_serializing_if = "Option::is_none")]
     mission_id: Option<super::types::ShownMission>,

@@ -179,6 +179,10 @@ pub(super) fn load_row(set: &mut WorkingSet, table: &str, body: &str) -> Result<
 /// Puts what a decision reads and does not change into the working set.
 fn load_read(set: &mut WorkingSet, table: &str, body: &str) -> Result<(), StoreError> {
     match table {
+        "queues" => {
+            let row: bursar_domain::record::TenantQueue = parse(table, body)?;
+            set.queues.insert(row.tenant_id, row);
+        }
         "results" => {
             #[derive(serde::Deserialize)]
             struct Read {

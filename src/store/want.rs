@@ -74,6 +74,11 @@ pub struct Want {
     pub message_keys: Vec<(MissionId, String)>,
     /// Dedupe keys by tenant, locked after everything else: whoever asks for them holds his wallets.
     pub dedupe_keys: BTreeSet<(TenantId, String)>,
+    /// Whether a run may begin: the tenants of all wallets are asked for how many missions they may have and, where there
+    /// is a limit, these are counted, under the locks on the wallets.
+    pub begins: bool,
+    /// How many missions a tenant may have that says nothing of its own.
+    pub max_queued: Option<i64>,
     /// Schedules, locked after everything else.
     pub schedules: Vec<ScheduleId>,
     /// Whether answers are loaded.

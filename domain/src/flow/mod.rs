@@ -24,6 +24,7 @@ mod lesson;
 mod message;
 mod metering;
 mod pause;
+mod queue;
 mod raise;
 mod recover;
 mod redrive;
@@ -164,6 +165,16 @@ pub enum Refusal {
         mission_id: MissionId,
         /// That mission's first run.
         run_id: RunId,
+    },
+    /// The tenant has as many missions that are not over as it may have.
+    #[error(
+        "the tenant has {live} missions that are not over and may have {most}: wait until some are over, or cancel some"
+    )]
+    QueueFull {
+        /// Missions that are not over.
+        live: i64,
+        /// How many it may have.
+        most: i64,
     },
     /// The working set lacks a row that the decision needs: a defect of the caller, never of a client.
     #[error("the working set lacks {0}")]

@@ -17,7 +17,7 @@ use crate::working_set::WorkingSet;
 
 use super::budget::mission_limit;
 use super::forecast::{Forecast, ForecastRequest, NodeForecast, forecast};
-use super::{Refusal, Turn};
+use super::{Refusal, Turn, queue};
 
 /// More than any run holds, and little enough to be added to what is there.
 const PLENTY: Ucr = Ucr::new(i64::MAX / 8);
@@ -201,12 +201,13 @@ fn foretold(trial: &Turn<'_>, run: &Run, tasks: &[&Task]) -> Result<Foretold, Re
     Ok(told)
 }
 
-/// Refuses when so much can't be held for the mission at once.
+/// Refuses when so much can't be held for the mission at once, or when its tenant may not have another one under way.
 pub(super) fn check_room(turn: &Turn<'_>, mission: MissionId, required: Ucr) -> Result<(), Refusal> {
+    let row = turn.mission(mission)?;
+    queue::check(turn, row.tenant_id)?;
     if !required.is_positive() {
         return Ok(());
     }
-    let row = turn.mission(mission)?;
     ledger::check_room(turn.set, row.wallet_id, required, turn.now)?;
     let Some(budget) = mission_limit(turn, mission)? else { return Ok(()) };
     let room = budget.minus_or_zero(row.held_ucr.saturating_add(row.spent_ucr));

@@ -15,7 +15,7 @@ use super::advance::count_held_of_mission;
 use super::dedupe::{self, Dedupe};
 use super::estimate::{Basis, is_priced, template_bytes};
 use super::family::kind_at;
-use super::{Refusal, Turn, begin};
+use super::{Refusal, Turn, begin, queue};
 
 /// What a submit needs, all ids included.
 #[derive(Debug, Clone)]
@@ -57,10 +57,11 @@ pub struct Submission {
 /// Makes the mission with everything that belongs to it. Returns the ids of tasks that are ready.
 ///
 /// Refuses with [`LedgerRefusal::Insufficient`] (sum of what is needed) when the flat fee and the holds of the
-/// first ready tasks do not fit, and with [`Refusal::Duplicate`] when another mission has the dedupe key; nothing is
-/// created then.
+/// first ready tasks do not fit, with [`Refusal::Duplicate`] when another mission has the dedupe key, and with
+/// [`Refusal::QueueFull`] when the tenant has as many missions as it may have; nothing is created then.
 pub fn submit(turn: &mut Turn<'_>, submission: &Submission) -> Result<Vec<TaskId>, Refusal> {
     dedupe::check(turn, submission)?;
+    queue::check(turn, submission.tenant_id)?;
     let definition = turn.definition(submission.workflow_id)?;
     let prices = turn
         .facts

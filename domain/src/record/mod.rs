@@ -9,6 +9,7 @@ mod family;
 mod kept;
 mod message;
 mod money;
+mod queue;
 mod schedule;
 mod signal;
 mod tools;
@@ -23,6 +24,7 @@ pub use money::{
     Account, CallState, ChargeFailed, Grant, GrantKind, Hold, HoldOwner, HoldState, Leg, Op, OpKind, Overrun, Slice,
     UsageCall, Wallet,
 };
+pub use queue::TenantQueue;
 pub use schedule::{CatchUp, Overlap, Schedule};
 pub use signal::Signal;
 pub use tools::{ToolCallState, ToolRun};

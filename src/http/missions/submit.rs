@@ -129,6 +129,8 @@ pub(in crate::http) struct BudgetWish {
             content_type = "application/problem+json"),
         (status = 402, description = "The credits do not suffice; nothing was created", body = crate::http::problem::ProblemBody,
             content_type = "application/problem+json"),
+        (status = 429, description = "The tenant has as many missions under way as it may have; nothing was created",
+            body = crate::http::problem::ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn post(
@@ -374,6 +376,7 @@ pub(in crate::http) fn refused(site: &Site, error: SubmitError) -> Problem {
 
 /// What a client is told whose wish does not fit into credits, limits or prices.
 pub(super) fn refused_by_rule(site: &Site, refusal: Refusal) -> Problem {
+    let words = refusal.to_string();
     let problem = match refusal {
         Refusal::Ledger(LedgerRefusal::Insufficient { required, available }) => Problem::new(
             Code::InsufficientCredits,
@@ -410,6 +413,9 @@ pub(super) fn refused_by_rule(site: &Site, refusal: Refusal) -> Problem {
             Problem::new(Code::DuplicateMission, format!("mission {mission_id} has this dedupe key"))
                 .figure("mission_id", json!(mission_id))
         }
+        Refusal::QueueFull { live, most } => Problem::new(Code::QueueFull, words)
+            .figure("queued", json!(live))
+            .figure("max_queued", json!(most)),
         Refusal::Pricing(error) => Problem::invalid("/workflow", "not_priced", &error.to_string()),
         other => {
             tracing::error!(refusal = %other, "a submit was refused by a rule that clients cannot break");

@@ -199,7 +199,7 @@ fn family_sql(parameter: &mut dyn FnMut() -> String) -> String {
 }
 
 /// Loads the money: holds of nobody's task, grants, then wallets, all locked until the end; and operations under
-/// known keys.
+/// known keys. Where a run may begin, also how many missions the wallets' tenants may have.
 fn money_sql() -> String {
     let (grants, wallets, ops) = (GRANTS.loaded(false), WALLETS.loaded(false), OPS.loaded(false));
     let holds = HOLDS.loaded(false);
@@ -243,7 +243,13 @@ fn money_sql() -> String {
          select 'wallets', row_to_json(w)::text from w
          union all select 'grants', row_to_json(g)::text from g
          union all select 'holds', row_to_json(h)::text from h
-         union all select 'ops', row_to_json(o)::text from o"
+         union all select 'ops', row_to_json(o)::text from o
+         union all
+         select 'queues', json_build_object('tenant_id', n.id, 'live', 0, 'most', coalesce(n.max_queued, $8))::text
+         from tenants n
+         where $7
+           and n.id in (select tenant_id from w)
+           and coalesce(n.max_queued, $8) is not null"
     )
 }
 
@@ -292,6 +298,13 @@ static TOOLS: LazyLock<String> = LazyLock::new(|| {
          ) k"
     )
 });
+
+/// The missions of tenants that have a limit. A statement after the one that locks their wallets, so that its snapshot
+/// sees what the holders before us committed.
+const QUEUES: &str = "
+  select 'queues', json_build_object('tenant_id', n.tenant_id, 'most', n.most, 'live', (
+    select count(*) from runs where tenant_id = n.tenant_id and ended_at is null))::text
+  from unnest($1::text[], $2::bigint[]) as n (tenant_id, most)";
 
 /// Dedupe keys: locked in one statement, read in the next, whose snapshot sees what the holders before us committed.
 const LOCK_KEYS: &str = "
@@ -470,8 +483,17 @@ async fn load_money(tx: &mut Transaction<'_, Postgres>, want: &Want, set: &mut W
         .bind(op_wallets)
         .bind(op_keys)
         .bind(texts(&want.holds))
-        .bind(want.now.map(Timestamp::ms));
+        .bind(want.now.map(Timestamp::ms))
+        .bind(want.begins)
+        .bind(want.max_queued);
     load(tx, query, set).await
+}
+
+/// How many missions those tenants have that have a limit. One trip more, for them alone.
+async fn load_queues(tx: &mut Transaction<'_, Postgres>, set: &mut WorkingSet) -> Result<(), Failed> {
+    let (tenants, most): (Vec<String>, Vec<i64>) =
+        set.queues.values().map(|queue| (queue.tenant_id.to_string(), queue.most)).unzip();
+    load(tx, sqlx::query(QUEUES).bind(tenants).bind(most), set).await
 }
 
 /// Dedupe keys, under locks of their own. Two trips more: few batches ask for any.
@@ -511,6 +533,10 @@ async fn attempt(store: &PostgresStore, want: &Want, decide: &mut Decide<'_>) ->
         trips += 1;
     }
     load_money(&mut tx, want, &mut set).await?;
+    if !set.queues.is_empty() {
+        load_queues(&mut tx, &mut set).await?;
+        trips += 1;
+    }
     if !want.dedupe_keys.is_empty() {
         load_keys(&mut tx, want, &mut set).await?;
         trips += 2;

@@ -41,6 +41,7 @@ struct Loads {
     ops: String,
     keys: String,
     schedules: String,
+    queues: String,
 }
 
 static LOADS: LazyLock<Loads> = LazyLock::new(|| {
@@ -151,6 +152,17 @@ static LOADS: LazyLock<Loads> = LazyLock::new(|| {
              left join runs r on r.id = m.run_id"
         ),
         schedules: format!("select {} from schedules where id in {}", SCHEDULES.sqlite_object(false), list(1)),
+        queues: format!(
+            "select json_object('tenant_id', n.id, 'most', n.most, 'live', (
+               select count(*) from runs where tenant_id = n.id and ended_at is null))
+             from (
+               select id, coalesce(max_queued, (select value from json_each($2))) as most
+               from tenants
+               where id in (select tenant_id from wallets where id in {})
+             ) n
+             where n.most is not null",
+            list(1)
+        ),
         ops: format!("select {} from ops where (wallet_id, key) in {pairs}", OPS.sqlite_object(false)),
     }
 });
@@ -245,6 +257,9 @@ async fn load(connection: &mut SqliteConnection, want: &Want, set: &mut WorkingS
     let wallets = json_list(&wallets);
     fetch(connection, set, "grants", &sql.grants, &[&wallets, &json_list(&grants)]).await?;
     fetch(connection, set, "wallets", &sql.wallets, &[&wallets]).await?;
+    if want.begins {
+        fetch(connection, set, "queues", &sql.queues, &[&wallets, &json_list([want.max_queued])]).await?;
+    }
 
     let priced: Vec<_> = set.tasks.iter().filter(|task| task.kind == "agent").map(|task| task.id).collect();
     let calls = &sql.calls[usize::from(want.journals == Journals::Open)];
