@@ -15,6 +15,7 @@ mod messages;
 mod money;
 mod outages;
 mod pauses;
+mod pressure;
 mod prices;
 mod projects;
 mod redrives;

@@ -13,6 +13,7 @@ mod listener;
 mod messages;
 mod missions;
 mod ops;
+mod pressure;
 mod prices;
 mod projects;
 mod refusals;
