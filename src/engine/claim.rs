@@ -132,7 +132,7 @@ impl Pump {
                 metrics.queue_up.set(0);
                 metrics.queue_failures.inc();
                 tracing::warn!(%error, pool = self.pool, "the store serves while the queue is away");
-                let ready = self.from_store(most).await.unwrap_or_default();
+                let ready = self.ready_in_store(most).await.unwrap_or_default();
                 metrics.polled_from_store.inc_by(ready.len() as u64);
                 if ready.is_empty() {
                     tokio::time::sleep(IDLE_WAIT).await;
@@ -143,7 +143,7 @@ impl Pump {
     }
 
     /// Ready tasks as the store has them, tenants by their shares.
-    async fn from_store(&self, most: usize) -> Result<Vec<TaskId>, StoreError> {
+    async fn ready_in_store(&self, most: usize) -> Result<Vec<TaskId>, StoreError> {
         let (store, now) = (self.engine.store(), self.engine.clock().now());
         // some more than can be taken: who has less running is given more than an even share
         let rows = store.ready_tasks(&self.pool, (most as i64).saturating_mul(4)).await?;
