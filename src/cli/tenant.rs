@@ -51,7 +51,9 @@ impl Tenant {
                     println!("{}", serde_json::to_string_pretty(&rows)?);
                 } else {
                     println!("{:<31} {:>6} {:>12} NAME", "TENANT", "WEIGHT", "MAX QUEUED");
-                    rows.iter().for_each(|row| println!("{}", line(row)));
+                    for row in rows {
+                        println!("{}", line(&row));
+                    }
                 }
             }
             Self::Set(set) => set.run().await?,
@@ -75,10 +77,8 @@ impl Set {
             bail!("name what to set: --weight, --max-queued");
         }
         let client = self.target.client(true)?;
-        let id = match self.tenant.starts_with("ten_") {
-            true => self.tenant.clone(),
-            false => named(&client, &self.tenant).await?,
-        };
+        let id =
+            if self.tenant.starts_with("ten_") { self.tenant.clone() } else { named(&client, &self.tenant).await? };
         let request = client.request(Method::PATCH, &format!("/v1/admin/tenants/{id}")).json(&body);
         let tenant: Value = client.send(request).await?.json().await?;
         println!("{}", if self.json { serde_json::to_string_pretty(&tenant)? } else { line(&tenant) });

@@ -24,8 +24,10 @@ use crate::store::{Claim, Claimed, StoreError};
 
 /// Tasks taken at once at most.
 const MOST_AT_ONCE: usize = 64;
-/// How long a pump waits after it claimed what it could not begin.
+/// How long a pump waits after it claimed what it could neither begin nor put off.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(1);
+/// How long a task that this program can't read is left to others, in ms.
+const PUT_OFF_MS: i64 = 5_000;
 /// How long an idle pump waits for the queue before it asks again.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
@@ -78,14 +80,14 @@ impl Pump {
                 continue;
             }
             match self.take(&ids).await {
-                Ok((jobs, is_complete)) => {
+                Ok((jobs, is_quiet)) => {
                     for mut job in jobs {
                         job.permit = permits.pop();
                         if self.jobs.send(job).await.is_err() {
                             return;
                         }
                     }
-                    if !is_complete {
+                    if !is_quiet {
                         tokio::time::sleep(PAUSE_AFTER_TROUBLE).await;
                     }
                 }
@@ -132,7 +134,7 @@ impl Pump {
                 metrics.queue_up.set(0);
                 metrics.queue_failures.inc();
                 tracing::warn!(%error, pool = self.pool, "the store serves while the queue is away");
-                let ready = self.from_store(most).await.unwrap_or_default();
+                let ready = self.ready_in_store(most).await.unwrap_or_default();
                 metrics.polled_from_store.inc_by(ready.len() as u64);
                 if ready.is_empty() {
                     tokio::time::sleep(IDLE_WAIT).await;
@@ -143,10 +145,10 @@ impl Pump {
     }
 
     /// Ready tasks as the store has them, tenants by their shares.
-    async fn from_store(&self, most: usize) -> Result<Vec<TaskId>, StoreError> {
+    async fn ready_in_store(&self, most: usize) -> Result<Vec<TaskId>, StoreError> {
         let (store, now) = (self.engine.store(), self.engine.clock().now());
         // some more than can be taken: who has less running is given more than an even share
-        let rows = store.ready_tasks(&self.pool, (most as i64).saturating_mul(4)).await?;
+        let rows = store.ready_tasks(&self.pool, now, (most as i64).saturating_mul(4)).await?;
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -155,8 +157,8 @@ impl Pump {
         Ok(self.standby.choose(&ready, &running, most))
     }
 
-    /// Claims tasks and brings what their steps need; whether all that were claimed can begin. A crash after the
-    /// claim leaves leases that run out.
+    /// Claims tasks and brings what their steps need; whether none of the others will come back at once. A crash after
+    /// the claim leaves leases that run out.
     async fn take(&self, ids: &[TaskId]) -> Result<(Vec<ClaimedJob>, bool), StoreError> {
         let token = new_token();
         let asked = Instant::now();
@@ -174,17 +176,14 @@ impl Pump {
         if let Err(error) = self.engine.queue().confirm(&self.pool, ids, &granted).await {
             tracing::debug!(%error, "popped tasks are left to come back by themselves");
         }
-        let count = claimed.len();
-        let jobs = self.engine.prepare(&self.leases, claimed, &token, asked, None).await;
-        let is_complete = jobs.len() == count;
-        Ok((jobs, is_complete))
+        Ok(self.engine.prepare(&self.leases, claimed, &token, asked, None).await)
     }
 }
 
 impl Engine {
     /// Brings workflow, inputs and outputs for claimed tasks and takes note of their leases. What can't be brought
-    /// for a task is no reason to keep it, or to stop the others: it is given back, or its lease runs out. `known` is
-    /// a mission's input that needs no reading.
+    /// for a task is no reason to keep it, or to stop the others: it is given back, or its lease runs out. Returns also
+    /// whether none of those given back may come again at once. `known` is a mission's input that needs no reading.
     pub(super) async fn prepare(
         &self,
         leases: &Arc<Leases>,
@@ -192,7 +191,7 @@ impl Engine {
         token: &str,
         asked: Instant,
         known: Option<WorkflowInput>,
-    ) -> Vec<ClaimedJob> {
+    ) -> (Vec<ClaimedJob>, bool) {
         let mut jobs = Vec::with_capacity(claimed.len());
         let mut refused = Vec::new();
         for task in claimed {
@@ -213,8 +212,8 @@ impl Engine {
             refused.extend(jobs.drain(..).map(|job| (job.claimed.clone(), error.to_string())));
         }
         let backs = refused.iter().map(|(task, error)| self.give_back(task, token, error));
-        futures::future::join_all(backs).await;
-        jobs
+        let are_put_off = futures::future::join_all(backs).await;
+        (jobs, are_put_off.into_iter().all(|is_put_off| is_put_off))
     }
 
     /// Workflow and prices of a task, kept in memory from then on.
@@ -310,8 +309,9 @@ impl Engine {
         if wanted.is_empty() { Ok(Vec::new()) } else { self.store().item_outputs(&wanted).await }
     }
 
-    /// Gives a claimed task back that can't begin here, without a penalty. Where even that fails, its lease runs out.
-    async fn give_back(&self, task: &Claimed, token: &str, reason: &str) {
+    /// Gives a claimed task back that can't begin here, without a penalty; whether it was put off. Where even that fails,
+    /// its lease runs out.
+    async fn give_back(&self, task: &Claimed, token: &str, reason: &str) -> bool {
         tracing::warn!(task = %task.id, reason, "a claimed task can't begin and is given back");
         self.queue().end(&task.pool, task.tenant_id, task.id);
         // without it, a task whose failure its run can do without is left to the end of its lease
@@ -325,18 +325,21 @@ impl Engine {
             prompt: None,
         };
         let settle = Settle::of(task, request, reach);
-        let Err(error) = self.settle(settle, || false).await else { return };
+        let Err(error) = self.settle(settle, || false).await else { return false };
         let returned = match &error {
             // what this program can't read it can't decide about either, but a newer one beside it can
             SettleError::Unstorable(_) => {
                 let reason = format!("handed back by a program of version {}: {reason}", env!("CARGO_PKG_VERSION"));
-                self.store().hand_back_unread(&task.guard(token), &reason).await
+                let until = self.clock().now().plus_ms(PUT_OFF_MS);
+                self.store().hand_back_unread(&task.guard(token), &reason, until).await
             }
             _ => Ok(0),
         };
-        if !matches!(returned, Ok(1..)) {
+        let is_put_off = matches!(returned, Ok(1..));
+        if !is_put_off {
             tracing::warn!(task = %task.id, %error, "it could not be given back; its lease will run out");
         }
+        is_put_off
     }
 }
 

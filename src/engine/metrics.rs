@@ -1,6 +1,5 @@
 //! What the engine counts, for `/metrics` and for `bursar bench`.
 
-
 use bursar_domain::credits::Ucr;
 use bursar_domain::flow::Fired;
 use bursar_domain::outcome::{CallPermit, CallRefusal};

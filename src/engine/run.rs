@@ -78,7 +78,7 @@ async fn step_and_settle(runtime: &Arc<Runtime>, job: &ClaimedJob, may_go_on: bo
     // a successor is most often of the same workflow of the same run, whose input is known
     let (mission_id, base) = (job.claimed.mission_id, job.claimed.base);
     let known = job.context.get("inputs").map(|input| WorkflowInput { mission_id, base, input: input.clone() });
-    runtime.engine.prepare(&runtime.leases, vec![successor], &next_token?, asked, known).await.pop()
+    runtime.engine.prepare(&runtime.leases, vec![successor], &next_token?, asked, known).await.0.pop()
 }
 
 /// How a step ended, and what is to be kept of it.

@@ -63,7 +63,7 @@ impl Sweeper {
         let store = engine.store();
         let now = engine.clock().now();
         engine.expire_tasks(store.overdue_tasks(now, CHUNK).await?).await?;
-        engine.wake(store.due_tasks(now, CHUNK).await?).await?;
+        let left = engine.wake(store.due_tasks(now, CHUNK).await?).await?;
         if self.absence.is_trusted(Instant::now()) {
             engine.recover(store.lost_leases(now, CHUNK).await?).await?;
         }
@@ -93,7 +93,8 @@ impl Sweeper {
         store.forget_links(now, CHUNK).await?;
         engine.learn_weights().await?;
         engine.refill_queue().await?;
-        let next = store.next_due().await?;
+        // what can't be decided stays due: it is no reason to look again at once
+        let next = if left == 0 { store.next_due().await? } else { None };
         let until_due = next.map_or(PASS.as_millis() as i64, |due| due.since_ms(engine.clock().now()).max(1));
         Ok(PASS.min(Duration::from_millis(until_due as u64)))
     }
@@ -119,8 +120,8 @@ impl Engine {
                 tracing::warn!(task = %task.id, %refusal, "an overdue task could not be ended");
             }
         };
-        let expired = self.decide_each(&overdue, expire).await?;
-        self.metrics().sweep_finds("task_deadline", expired);
+        let left = self.decide_each(&overdue, expire).await?;
+        self.metrics().sweep_finds("task_deadline", decided(&overdue, left));
         Ok(())
     }
 
@@ -134,8 +135,8 @@ impl Engine {
         });
     }
 
-    /// Wakes tasks whose wait is over.
-    pub(super) async fn wake(&self, due: Vec<Due>) -> Result<(), StoreError> {
+    /// Wakes tasks whose wait is over; how many could not be decided and are left.
+    pub(super) async fn wake(&self, due: Vec<Due>) -> Result<u64, StoreError> {
         let (maps, due): (Vec<Due>, Vec<Due>) = due.into_iter().partition(Due::is_to_be_spread);
         self.spread(maps).await?;
         let wake = |turn: &mut flow::Turn<'_>, task: &Due| {
@@ -143,7 +144,7 @@ impl Engine {
                 tracing::warn!(task = %task.id, %refusal, "a task could not be woken");
             }
         };
-        self.decide_each(&due, wake).await.map(drop)
+        self.decide_each(&due, wake).await
     }
 
     /// Takes tasks from workers whose lease ran out.
@@ -153,19 +154,19 @@ impl Engine {
                 tracing::warn!(task = %task.id, %refusal, "a lost task could not be recovered");
             }
         };
-        let recovered = self.decide_each(&lost, recover).await?;
-        self.metrics().sweep_finds("lost_lease", recovered);
+        let left = self.decide_each(&lost, recover).await?;
+        self.metrics().sweep_finds("lost_lease", decided(&lost, left));
         Ok(())
     }
 
-    /// Decides findings in chunks; returns how many. What can't be decided is found by halves and left out with a
-    /// word, so that one broken mission does not stop the clocks of all others.
+    /// Decides findings in chunks. What can't be decided is found by halves and left out with a word, so that one
+    /// broken mission does not stop the clocks of all others; returns how many those are.
     async fn decide_each(
         &self,
         due: &[Due],
         decide: impl Fn(&mut flow::Turn<'_>, &Due) + Send + Sync,
     ) -> Result<u64, StoreError> {
-        let mut decided: u64 = 0;
+        let mut left: u64 = 0;
         let mut chunks: Vec<&[Due]> = due.chunks(64).rev().collect();
         while let Some(chunk) = chunks.pop() {
             let done = async {
@@ -173,23 +174,26 @@ impl Engine {
                 self.decide(&want, &mut |turn| chunk.iter().for_each(|task| decide(turn, task))).await
             };
             match (done.await, chunk) {
-                (Ok(()), _) => decided = decided.saturating_add(chunk.len() as u64),
+                (Ok(()), _) => {}
                 (Err(error), _) if error.is_transient() => return Err(error),
-                (Err(error), [task]) => tracing::error!(task = %task.id, %error, "a finding can't be decided"),
+                (Err(error), [task]) => {
+                    left = left.saturating_add(1);
+                    tracing::error!(task = %task.id, %error, "a finding can't be decided");
+                }
                 (Err(_), _) => {
                     let (first, second) = chunk.split_at(chunk.len() / 2);
                     chunks.extend([second, first]);
                 }
             }
         }
-        Ok(decided)
+        Ok(left)
     }
 
     /// Tries tasks that wait for credits, oldest first.
     pub(super) async fn retry_waiters(&self, wallet: Option<WalletId>) {
         let tried = async {
             let waiters = self.store().credit_waiters(wallet, CHUNK).await?;
-            self.wake(waiters).await
+            self.wake(waiters).await.map(drop)
         };
         if let Err(error) = tried.await {
             tracing::warn!(%error, "tasks that wait for credits are left to the next sweep");
@@ -223,13 +227,13 @@ impl Engine {
     /// Pushes ready tasks again where the queue knows fewer than the store: it lost them, or a push got lost.
     async fn refill_queue(&self) -> Result<(), StoreError> {
         let mut takes = true;
-        for (pool, ready) in self.store().ready_counts().await? {
+        for (pool, ready) in self.store().ready_counts(self.clock().now()).await? {
             let Ok(depth) = self.queue().depth(&pool).await else { return Ok(()) };
             self.metrics().set_depths(&pool, ready, depth);
             if depth >= ready as u64 {
                 continue;
             }
-            let rows = self.store().ready_tasks(&pool, MOST_PUSHED).await?;
+            let rows = self.store().ready_tasks(&pool, self.clock().now(), MOST_PUSHED).await?;
             let tasks: Vec<ReadyTask> = rows.into_iter().map(|row| self.ready_task(row)).collect();
             self.metrics().sweep_finds("lost_job", tasks.len() as u64);
             if let Err(error) = self.queue().push(&tasks).await {
@@ -240,6 +244,11 @@ impl Engine {
         self.parts.queue_takes.store(takes, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// How many of the findings were decided.
+const fn decided(found: &[Due], left: u64) -> u64 {
+    (found.len() as u64).saturating_sub(left)
 }
 
 pub(super) fn ready_task(row: ReadyRow) -> ReadyTask {

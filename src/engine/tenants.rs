@@ -46,7 +46,7 @@ impl Engine {
             .collect();
         changed.extend(before.keys().filter(|id| !now.contains_key(id)).map(|id| (*id, 1)));
         *self.parts.weights.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
-        for (pool, _) in self.store().ready_counts().await? {
+        for (pool, _) in self.store().ready_counts(self.clock().now()).await? {
             if let Err(error) = self.queue().weigh(&pool, &changed).await {
                 tracing::debug!(%error, "weights are left to the next push");
             }

@@ -238,13 +238,14 @@ impl dyn Store {
     }
 
     /// Gives claimed tasks back that this program can't even decide about, since it can't read their workflow (a newer
-    /// version wrote it). Nothing was begun: no attempt is used up, no loss counted. Says so where people look; the sweep
-    /// puts them into the queue again. Returns how many were still held under these leases.
-    pub async fn hand_back_unread(&self, lease: &Guard, reason: &str) -> Result<u64, StoreError> {
+    /// version wrote it). Nothing was begun: no attempt is used up, no loss counted. Says so where people look. The sweep
+    /// puts them into the queue again, from `until` on, so that those who wait behind are not held up. Returns how many were still held under these leases.
+    pub async fn hand_back_unread(&self, lease: &Guard, reason: &str, until: Timestamp) -> Result<u64, StoreError> {
         let sql = "
             update tasks
-            set state = 'ready', status_reason = $4, lease_token = null, lease_until = null, worker_id = null
+            set state = 'ready', status_reason = $4, ready_at = $5, lease_token = null, lease_until = null, worker_id = null
             where id = $1 and fence = $2 and lease_token = $3 and state = 'running'";
-        self.execute(sql, &[lease.task_id.into(), lease.fence.into(), lease.token.as_str().into(), reason.into()]).await
+        let args = [lease.task_id.into(), lease.fence.into(), lease.token.as_str().into(), reason.into(), until.into()];
+        self.execute(sql, &args).await
     }
 }

@@ -125,7 +125,7 @@ fn workflow(host: &str, gate: &str) -> String {
                    program: {{exec: {{command: [sh, -c, 'test -e {gate} || sleep 50']}}}}, \
                    talks: {{agent: a, prompt: 'talk [[simulate tokens=30]]'}}, \
                    uses: {{agent: a, prompt: 'x [[simulate tool=slow args={{}} tokens=2]]'}}, \
-                   retries: {{http: {{method: GET, url: 'http://{host}/sick'}}, retry: {{max_attempts: 2, backoff: {{initial: 4s}}}}}}}}}}"
+                   retries: {{http: {{method: GET, url: 'http://{host}/sick'}}, retry: {{max_attempts: 2, backoff: {{initial: 4s, jitter: false}}}}}}}}}}"
     )
 }
 

@@ -189,7 +189,9 @@ async fn flushall_in_the_middle_costs_order_only() {
     let before = claim(&queue, 10, LEASE_MS).await;
     let redis = redis.unwrap();
     redis.flush().await;
-    before.iter().for_each(|number| end(&queue, *number));
+    for number in &before {
+        end(&queue, *number);
+    }
     queue.push(&backlog(1, 100, 3)).await.unwrap();
     let mut seen = BTreeSet::new();
     while seen.len() < 100 {

@@ -50,6 +50,12 @@ async fn drain(engine: &Engine, world: &World) {
     }
 }
 
+/// What a small provider streams for one word.
+const ANSWER: &str = "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":0,\"model\":\"gpt-4.1-mini\",\
+        \"choices\":[{\"index\":0,\"delta\":{\"content\":\"word\"},\"finish_reason\":\"stop\"}]}\n\n\
+        data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":0,\"model\":\"gpt-4.1-mini\",\"choices\":[],\
+        \"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1,\"total_tokens\":10}}\n\ndata: [DONE]\n\n";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parked_tasks_come_back_at_their_own_times_and_use_what_the_limit_allows() {
     const MISSIONS: usize = 60;
@@ -134,10 +140,6 @@ fn reply(status: u16) -> Response {
         let refused = Response::builder().status(status).header("retry-after", "4");
         return refused.body(Body::from("{\"error\": {\"message\": \"not now\"}}")).unwrap();
     }
-    const ANSWER: &str = "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":0,\"model\":\"gpt-4.1-mini\",\
-        \"choices\":[{\"index\":0,\"delta\":{\"content\":\"word\"},\"finish_reason\":\"stop\"}]}\n\n\
-        data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":0,\"model\":\"gpt-4.1-mini\",\"choices\":[],\
-        \"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1,\"total_tokens\":10}}\n\ndata: [DONE]\n\n";
     Response::builder().header("content-type", "text/event-stream").body(Body::from(ANSWER)).unwrap()
 }
 

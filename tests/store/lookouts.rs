@@ -40,15 +40,15 @@ async fn ready_tasks_are_shared_between_tenants(mut hand: Hand) {
         }
         expected.insert(tenant, missions.min(8));
     }
-    let ready = hand.store.ready_tasks("default", 24).await.unwrap();
+    let ready = hand.store.ready_tasks("default", hand.now, 24).await.unwrap();
     let mut found: BTreeMap<TenantId, usize> = BTreeMap::new();
     for row in &ready {
         *found.entry(row.tenant_id).or_default() += 1;
     }
     assert_eq!(found, expected, "each tenant has its share, however many tasks another has");
-    let one_each = hand.store.ready_tasks("default", 1).await.unwrap();
+    let one_each = hand.store.ready_tasks("default", hand.now, 1).await.unwrap();
     assert_eq!(one_each.len(), 3, "nobody is left out");
-    assert!(hand.store.ready_tasks("other", 24).await.unwrap().is_empty());
+    assert!(hand.store.ready_tasks("other", hand.now, 24).await.unwrap().is_empty());
 }
 
 async fn ready_tasks_of_a_tenant_come_by_priority_then_age(mut hand: Hand) {
@@ -61,7 +61,7 @@ async fn ready_tasks_of_a_tenant_come_by_priority_then_age(mut hand: Hand) {
         let ready = hand.submit(&submission).await.unwrap().unwrap();
         order.push(ready[0]);
     }
-    let rows = hand.store.ready_tasks("default", 10).await.unwrap();
+    let rows = hand.store.ready_tasks("default", hand.now, 10).await.unwrap();
     let found: Vec<TaskId> = rows.iter().map(|row| row.id).collect();
     assert_eq!(found, [order[1], order[3], order[0], order[2]]);
     let mut by_id = hand.store.ready_by_id(&[order[2], order[0], TaskId::from_uuid(hand.tenant.uuid())]).await.unwrap();
@@ -71,7 +71,7 @@ async fn ready_tasks_of_a_tenant_come_by_priority_then_age(mut hand: Hand) {
 
 async fn ready_counts_are_per_pool(mut hand: Hand) {
     hand.grant(10).await;
-    assert_eq!(hand.store.ready_counts().await.unwrap(), []);
+    assert_eq!(hand.store.ready_counts(hand.now).await.unwrap(), []);
     let workflow = hand.put(DIAMOND).await;
     let other = hand
         .put("{workflow: other, flat_fee: 0, nodes: {a: {pool: special, transform: {x: 1}}, b: {transform: {x: 1}}}}")
@@ -79,10 +79,10 @@ async fn ready_counts_are_per_pool(mut hand: Hand) {
     let (_, first) = hand.start(workflow).await;
     hand.start(other).await;
     hand.start(other).await;
-    let counts = hand.store.ready_counts().await.unwrap();
+    let counts = hand.store.ready_counts(hand.now).await.unwrap();
     assert_eq!(counts, [("default".to_owned(), 3), ("special".to_owned(), 2)]);
     hand.claim(&first).await;
-    let counts = hand.store.ready_counts().await.unwrap();
+    let counts = hand.store.ready_counts(hand.now).await.unwrap();
     assert_eq!(counts, [("default".to_owned(), 2), ("special".to_owned(), 2)]);
     let pools = hand.store.pools().await.unwrap();
     let seen: Vec<_> = pools.iter().map(|pool| (pool.pool.as_str(), pool.ready, pool.running, pool.waiting)).collect();

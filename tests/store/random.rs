@@ -115,8 +115,15 @@ impl Player {
     }
 
     async fn claim(&mut self) {
-        let mut ready: Vec<TaskId> =
-            self.hand.store.ready_tasks("default", 100).await.unwrap().into_iter().map(|row| row.id).collect();
+        let mut ready: Vec<TaskId> = self
+            .hand
+            .store
+            .ready_tasks("default", self.hand.now, 100)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|row| row.id)
+            .collect();
         // equals come in no order of their own
         ready.sort_unstable();
         let wanted = self.dice.below(4);

@@ -51,7 +51,7 @@ async fn claimers_that_race_take_no_more_than_may_run(mut hand: Hand) {
     let taken = futures::future::join_all(claims.iter().map(|claim| hand.store.claim(claim))).await;
     let taken: usize = taken.into_iter().map(|claimed| claimed.unwrap().len()).sum();
     assert_eq!(taken, 3);
-    let counts = hand.store.ready_counts().await.unwrap();
+    let counts = hand.store.ready_counts(hand.now).await.unwrap();
     assert_eq!(counts, [], "what is kept back is not handed out");
     let at_turn = hand.store.tasks_at_turn(hand.now, None, 100).await.unwrap();
     assert_eq!(at_turn, [], "there is no room");
@@ -72,7 +72,7 @@ async fn what_was_kept_back_goes_first_and_in_order(mut hand: Hand) {
     assert_eq!(hand.store.tasks_at_turn(hand.now, Some(key), 100).await.unwrap(), [tasks[2]]);
     assert_eq!(hand.store.tasks_at_turn(hand.now, Some((hand.tenant, "crm")), 100).await.unwrap(), []);
     hand.store.let_go(&[tasks[2], tasks[0]]).await.unwrap();
-    assert_eq!(hand.store.ready_counts().await.unwrap(), [("default".to_owned(), 1)]);
+    assert_eq!(hand.store.ready_counts(hand.now).await.unwrap(), [("default".to_owned(), 1)]);
     let (next, _) = hand.claim(&tasks[2..]).await;
     assert_eq!(ids(&next), BTreeSet::from([tasks[2]]));
 }

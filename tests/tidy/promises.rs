@@ -1,5 +1,7 @@
 //! Rules about what proves what: tests that the guarantees name, and the places where planted bugs go.
 
+use std::path::Path;
+
 use super::Finding;
 use super::tree::Tree;
 
@@ -33,7 +35,8 @@ fn is_test(tree: &Tree, name: &str) -> bool {
 /// Planted bugs whose place is gone, or is not the only one.
 pub(super) fn planted_bugs(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
-    for (path, text) in tree.under(PLANTS).filter(|(path, _)| path.ends_with(".plant")) {
+    let is_plant = |path: &str| Path::new(path).extension().is_some_and(|end| end == "plant");
+    for (path, text) in tree.under(PLANTS).filter(|(path, _)| is_plant(path)) {
         let mut edits = 0_usize;
         let mut file = "";
         for part in text.split_inclusive("\n--- end") {

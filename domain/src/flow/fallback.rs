@@ -94,6 +94,41 @@ pub(super) fn has_passed(turn: &Turn<'_>, node: &Node, task: &Task) -> Result<bo
     }
 }
 
+/// Whether another task stands in for a failed one and was made into tasks of its own. What came out of these was paid for,
+/// and they read that failure: a retry keeps it and goes on with them, instead of trying the failed node anew beside them.
+pub(super) fn is_handed_over(turn: &Turn<'_>, definition: &Definition, task: &Task) -> bool {
+    let has_begun = |index: u32| {
+        let next = turn.set.task_of(task.run_id, task.neighbour(index));
+        next.and_then(|next| next.fan.as_ref()).is_some_and(|fan| fan.made > 0)
+    };
+    task.layer == 0 && task.state == TaskState::Failed && definition.stand_ins(task.place().index).any(has_begun)
+}
+
+/// After tasks of a run that is retried were renewed: each of them stands in for the failures before it that were kept,
+/// until it fails again and hands them on.
+pub(super) fn reappoint(turn: &mut Turn<'_>, renewed: &[TaskId]) -> Result<(), Refusal> {
+    for id in renewed {
+        let task = turn.task(*id)?;
+        if task.layer > 0 {
+            continue;
+        }
+        let definition = turn.definition(task.workflow_id)?;
+        // beyond one that begins anew itself, that one is the nearer
+        let kept = origins(turn, &definition, task)
+            .into_iter()
+            .map_while(|origin| origin.filter(|origin| origin.state == TaskState::Failed).map(|origin| origin.id));
+        let kept: Vec<TaskId> = kept.collect();
+        for origin in kept {
+            if turn.task(origin)?.stand_in_id != Some(*id)
+                && let Some(row) = turn.set.tasks.change(origin)
+            {
+                row.stand_in_id = Some(*id);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Whether a failure may be kept in a run of another version: the same node stands in for the failed one there.
 pub(super) fn is_same(before: &Definition, after: &Definition, node: &Node) -> bool {
     let key_of = |definition: &Definition| {

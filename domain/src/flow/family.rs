@@ -132,7 +132,9 @@ pub(super) fn count_done(turn: &mut Turn<'_>, id: TaskId) -> Result<(), Refusal>
     if is_item {
         fan.bytes = fan.bytes.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
-    let failure = task.error.filter(|_| task.state == TaskState::Failed && task.output.is_none());
+    // one that is stood in for fails nobody: its stand-in does, if it fails as well
+    let is_failure = task.state == TaskState::Failed && task.output.is_none() && task.stand_in_id.is_none();
+    let failure = task.error.filter(|_| is_failure);
     if let Some(error) = failure.filter(|_| fan.error.is_none()) {
         fan.error = Some(StepError { message: format!("{label}: {}", error.message), ..error });
     }

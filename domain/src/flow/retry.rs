@@ -52,13 +52,13 @@ pub(super) fn has_passed(turn: &Turn<'_>, node: &Node, task: &Task) -> Result<bo
     })
 }
 
-/// Whether a task keeps what came out of it: others went on with it, or with a task above it.
+/// Whether a task keeps what came out of it: others went on with it, or with a task above it, or have begun to.
 fn is_settled(turn: &Turn<'_>, task: &Task) -> Result<bool, Refusal> {
     let above = task.ancestors.iter().flatten().map(|id| turn.task(*id));
     for task in above.chain([Ok(task)]) {
         let task = task?;
         let definition = turn.definition(task.workflow_id)?;
-        if has_passed(turn, node_of(&definition, task)?, task)? {
+        if has_passed(turn, node_of(&definition, task)?, task)? || fallback::is_handed_over(turn, &definition, task) {
             return Ok(true);
         }
     }
@@ -82,17 +82,23 @@ fn renew(turn: &mut Turn<'_>, mission: MissionId, order: Option<&Order>) -> Resu
     }
     let needs = open_needs(turn, &again)?;
     renew_run(turn, &run, again.len(), order)?;
+    let renewed = again.clone();
     let mut first = Vec::new();
     for (id, open) in again.into_iter().zip(needs) {
         let Some(task) = turn.set.tasks.change(id) else { continue };
         renew_task(task);
         task.remaining_needs = open;
+        if open > 0 && task.fan.as_ref().is_some_and(|fan| fan.made == 0) {
+            // a stand-in that made no task yet: whether it begins again is up to the one that it stands in for
+            task.fan = None;
+        }
         let has_children = task.fan.is_some();
         reunion::renew(turn, id, has_children)?;
         if open == 0 && !has_children {
             first.push(id);
         }
     }
+    fallback::reappoint(turn, &renewed)?;
     reunion::begin_renewed(turn, &first)?;
     Ok(run.id)
 }

@@ -163,14 +163,16 @@ impl dyn Store {
     }
 
     /// Pools that have ready tasks, with how many, at most 256 pools.
-    pub async fn ready_counts(&self) -> Result<Vec<(String, i64)>, StoreError> {
+    pub async fn ready_counts(&self, now: Timestamp) -> Result<Vec<(String, i64)>, StoreError> {
         #[derive(Deserialize)]
         struct Row {
             pool: String,
             ready: i64,
         }
-        let sql = "select pool, count(*) as ready from tasks where state = 'ready' and held_since is null group by pool order by pool limit 256";
-        Ok(all::<Row>(self.rows(sql, &[]).await?)?.into_iter().map(|row| (row.pool, row.ready)).collect())
+        let sql = "
+            select pool, count(*) as ready from tasks
+            where state = 'ready' and held_since is null and ready_at <= $1 group by pool order by pool limit 256";
+        Ok(all::<Row>(self.rows(sql, &[now.into()]).await?)?.into_iter().map(|row| (row.pool, row.ready)).collect())
     }
 
     /// Tenants that have ready tasks in a pool, at most 256, found by hopping over the index.
@@ -189,16 +191,19 @@ impl dyn Store {
     }
 
     /// Ready tasks of a pool, the same number from each tenant, each tenant's most urgent first; at most about `limit`.
-    pub async fn ready_tasks(&self, pool: &str, limit: i64) -> Result<Vec<ReadyRow>, StoreError> {
+    /// Those that were put off are left out until their time comes.
+    pub async fn ready_tasks(&self, pool: &str, now: Timestamp, limit: i64) -> Result<Vec<ReadyRow>, StoreError> {
         let tenants = self.ready_tenants(pool).await?;
         let share = limit.checked_div(tenants.len() as i64).unwrap_or(limit).max(1);
         let mut rows = Vec::new();
         for tenant in tenants {
             let sql = "
                 select id, tenant_id, pool, priority, ready_at from tasks
-                where state = 'ready' and held_since is null and pool = $1 and tenant_id = $2
-                order by ready_at - priority * 60000 limit $3";
-            rows.extend(all::<ReadyRow>(self.rows(sql, &[pool.into(), tenant.into(), share.into()]).await?)?);
+                where state = 'ready' and held_since is null and pool = $1 and tenant_id = $2 and ready_at <= $3
+                order by ready_at - priority * 60000 limit $4";
+            rows.extend(all::<ReadyRow>(
+                self.rows(sql, &[pool.into(), tenant.into(), now.into(), share.into()]).await?,
+            )?);
         }
         Ok(rows)
     }

@@ -344,3 +344,26 @@ fn a_cancel_ends_what_is_inside_and_a_map_may_call_a_workflow_for_each_item() {
     world.verify();
     assert_eq!(world.run(mission).state, RunState::Cancelled);
 }
+
+#[test]
+fn a_node_of_a_workflow_inside_may_be_stood_in_for() {
+    let inner = "workflow: careful
+nodes:
+  try: { transform: 1, retry: { max_attempts: 1 }, on_error: { fallback: spare } }
+  spare: { transform: 1 }
+outputs: { said: nodes.try.output }
+";
+    let mut world = World::with_credits(100);
+    world.define(inner);
+    let mission = world.submit("workflow: outer\nnodes: { call: { workflow: careful } }\n");
+    end_first_child(&mut world, mission, "call", json!({}));
+    let first = inside(&world, mission, "call", "try");
+    let lease = claim(&mut world, first);
+    break_down(&mut world, &lease);
+    let spare = inside(&world, mission, "call", "spare");
+    assert_eq!(world.tables.tasks[&spare].state, TaskState::Ready, "the node goes on with it");
+    let lease = claim(&mut world, spare);
+    end(&mut world, &lease, json!("instead"));
+    assert_eq!(world.task(mission, "call").output, Some(json!({"said": "instead"})));
+    assert_eq!(world.run(mission).state, RunState::Succeeded);
+}

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{ONE_HOLD_UCR, open_holds, ops, workflow};
 use crate::flow::testbed::World;
 use crate::flow::{ForecastRequest, Settlement, forecast};
-use crate::id::MissionId;
+use crate::id::{MissionId, TaskId};
 use crate::limits::POISON_LOSSES;
 use crate::outcome::{ErrorClass, Outcome, StepError};
 use crate::record::OpKind;
@@ -307,6 +307,112 @@ fn a_retry_tries_the_failed_node_and_its_stand_in_anew() {
         (world.state(mission, "spare"), output(&world, mission, "ask")),
         (TaskState::Skipped, Some(Value::Null))
     );
+    world.do_node(mission, "last", None);
+    assert_eq!(world.run(mission).state, RunState::Succeeded);
+    world.verify();
+}
+
+/// One that may fail, and a map that stands in for it, one item after the other.
+const MANY: &str = "  ask:  { transform: 1, retry: { max_attempts: 1 }, on_error: { fallback: each } }
+  each: { agent: a, prompt: p, retry: { max_attempts: 1 }, map: { over: '[1, 2]', max_parallel: 1 } }
+  last: { needs: [ask], when: 'nodes.ask.output|length == 2', transform: 1 }";
+
+/// The tasks that a node's task was made into, in their order.
+fn items(world: &World, mission: MissionId, node: &str) -> Vec<TaskId> {
+    let above = world.task(mission, node).id;
+    let mut items: Vec<_> = world.tables.tasks.values().filter(|task| task.parent_id == Some(above)).collect();
+    items.sort_by_key(|task| task.item);
+    items.iter().map(|task| task.id).collect()
+}
+
+fn end_item(world: &mut World, item: TaskId, succeeds: bool) {
+    let lease = world.claim_for(world.worker, item).unwrap();
+    if succeeds {
+        let call = world.call(&lease, 10, 10);
+        world.succeed(&lease, vec![call]);
+    } else {
+        world.fail(&lease, ErrorClass::Permanent, vec![]);
+    }
+    for _ in 0..3 {
+        world.sweep();
+        world.verify();
+    }
+}
+
+#[test]
+fn a_retry_goes_on_with_the_tasks_of_a_stand_in_that_had_begun() {
+    for by_user in [false, true] {
+        let mut world = World::with_credits(100);
+        let mission = world.submit(&workflow("", MANY));
+        fail(&mut world, mission, "ask");
+        world.spread();
+        let (first, second) = (items(&world, mission, "each")[0], items(&world, mission, "each")[1]);
+        end_item(&mut world, first, true);
+        let paid = world.spent(mission);
+        if by_user {
+            world.cancel(mission).unwrap();
+            world.verify();
+        } else {
+            end_item(&mut world, second, false);
+        }
+        assert!(world.run(mission).state.is_final());
+        let plan = world.retry(mission).unwrap();
+        world.verify();
+        let told: Vec<_> = plan.nodes.iter().map(|node| (node.node.as_str(), node.begins)).collect();
+        assert_eq!(told, [("each", true), ("last", false), ("each", true)], "the failure is not tried anew");
+        assert_eq!(states(&world, mission), [("ask", "failed"), ("each", "waiting"), ("last", "pending")]);
+        let (ask, each) = (world.task(mission, "ask"), world.task(mission, "each"));
+        assert_eq!((ask.stand_in_id, each.remaining_needs), (Some(each.id), 0));
+        assert_eq!(world.tables.tasks[&first].state, TaskState::Succeeded, "what was paid for is kept");
+        end_item(&mut world, second, true);
+        assert_eq!(output(&world, mission, "ask"), Some(json!(["done", "done"])));
+        world.do_node(mission, "last", None);
+        assert_eq!((world.run(mission).state, world.spent(mission)), (RunState::Succeeded, 2 * paid));
+        world.verify();
+    }
+}
+
+#[test]
+fn a_retry_tries_the_failed_node_anew_while_its_stand_in_made_no_task() {
+    let mut world = World::with_credits(100);
+    let mission = world.submit(&workflow("", MANY));
+    fail(&mut world, mission, "ask");
+    world.cancel(mission).unwrap();
+    world.verify();
+    assert!(world.task(mission, "each").fan.is_some(), "it had begun, and nothing of it");
+    world.retry(mission).unwrap();
+    world.verify();
+    assert_eq!(states(&world, mission), [("ask", "ready"), ("each", "pending"), ("last", "pending")]);
+    fail(&mut world, mission, "ask");
+    world.spread();
+    assert_eq!(items(&world, mission, "each").len(), 2);
+    world.verify();
+}
+
+#[test]
+fn a_retry_in_a_line_of_stand_ins_begins_with_the_last_that_made_tasks() {
+    let nodes = "  ask:   { transform: 1, retry: { max_attempts: 1 }, on_error: { fallback: each } }
+  each:  { agent: a, prompt: p, retry: { max_attempts: 1 }, map: { over: '[1]' }, on_error: { fallback: spare } }
+  spare: { transform: 1, retry: { max_attempts: 1 } }
+  last:  { needs: [ask], transform: 1 }";
+    let mut world = World::with_credits(100);
+    let mission = world.submit(&workflow("", nodes));
+    fail(&mut world, mission, "ask");
+    world.spread();
+    let item = items(&world, mission, "each")[0];
+    end_item(&mut world, item, false);
+    let stand_in = |world: &World, node| world.task(mission, node).stand_in_id;
+    assert_eq!(stand_in(&world, "ask"), Some(world.task(mission, "spare").id));
+    fail(&mut world, mission, "spare");
+    world.retry(mission).unwrap();
+    world.verify();
+    let expected = [("ask", "failed"), ("each", "waiting"), ("spare", "pending"), ("last", "pending")];
+    assert_eq!(states(&world, mission), expected);
+    assert_eq!((stand_in(&world, "ask"), stand_in(&world, "each")), (Some(world.task(mission, "each").id), None));
+    end_item(&mut world, item, false);
+    assert_eq!(stand_in(&world, "ask"), Some(world.task(mission, "spare").id));
+    succeed(&mut world, mission, "spare", json!("spare"));
+    assert_eq!(output(&world, mission, "ask"), Some(json!("spare")));
     world.do_node(mission, "last", None);
     assert_eq!(world.run(mission).state, RunState::Succeeded);
     world.verify();
