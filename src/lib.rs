@@ -17,6 +17,7 @@ pub mod import;
 pub mod link;
 pub mod queue;
 pub mod rates;
+pub mod reconcile;
 pub mod store;
 pub mod stream;
 pub mod verify;

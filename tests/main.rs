@@ -8,6 +8,7 @@ mod http;
 mod money;
 mod queue;
 mod rates;
+mod reconcile;
 mod store;
 mod support;
 mod tidy;

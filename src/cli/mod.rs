@@ -1,6 +1,6 @@
 //! The command line: one executable for operators, scripts and people who try it out.
 //!
-//! Commands that run the system (`dev`, `server`, `worker`) and that look after its data (`migrate`, `verify`,
+//! Commands that run the system (`dev`, `server`, `worker`) and that look after its data (`migrate`, `verify`, `reconcile`,
 //! `doctor`, `keys`, `prices`) work on the store; commands for users (`mission`, `approval`, `dlq`,
 //! `project`, `tenant`, `workflow`, `wallet`) are clients of the HTTP API.
 
@@ -17,6 +17,7 @@ mod migrate;
 mod mission;
 mod prices;
 mod project;
+mod reconcile;
 mod renew;
 mod schedule;
 mod server;
@@ -59,6 +60,8 @@ enum Command {
     Migrate,
     /// Recompute the whole ledger from its entries and name every violation.
     Verify(verify::Verify),
+    /// Compare the queue with the store and the ledger with usage, and name what differs.
+    Reconcile(reconcile::Reconcile),
     /// Check that database, Redis, clock and providers are as they should be.
     Doctor,
     /// Submit, watch, list, get, signal and cancel missions.
@@ -136,6 +139,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Worker(worker) => worker.run(config).await,
         Command::Migrate => migrate::run(&config).await,
         Command::Verify(verify) => verify.run(&config).await,
+        Command::Reconcile(reconcile) => reconcile.run(&config).await,
         Command::Doctor => doctor::run(&config).await,
         Command::Mission(mission) => mission.run().await,
         Command::Approval(approval) => approval.run().await,

@@ -30,6 +30,7 @@ mod prices;
 mod problem;
 mod projects;
 mod rates;
+mod reconciliation;
 mod request;
 mod router;
 mod runs;

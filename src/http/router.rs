@@ -11,8 +11,8 @@ use super::state::{App, Site};
 use super::unread::read_on;
 use super::{
     admin, approvals, balance, bulk_actions, corrections, dead_letters, description, entries, estimates, keys, links,
-    missions, ops, pages, prices, projects, rates, runs, schedules, statements, stream, tenants, transactions, usage,
-    waiting, wallet, workflows,
+    missions, ops, pages, prices, projects, rates, reconciliation, runs, schedules, statements, stream, tenants,
+    transactions, usage, waiting, wallet, workflows,
 };
 
 /// The public API.
@@ -118,6 +118,7 @@ fn desk() -> OpenApiRouter<Site> {
         .routes(routes!(admin::queues))
         .routes(routes!(admin::workers))
         .routes(routes!(rates::list))
+        .routes(routes!(reconciliation::get))
         .routes(routes!(tenants::list))
         .routes(routes!(tenants::patch))
         .routes(routes!(dead_letters::list_all))

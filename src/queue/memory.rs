@@ -9,7 +9,7 @@ use bursar_domain::id::{TaskId, TenantId};
 use tokio::sync::Notify;
 
 use super::ring::Ring;
-use super::{Queue, QueueError, ReadyTask, Running};
+use super::{Question, Queue, QueueError, QueueLook, ReadyTask, Running};
 
 #[derive(Debug, Default)]
 struct Pool {
@@ -114,6 +114,11 @@ impl Queue for MemoryQueue {
         let pool = self.pool(pool);
         let depth = pool.ring.lock().unwrap_or_else(PoisonError::into_inner).len();
         Ok(depth as u64)
+    }
+
+    async fn look(&self, pool: &str, question: &Question<'_>) -> Result<QueueLook, QueueError> {
+        let now_ms = self.now_ms();
+        Ok(self.with(pool, |ring| ring.look(question, now_ms)))
     }
 
     async fn ping(&self) -> Result<(), QueueError> {

@@ -7,11 +7,13 @@
 //! tasks go by age, each point of priority worth a minute of it.
 
 pub mod backend;
+mod look;
 mod memory;
 mod redis;
 mod ring;
 mod standby;
 
+pub use look::{Known, MOST_TENANTS, Question, QueueLook};
 pub use memory::MemoryQueue;
 pub use redis::RedisQueue;
 pub use standby::Standby;
@@ -108,6 +110,10 @@ pub trait Queue: Send + Sync + std::fmt::Debug {
 
     /// How many tasks of a pool it knows, popped ones included.
     async fn depth(&self, pool: &str) -> Result<u64, QueueError>;
+
+    /// What it knows of a pool, to be compared with the store; changes nothing. Bounded: it counts everything of at most
+    /// [`MOST_TENANTS`] tenants and names no more than was asked for.
+    async fn look(&self, pool: &str, question: &Question<'_>) -> Result<QueueLook, QueueError>;
 
     /// Whether it answers.
     async fn ping(&self) -> Result<(), QueueError>;

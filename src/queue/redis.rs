@@ -4,6 +4,8 @@
 //! their own; everything else shares one that reconnects by itself. No error of Redis ends anything: callers
 //! fall back to the store and come back.
 
+mod look;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +16,7 @@ use redis::Script;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Mutex;
 
-use super::{LOOK, POPPED_MS, Queue, QueueError, ReadyTask, Running, TURN_STEP};
+use super::{LOOK, POPPED_MS, Question, Queue, QueueError, QueueLook, ReadyTask, Running, TURN_STEP};
 use crate::clock::Clock;
 use crate::link::{LinkError, RedisLink};
 
@@ -272,6 +274,11 @@ impl Queue for RedisQueue {
         }
         let counts: Vec<u64> = pipe.query_async(&mut connection).await?;
         Ok(counts.into_iter().sum())
+    }
+
+    async fn look(&self, pool: &str, question: &Question<'_>) -> Result<QueueLook, QueueError> {
+        let mut connection = self.link.connection().await?;
+        look::look(&mut connection, &Keys::of(pool), self.clock.now().ms(), question).await
     }
 
     async fn ping(&self) -> Result<(), QueueError> {

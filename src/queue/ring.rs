@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bursar_domain::id::{TaskId, TenantId};
 
-use super::{LOOK, POPPED_MS, ReadyTask, step_of};
+use super::{Known, LOOK, MOST_TENANTS, POPPED_MS, Question, QueueLook, ReadyTask, step_of};
 
 /// The ready tasks of one pool, and what its tenants have running.
 #[derive(Debug, Default)]
@@ -156,6 +156,26 @@ impl Ring {
             if let Some(tenant) = self.tenants.get_mut(id) {
                 tenant.elsewhere = *count;
             }
+        }
+    }
+
+    /// What is known at `now_ms` of the ring's clock. What was popped counts as running until it is claimed or given up.
+    pub(super) fn look(&self, question: &Question<'_>, now_ms: i64) -> QueueLook {
+        let runs = |id: &TaskId, until: &i64| (*until > now_ms).then(|| id.to_string());
+        let tenants = || self.tenants.values().take(MOST_TENANTS);
+        let running = || tenants().flat_map(|tenant| tenant.running.iter()).filter_map(|(id, until)| runs(id, until));
+        let is_known = |tenant: &TenantId, task: &TaskId| {
+            let until = self.tenants.get(tenant).and_then(|tenant| tenant.running.get(task));
+            self.known.contains_key(task) || until.is_some_and(|until| *until > now_ms)
+        };
+        let waiting = tenants().flat_map(|tenant| tenant.queue.iter()).map(|(_, id)| id.to_string());
+        let unknown = question.ready.iter().filter(|(tenant, task)| !is_known(tenant, task));
+        QueueLook {
+            stands: true,
+            waiting: Known { count: self.known.len() as u64, ids: waiting.take(question.most).collect() },
+            popped: Known::default(),
+            running: Known { count: running().count() as u64, ids: running().take(question.most).collect() },
+            unknown: unknown.map(|(_, task)| *task).collect(),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::{Family, check};
 
-const CHARGES: &str = "
+pub(super) const CHARGES: &str = "
     with charges as materialized (
       select op_id, wallet_id, key, kind, task_id,
         coalesce(
@@ -56,8 +56,8 @@ pub(super) fn family() -> Family {
 
 /// I9: what a task cost is what was charged for it; once it is over, that is its units and its billable calls, less
 /// what the platform absorbed.
-const TASKS: &str = "
-    select 'task ' || t.id || ' is ' || t.state || ': cost_ucr is ' || t.cost_ucr || ', charged were '
+pub(super) const TASKS: &str = "
+    select t.tenant_id as tenant, 'task ' || t.id || ' is ' || t.state || ': cost_ucr is ' || t.cost_ucr || ', charged were '
       || coalesce(c.usage_ucr, 0) || ', its units cost ' || t.units_ucr || ' and its billable calls '
       || coalesce(b.cost_ucr, 0) as what
     from tasks t
@@ -84,16 +84,16 @@ const NOT_CHARGEABLE: &str = "
       and coalesce(r.retries, 0) = 0";
 
 /// I9: a run that succeeded paid its fee, no other one did.
-const RUNS: &str = "
-    select 'run ' || r.id || ' is ' || r.state || ' with fee_ucr ' || r.fee_ucr || ', as fee were charged '
+pub(super) const RUNS: &str = "
+    select r.tenant_id as tenant, 'run ' || r.id || ' is ' || r.state || ' with fee_ucr ' || r.fee_ucr || ', as fee were charged '
       || coalesce(f.fee_ucr, 0) as what
     from runs r
     left join fees f on f.run_id = r.id
     where coalesce(f.fee_ucr, 0) <> case when r.state = 'succeeded' then r.fee_ucr else 0 end";
 
 /// I9: usage is charged by the settle of the task's own hold, a fee by that of a hold on a fee.
-const STRAYS: &str = "
-    select 'operation ' || c.op_id || ' (' || c.key || ') of kind ' || c.kind || ' charges ' || c.usage_ucr
+pub(super) const STRAYS: &str = "
+    select (select w.tenant_id from wallets w where w.id = c.wallet_id) as tenant, 'operation ' || c.op_id || ' (' || c.key || ') of kind ' || c.kind || ' charges ' || c.usage_ucr
       || ' as usage for task ' || coalesce(c.task_id, 'none') || ' and ' || c.fee_ucr || ' as fee on hold '
       || coalesce(c.hold_id, 'none') || ', which belongs to ' || coalesce(h.owner_kind || ' ' || h.owner_id, 'nobody')
       as what

@@ -8,9 +8,11 @@ mod balances;
 mod charges;
 mod links;
 mod report;
+mod tenants;
 mod work;
 
 pub use report::{Report, Violation};
+pub use tenants::{ByTenant, MOST_TENANTS, TenantFinding, TenantMoney, by_tenant};
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -68,8 +68,8 @@ const RESERVED: &str = "
 
 /// I12: who holds credits is alive and knows it; a call from outside any mission has nobody who could, so its hold ends
 /// by itself.
-const HOLDS_WITHOUT_OWNER: &str = "
-    select 'hold ' || h.id || ' is open with amount_ucr ' || h.amount_ucr || ', but its owner, ' || h.owner_kind || ' '
+pub(super) const HOLDS_WITHOUT_OWNER: &str = "
+    select h.tenant_id as tenant, 'hold ' || h.id || ' is open with amount_ucr ' || h.amount_ucr || ', but its owner, ' || h.owner_kind || ' '
       || h.owner_id || ', is ' || coalesce(t.state, r.state, 'missing') || ' and has the hold '
       || coalesce(t.hold_id, r.fee_hold_id, 'none') as what
     from holds h
@@ -85,8 +85,8 @@ const HOLDS_WITHOUT_OWNER: &str = "
       end = 0";
 
 /// I12: nothing that may cost is under way without a hold, and nobody counts on a hold that is closed.
-const TASKS_WITHOUT_HOLD: &str = "
-    select 'task ' || t.id || ' is ' || t.state || ' without an open hold: its hold_id is '
+pub(super) const TASKS_WITHOUT_HOLD: &str = "
+    select t.tenant_id as tenant, 'task ' || t.id || ' is ' || t.state || ' without an open hold: its hold_id is '
       || coalesce(t.hold_id, 'none') as what
     from tasks t
     left join holds h on h.id = t.hold_id and h.state = 'open'

@@ -29,6 +29,7 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("get", "/v1/admin/overview", "admin.overview"),
     ("get", "/v1/admin/queues", "admin.queues"),
     ("get", "/v1/admin/rates", "admin.rates"),
+    ("get", "/v1/admin/reconciliation", "admin.reconciliation"),
     ("get", "/v1/admin/tenants", "admin.tenants"),
     ("get", "/v1/admin/workers", "admin.workers"),
     ("get", "/v1/api-keys", "api_keys.list"),

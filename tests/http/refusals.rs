@@ -154,6 +154,7 @@ fn others() -> Vec<Case> {
         at(("DELETE", "/v1/missions"), (405, "method-not-allowed", "")),
         at(("GET", "/v1/admin/overview"), (403, "forbidden", "")),
         at(("GET", "/v1/admin/rates"), (403, "forbidden", "")),
+        at(("GET", "/v1/admin/reconciliation"), (403, "forbidden", "")),
         Case {
             headers: &[("x-bursar-tenant", "ten_01h455vb4pex5vsknk084sn02q")],
             ..at(("GET", "/v1/wallet"), (403, "forbidden", ""))

@@ -126,6 +126,12 @@ impl Process {
         self.workers.as_ref().expect("it has workers").worker_id()
     }
 
+    /// Ends its sweep: from now on time brings nothing.
+    pub(crate) async fn stop_sweep(&mut self) {
+        self.stop.cancel();
+        let _ = (&mut self.sweep).await;
+    }
+
     /// Ends everything in order.
     pub(crate) async fn stop(mut self) {
         self.end().await;

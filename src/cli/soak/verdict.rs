@@ -2,18 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bursar_domain::credits::Ucr;
 use serde_json::{Value, json};
 
 use super::client::Told;
 use super::errand::End;
 use super::faults::Record;
-use crate::cli::installation::until;
 use crate::engine::Engine;
+use crate::reconcile::reconcile;
 
 /// Findings of one kind that are shown.
 const MOST_SHOWN: usize = 20;
+/// How long the queue may take to forget what is over.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Figures, and what is wrong. Nothing wrong is what must be.
 #[derive(Debug, Default)]
@@ -71,9 +74,8 @@ pub(super) async fn judge(engine: &Engine, told: &[Told], journal: &str, faults:
     wrong_rows(&mut verdict, engine, UNFINISHED).await?;
     wrong_rows(&mut verdict, engine, OPEN_HOLDS).await?;
     wrong_rows(&mut verdict, engine, GAPS).await?;
-    billed(&mut verdict, engine).await?;
+    reconciled(&mut verdict, engine).await?;
     calls(&mut verdict, engine, journal).await?;
-    queue(&mut verdict, engine).await?;
     losses(&mut verdict, engine).await?;
     let report = crate::verify::verify(engine.store()).await?;
     for (name, value) in &report.figures {
@@ -145,40 +147,28 @@ const GAPS: &str = "
     from (select mission_id, seq, lag(seq) over (partition by mission_id order by seq) as before from events) numbered
     where seq <> coalesce(before, 0) + 1";
 
-/// What was taken, against what was used: by tenant, from the legs of the ledger and from the rows of calls and units.
-const BILLED: &str = "
-    select n.id as tenant,
-      coalesce((select sum(amount_ucr) from entries e where e.tenant_id = n.id and e.destination = 'usage'), 0)::bigint as billed,
-      coalesce((select sum(cost_ucr) from usage_calls c where c.tenant_id = n.id and c.billable), 0)::bigint as calls,
-      coalesce((select sum(units_ucr) from tasks t where t.tenant_id = n.id and t.ended_at is not null), 0)::bigint as units,
-      coalesce((select sum(amount_ucr) from entries e where e.tenant_id = n.id and e.destination = 'fee'), 0)::bigint as fees,
-      coalesce((select sum(fee_ucr) from runs r where r.tenant_id = n.id and r.state = 'succeeded'), 0)::bigint as earned
-    from tenants n order by n.id";
-
-async fn billed(verdict: &mut Verdict, engine: &Engine) -> anyhow::Result<()> {
+/// What was taken, against what was used, by tenant; and the queue beside the store. What is over may stay in the queue until
+/// a worker comes to it, so it is looked at for a while.
+async fn reconciled(verdict: &mut Verdict, engine: &Engine) -> anyhow::Result<()> {
+    let mut report = reconcile(engine.store(), Some(engine.queue()), engine.clock()).await?;
+    let deadline = Instant::now() + QUEUE_PATIENCE;
+    while !report.agrees && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        report = reconcile(engine.store(), Some(engine.queue()), engine.clock()).await?;
+    }
     let mut sums = [0_i64; 5];
-    for row in engine.store().rows(BILLED, &[]).await? {
-        let of = |field: &str| row[field].as_i64().unwrap_or_default();
-        let figures = ["billed", "calls", "units", "fees", "earned"].map(of);
-        for (sum, figure) in sums.iter_mut().zip(figures) {
+    for tenant in report.money.iter().flat_map(|money| &money.tenants) {
+        let of = [tenant.charged, tenant.calls, tenant.units, tenant.fees, tenant.fees_earned].map(Ucr::get);
+        for (sum, figure) in sums.iter_mut().zip(of) {
             *sum += figure;
         }
-        let [billed, calls, units, fees, earned] = figures;
-        if billed != calls + units {
-            let tenant = &row["tenant"];
-            verdict
-                .wrong
-                .push(format!("tenant {tenant} was billed {billed} µcr, used {calls} in calls and {units} in units"));
-        }
-        if fees != earned {
-            verdict.wrong.push(format!("tenant {} paid {fees} µcr as fees, {earned} were earned", row["tenant"]));
-        }
     }
-    for (name, sum) in
-        ["billed_ucr", "billable_calls_ucr", "billable_units_ucr", "fees_ucr", "fees_earned_ucr"].into_iter().zip(sums)
-    {
+    let names = ["billed_ucr", "billable_calls_ucr", "billable_units_ucr", "fees_ucr", "fees_earned_ucr"];
+    for (name, sum) in names.into_iter().zip(sums) {
         verdict.figure(name, sum);
     }
+    verdict.all_wrong(report.differences());
+    verdict.all_wrong(report.missed);
     Ok(())
 }
 
@@ -212,21 +202,6 @@ async fn calls(verdict: &mut Verdict, engine: &Engine, journal: &str) -> anyhow:
     verdict.figure("calls_on_record", totals[0]);
     verdict.figure("calls_answered_with_usage", totals[1]);
     verdict.all_wrong(found);
-    Ok(())
-}
-
-/// The queue has forgotten everything that is over.
-async fn queue(verdict: &mut Verdict, engine: &Engine) -> anyhow::Result<()> {
-    for pool in ["agent", "default", "http"] {
-        let empty = until("the queue is empty", Duration::from_secs(20), async || {
-            let depth = engine.queue().depth(pool).await.ok()?;
-            (depth == 0).then_some(())
-        });
-        if empty.await.is_err() {
-            let depth = engine.queue().depth(pool).await;
-            verdict.wrong.push(format!("nothing is ready, but the queue knows of {depth:?} tasks in pool {pool}"));
-        }
-    }
     Ok(())
 }
 
