@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bursar_domain::id::{TenantId, WorkflowId};
-use bursar_domain::time::Timestamp;
+use bursar_domain::id::{MissionId, TenantId, WalletId, WorkflowId};
 use serde_json::{Value, json};
 
 use super::site::Site;
@@ -29,12 +28,16 @@ pub(super) async fn fairness(site: &Site, flood: usize) -> anyhow::Result<Value>
     let of_guest = site.put_for(guest.0, WORKFLOW).await?;
     let pool = site.work()?;
     let alone = phase(site, guest, of_guest).await?;
+    // nobody works while the flood comes in: all of it waits when the second phase begins
+    pool.drain(Duration::from_secs(5)).await;
     let start = Instant::now();
     submit_many(site, workflow, flood).await?;
     let submitted = start.elapsed();
+    let pool = site.work()?;
     let beside = phase(site, guest, of_guest).await?;
+    let left = waiting(site, site.tenant).await?;
     all_done(site, flood + SMALL * 2).await?;
-    let mut figures = json!({"flood": flood, "flood_submitted_s": submitted.as_secs_f64()});
+    let mut figures = json!({"flood": flood, "flood_submitted_s": submitted.as_secs_f64(), "flood_left": left});
     for (name, alone, beside) in [
         ("wait_p50_ms", at(&alone, 50), at(&beside, 50)),
         ("wait_p95_ms", at(&alone, 95), at(&beside, 95)),
@@ -49,23 +52,20 @@ pub(super) async fn fairness(site: &Site, flood: usize) -> anyhow::Result<Value>
 }
 
 /// Submits the small tenant's missions one after another and returns how long each task waited, in order of size.
-async fn phase(
-    site: &Site,
-    guest: (TenantId, bursar_domain::id::WalletId),
-    workflow: WorkflowId,
-) -> anyhow::Result<Vec<f64>> {
-    let since = site.engine.clock().now();
+async fn phase(site: &Site, guest: (TenantId, WalletId), workflow: WorkflowId) -> anyhow::Result<Vec<f64>> {
+    let mut missions: Vec<MissionId> = Vec::with_capacity(SMALL);
     let mut ticks = tokio::time::interval(PAUSE);
     for _ in 0..SMALL {
         ticks.tick().await;
         let mut one = submission(site, workflow).await?;
         (one.mission_id, one.run_id) = (new_id(), new_id());
         (one.tenant_id, one.wallet_id) = guest;
+        missions.push(one.mission_id);
         site.engine.submit(one).await?;
     }
     let deadline = Instant::now() + Duration::from_mins(10);
     loop {
-        let waits = waits(site, guest.0, since).await?;
+        let waits = waits(site, &missions).await?;
         if waits.len() >= SMALL {
             return Ok(waits);
         }
@@ -74,14 +74,21 @@ async fn phase(
     }
 }
 
-async fn waits(site: &Site, tenant: TenantId, since: Timestamp) -> anyhow::Result<Vec<f64>> {
+async fn waits(site: &Site, missions: &[MissionId]) -> anyhow::Result<Vec<f64>> {
     let sql = "
         select t.started_at - t.ready_at as wait_ms from tasks t
-        where t.tenant_id = $1 and t.created_at >= $2 and t.started_at is not null";
-    let rows = site.engine.store().rows(sql, &[tenant.into(), since.into()]).await?;
+        where t.mission_id in {list:1} and t.started_at is not null";
+    let rows = site.engine.store().rows(sql, &[json!(missions).into()]).await?;
     let mut waits: Vec<f64> = rows.iter().filter_map(|row| row["wait_ms"].as_f64()).collect();
     waits.sort_by(f64::total_cmp);
     Ok(waits)
+}
+
+/// How many tasks of a tenant are ready: a flood that ran dry says nothing.
+async fn waiting(site: &Site, tenant: TenantId) -> anyhow::Result<u64> {
+    let sql = "select count(*) as n from tasks where state = 'ready' and tenant_id = $1";
+    let rows = site.engine.store().rows(sql, &[tenant.into()]).await?;
+    Ok(rows.first().and_then(|row| row["n"].as_u64()).unwrap_or_default())
 }
 
 fn at(sorted: &[f64], percent: usize) -> f64 {
