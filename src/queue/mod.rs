@@ -96,10 +96,10 @@ pub trait Queue: Send + Sync + std::fmt::Debug {
     /// Forgets tasks that were popped: the store answered for them. `granted` run from now on.
     async fn confirm(&self, pool: &str, tasks: &[TaskId], granted: &[Running]) -> Result<(), QueueError>;
 
-    /// Takes note that a task runs that was not popped. Told to others with the next pop.
+    /// Takes note that a task runs that was not popped. Told to others with the next pop or renewal.
     fn begin(&self, running: Running);
 
-    /// Takes note that a task runs no more. Told to others with the next pop.
+    /// Takes note that a task runs no more. Told to others with the next pop or renewal.
     fn end(&self, pool: &str, tenant: TenantId, task: TaskId);
 
     /// Prolongs what still runs. What is not known to run stays unknown: it may have ended meanwhile.

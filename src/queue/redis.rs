@@ -227,7 +227,22 @@ impl Queue for RedisQueue {
 
     async fn renew(&self, running: &[Running]) -> Result<(), QueueError> {
         let now = self.clock.now();
+        // a pool without free slots pops nothing, and what was handed over there would not be heard of for long
+        let news = std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner));
         let mut connection = self.link.connection().await?;
+        for (pool, news) in news {
+            let prefix = Keys::of(&pool).running;
+            let mut pipe = redis::pipe();
+            for (tenant, task, until) in news {
+                let key = format!("{prefix}{tenant}");
+                if until == 0 {
+                    pipe.zrem(&key, task.to_string()).ignore();
+                } else {
+                    pipe.zadd(&key, task.to_string(), until).ignore().pexpire(&key, RUNNING_KEPT_MS).ignore();
+                }
+            }
+            pipe.query_async::<()>(&mut connection).await?;
+        }
         for chunk in running.chunks(256) {
             let mut pipe = redis::pipe();
             for one in chunk {

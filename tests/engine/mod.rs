@@ -8,6 +8,7 @@ mod deadlines;
 mod dedupe;
 mod drains;
 mod estimates;
+mod fairness;
 mod families;
 mod mcp;
 mod memory;

@@ -4,6 +4,7 @@
 //! `DATABASE_URL` names and dropped afterwards) and pools of its own name. Work is submitted through the engine, in
 //! process, and afterwards the ledger is verified: a figure counts only when all is done and billed exactly.
 
+mod fairness;
 mod measure;
 mod money;
 mod recovery;
@@ -36,6 +37,8 @@ enum Workload {
     W4,
     /// Maps: one of 10,000 items against 100 of 100 items, each item held and settled.
     Map,
+    /// Fairness: how long a small tenant's tasks wait on 16 slots, alone and beside 10,000 missions of another tenant.
+    Fairness,
     /// Money alone: cycles of hold and settle on one wallet.
     Wallet,
     /// The same over 1,000 wallets.
@@ -92,6 +95,7 @@ impl Bench {
             Workload::W3,
             Workload::W4,
             Workload::Map,
+            Workload::Fairness,
             Workload::Wallet,
             Workload::Wallets,
         ];
@@ -115,7 +119,8 @@ impl Bench {
             let repetitions = self.repetitions(workload);
             let mut runs = Vec::new();
             for _ in 0..repetitions {
-                let site = Site::open(self.storage == Storage::Postgres, config, self.slots).await?;
+                let slots = if workload == Workload::Fairness { self.slots.min(16) } else { self.slots };
+                let site = Site::open(self.storage == Storage::Postgres, config, slots).await?;
                 let outcome = self.once(workload, &site).await;
                 site.close().await?;
                 runs.push(outcome.with_context(|| format!("{workload:?}"))?);
@@ -153,6 +158,7 @@ impl Bench {
             Workload::W3 => workload::flat(site, missions(20_000)).await?,
             Workload::W4 => workload::idle(site).await?,
             Workload::Map => workload::maps(site, missions(10_000)).await?,
+            Workload::Fairness => fairness::fairness(site, missions(10_000)).await?,
             Workload::Wallet => money::cycles(site, 1, missions(20_000)).await?,
             Workload::Wallets => money::cycles(site, 1_000, missions(20_000)).await?,
             Workload::Recovery => bail!("a recovery has a site of its own"),

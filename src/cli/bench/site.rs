@@ -52,25 +52,16 @@ impl Site {
         };
         let engine = boot::engine(&config, &url, &stop).await?;
         boot::migrate(&engine, &boot::price_book(None)?, false).await?;
-        let (tenant, wallet) = boot::ensure_tenant(&engine, "bench").await?;
-        let grant = GrantRequest {
-            id: new_id(),
-            op_id: new_id(),
-            wallet_id: wallet,
-            kind: GrantKind::Paid,
-            priority: 50,
-            amount: Ucr::from_credits(1_000_000),
-            expires_at: None,
-            reason: None,
-            cost_basis_uusd: None,
-            actor: None,
-            reference: "bench".to_owned(),
-        };
-        engine.grant(&grant).await?;
+        let (tenant, wallet) = tenant_with_credits(&engine, "bench").await?;
         tokio::spawn(Sweeper::new(engine.clone(), Duration::from_secs(15)).run(stop.clone()));
         let servers =
             if postgres { super::measure::servers(&url, config.redis_url.as_deref()).await } else { Vec::new() };
         Ok(Self { engine, tenant, wallet, pool: format!("p{}", &name[13..]), servers, slots, stop, database })
+    }
+
+    /// Another tenant with credits.
+    pub(super) async fn guest(&self, name: &str) -> anyhow::Result<(TenantId, WalletId)> {
+        tenant_with_credits(&self.engine, name).await
     }
 
     /// Starts the workers.
@@ -82,10 +73,15 @@ impl Site {
 
     /// Puts a workflow whose nodes run in this site's pool (`POOL` in the text).
     pub(super) async fn put(&self, text: &str) -> anyhow::Result<WorkflowId> {
+        self.put_for(self.tenant, text).await
+    }
+
+    /// The same for another tenant.
+    pub(super) async fn put_for(&self, tenant: TenantId, text: &str) -> anyhow::Result<WorkflowId> {
         let text = text.replace("POOL", &self.pool);
         let definition = workflow::parse(&text, Syntax::Yaml)
             .map_err(|problems| anyhow::anyhow!("{}", problems.iter().map(ToString::to_string).collect::<String>()))?;
-        Ok(self.engine.put_workflow(self.tenant, &definition).await?.workflow.id)
+        Ok(self.engine.put_workflow(tenant, &definition).await?.workflow.id)
     }
 
     pub(super) async fn close(self) -> anyhow::Result<()> {
@@ -100,6 +96,25 @@ impl Site {
         }
         Ok(())
     }
+}
+
+async fn tenant_with_credits(engine: &Engine, name: &str) -> anyhow::Result<(TenantId, WalletId)> {
+    let (tenant, wallet) = boot::ensure_tenant(engine, name).await?;
+    let grant = GrantRequest {
+        id: new_id(),
+        op_id: new_id(),
+        wallet_id: wallet,
+        kind: GrantKind::Paid,
+        priority: 50,
+        amount: Ucr::from_credits(1_000_000),
+        expires_at: None,
+        reason: None,
+        cost_basis_uusd: None,
+        actor: None,
+        reference: format!("bench:{name}"),
+    };
+    engine.grant(&grant).await?;
+    Ok((tenant, wallet))
 }
 
 /// The same URL with another database.

@@ -25,7 +25,7 @@ fn workflow(name: &str, nodes: &[(&str, &str)], priced: bool) -> String {
     format!("workflow: {name}\nflat_fee: 0\nnodes:\n{nodes}")
 }
 
-async fn submission(site: &Site, workflow_id: WorkflowId) -> anyhow::Result<Submission> {
+pub(super) async fn submission(site: &Site, workflow_id: WorkflowId) -> anyhow::Result<Submission> {
     let (price_book_id, _) = site.engine.active_prices().await?.context("no prices")?;
     Ok(Submission {
         mission_id: new_id(),
@@ -48,7 +48,7 @@ async fn submission(site: &Site, workflow_id: WorkflowId) -> anyhow::Result<Subm
 }
 
 /// Submits `count` missions, 64 at a time, as that many clients would.
-async fn submit_many(site: &Site, workflow: WorkflowId, count: usize) -> anyhow::Result<()> {
+pub(super) async fn submit_many(site: &Site, workflow: WorkflowId, count: usize) -> anyhow::Result<()> {
     let template = submission(site, workflow).await?;
     let mut submits = stream::iter(0..count)
         .map(|_| {
@@ -65,7 +65,7 @@ async fn submit_many(site: &Site, workflow: WorkflowId, count: usize) -> anyhow:
 }
 
 /// Waits until no run is live. The store says so, not a counter of ours.
-async fn all_done(site: &Site, count: usize) -> anyhow::Result<()> {
+pub(super) async fn all_done(site: &Site, count: usize) -> anyhow::Result<()> {
     let sql = "select state, count(*) as n from runs group by state";
     let deadline = Instant::now() + Duration::from_mins(10);
     loop {
