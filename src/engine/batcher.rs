@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use super::Engine;
 use crate::store::StoreError;
 
-/// How many items may wait before callers wait to put one in.
+/// How many items may wait before callers wait to put one in, or are turned away.
 const BACKLOG: usize = 8_192;
 
 type Waiting<I, O> = (I, oneshot::Sender<O>);
@@ -20,6 +20,10 @@ type Waiting<I, O> = (I, oneshot::Sender<O>);
 pub(super) struct Batcher<I, O> {
     items: mpsc::Sender<Waiting<I, O>>,
 }
+
+/// So many items wait that another one is not taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full;
 
 /// The other end, until it is started.
 pub(super) struct Inbox<I, O> {
@@ -32,6 +36,16 @@ impl<I: Clone + Send + Sync + 'static, O: Send + 'static> Batcher<I, O> {
     pub(super) fn new(most: usize) -> (Self, Inbox<I, O>) {
         let (sender, items) = mpsc::channel(BACKLOG);
         (Self { items: sender }, Inbox { items, most })
+    }
+
+    /// As [`Self::call`], where nobody waits for a place.
+    pub(super) async fn try_call(&self, item: I) -> Result<Option<O>, Full> {
+        let (answer, answered) = oneshot::channel();
+        match self.items.try_send((item, answer)) {
+            Ok(()) => Ok(answered.await.ok()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Full),
+            Err(mpsc::error::TrySendError::Closed(_)) => Ok(None),
+        }
     }
 
     /// Puts an item in and waits for its answer. `None` when the engine is gone.
@@ -98,4 +112,21 @@ where
         }
     }
     answers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt as _;
+
+    #[test]
+    fn a_full_backlog_turns_away_at_once_and_takes_in_again_when_there_is_a_place() {
+        let (batcher, mut inbox) = Batcher::<usize, usize>::new(1);
+        for item in 0..BACKLOG {
+            assert!(batcher.try_call(item).now_or_never().is_none(), "{item} waits for its answer");
+        }
+        assert_eq!(batcher.try_call(BACKLOG).now_or_never(), Some(Err(Full)));
+        assert!(inbox.items.try_recv().is_ok());
+        assert!(batcher.try_call(BACKLOG).now_or_never().is_none());
+    }
 }

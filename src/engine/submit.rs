@@ -8,7 +8,7 @@ use bursar_domain::ledger::LedgerRefusal;
 use bursar_domain::workflow::Problem;
 
 use super::Engine;
-use super::batcher::Process;
+use super::batcher::{Full, Process};
 use crate::store::read::MissionView;
 use crate::store::{Conflict, StoreError, Want};
 
@@ -51,6 +51,9 @@ pub enum SubmitError {
     /// The store.
     #[error("{0}")]
     Store(String, bool),
+    /// More submits wait than the process takes in.
+    #[error("so many missions wait to be taken in that this one is not")]
+    Overloaded,
     /// The process is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -65,8 +68,10 @@ impl Engine {
         self.check_allowed(&submission).await?;
         let mut answer = Err(SubmitError::Raced);
         for _ in 0..MOST_RACES {
-            let tried = self.parts.submits.call(Submit(submission.clone())).await;
-            answer = tried.unwrap_or(Err(SubmitError::Stopping));
+            answer = match self.parts.submits.try_call(Submit(submission.clone())).await {
+                Ok(tried) => tried.unwrap_or(Err(SubmitError::Stopping)),
+                Err(Full) => Err(SubmitError::Overloaded),
+            };
             if !matches!(answer, Err(SubmitError::Raced)) {
                 break;
             }

@@ -9,11 +9,13 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use bursar_domain::limits::MAX_KEY_BYTES;
+use futures::StreamExt as _;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::limits::{MAX_BODY_BYTES, MAX_JSON_DEPTH};
 use super::problem::{Code, FieldError, Problem};
+use super::room::Taken;
 use super::serve::BodyTooLate;
 
 /// A JSON body.
@@ -72,24 +74,41 @@ pub(super) fn is_json(media_type: Option<String>) -> bool {
         .is_some_and(|name| name == "application/json" || (name.starts_with("application/") && name.ends_with("+json")))
 }
 
-/// The whole body, if it is small enough and comes in time.
+/// The whole body, if it is small enough, comes in time, and there is room for it beside others.
 pub(super) async fn read_body(request: Request) -> Result<Bytes, Problem> {
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let too_large = || Problem::new(Code::TooLarge, format!("the body has more than {MAX_BODY_BYTES} bytes"));
     if announced.is_some_and(|length: usize| length > MAX_BODY_BYTES) {
         return Err(too_large());
     }
-    axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES).await.map_err(|error| {
-        let mut cause: Option<&dyn std::error::Error> = Some(&error);
-        while let Some(error) = cause {
-            if error.is::<BodyTooLate>() {
-                return Problem::new(Code::RequestTimeout, "the body did not arrive in time");
-            }
-            cause = error.source();
+    let taken = request.extensions().get::<Taken>().cloned();
+    let mut chunks = request.into_body().into_data_stream();
+    let mut read: Vec<u8> = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| broken(&error))?;
+        if read.len().saturating_add(chunk.len()) > MAX_BODY_BYTES {
+            return Err(too_large());
         }
-        // the connection broke (nobody reads this answer), or the limit was passed
-        too_large()
-    })
+        if taken.as_ref().is_some_and(|taken| !taken.take(chunk.len())) {
+            let words = "the requests that are being answered fill the server's memory; nothing was done, try again";
+            return Err(Problem::new(Code::Overloaded, words));
+        }
+        read.extend_from_slice(&chunk);
+    }
+    Ok(Bytes::from(read))
+}
+
+/// Why a body did not come whole.
+fn broken(error: &axum::Error) -> Problem {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<BodyTooLate>() {
+            return Problem::new(Code::RequestTimeout, "the body did not arrive in time");
+        }
+        cause = error.source();
+    }
+    // nobody reads this answer
+    Problem::new(Code::RequestTimeout, "the connection broke before the body had arrived")
 }
 
 /// Reads JSON text strictly.

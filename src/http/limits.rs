@@ -38,6 +38,13 @@ pub(super) const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 pub(super) const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// Open connections. Each costs about 20 kB and a file descriptor.
 pub(super) const MAX_CONNECTIONS: usize = 10_000;
+/// Bytes of bodies that one listener keeps at once, those counted whose requests are being answered. As values in memory
+/// they may take ten times as much.
+pub(super) const MAX_BODIES_BYTES: usize = 128 * 1024 * 1024;
+/// Open streams of a listener: half of the connections, so that the rest of the API is never shut out.
+pub(super) const MAX_STREAMS: usize = 5_000;
+/// After how long, in ms, a browser comes again whose stream found no place.
+pub(super) const STREAM_BUSY_MS: u64 = 5_000;
 /// How often waits and streams look at the store, in case that a hint got lost.
 pub(super) const BACKSTOP: Duration = Duration::from_secs(1);
 /// How often an idle stream shows that it is alive: proxies close silent connections after 30 to 60 s.

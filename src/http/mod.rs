@@ -32,6 +32,7 @@ mod projects;
 mod rates;
 mod reconciliation;
 mod request;
+mod room;
 mod router;
 mod runs;
 mod schedules;

@@ -7,6 +7,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::request::{no_method, no_route, observe, panicked};
+use super::room::hold;
 use super::state::{App, Site};
 use super::unread::read_on;
 use super::{
@@ -22,6 +23,7 @@ pub fn router(app: App) -> axum::Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(hold))
         .layer(from_fn(read_on))
         .layer(from_fn(observe))
         .with_state(Site::new(app))

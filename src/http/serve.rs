@@ -24,8 +24,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::limits::{BODY_DEADLINE, HEADER_DEADLINE, MAX_CONNECTIONS};
+use super::limits::{BODY_DEADLINE, HEADER_DEADLINE, MAX_BODIES_BYTES, MAX_CONNECTIONS, MAX_STREAMS};
 use super::request::Drain;
+use super::room::Room;
 
 /// What a client hears when there are too many connections.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
@@ -44,11 +45,21 @@ pub struct Patience {
     pub body: Duration,
     /// Open connections; those beyond it are answered with 503.
     pub connections: usize,
+    /// Open streams; those beyond it are told to come again.
+    pub streams: usize,
+    /// Bytes of bodies kept at once; what comes beyond them is answered with 503.
+    pub bodies_bytes: usize,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { header: HEADER_DEADLINE, body: BODY_DEADLINE, connections: MAX_CONNECTIONS }
+        Self {
+            header: HEADER_DEADLINE,
+            body: BODY_DEADLINE,
+            connections: MAX_CONNECTIONS,
+            streams: MAX_STREAMS,
+            bodies_bytes: MAX_BODIES_BYTES,
+        }
     }
 }
 
@@ -66,6 +77,7 @@ pub async fn serve_with(
     patience: Patience,
 ) {
     let free = Arc::new(Semaphore::new(patience.connections));
+    let room = Room::new(patience.bodies_bytes, patience.streams);
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -86,10 +98,11 @@ pub async fn serve_with(
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let drain = Drain(stop.clone());
+        let (drain, room) = (Drain(stop.clone()), room.clone());
         let service = router.clone().map_request(move |request: Request<Incoming>| {
             let mut request = request.map(|body| Body::new(Timed::new(body, patience.body)));
             request.extensions_mut().insert(drain.clone());
+            request.extensions_mut().insert(room.clone());
             request
         });
         let connection = http1::Builder::new()

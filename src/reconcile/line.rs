@@ -155,9 +155,9 @@ async fn pools(store: &std::sync::Arc<dyn Store>, clock: &Clock) -> Result<BTree
 /// One look: the store, then the queue, then the store once more about what only the queue named.
 async fn look(store: &std::sync::Arc<dyn Store>, queue: &dyn Queue, clock: &Clock, pool: &str) -> Result<Look, Missed> {
     let most = i64::try_from(MOST_COMPARED).unwrap_or(i64::MAX);
-    let counts = store.ready_counts().await?;
+    let counts = store.ready_counts(clock.now()).await?;
     let ready = counts.iter().find(|(known, _)| known == pool).map_or(0, |(_, ready)| *ready);
-    let rows = if ready == 0 { Vec::new() } else { store.ready_tasks(pool, most).await? };
+    let rows = if ready == 0 { Vec::new() } else { store.ready_tasks(pool, clock.now(), most).await? };
     let rows: Vec<_> = rows.into_iter().take(MOST_COMPARED).map(|row| (row.tenant_id, row.id)).collect();
     let leases = store.live_leases(pool, clock.now(), most).await?;
     let tenants: BTreeSet<_> = leases.iter().map(|lease| lease.tenant_id).collect();

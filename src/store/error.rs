@@ -97,10 +97,12 @@ impl From<sqlx::Error> for StoreError {
                 }
                 Self::Refused(database.message().to_owned())
             }
+            sqlx::Error::PoolTimedOut => {
+                Self::Unavailable("none of this process's connections to the database became free in time".to_owned())
+            }
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed
             | sqlx::Error::BeginFailed => Self::Unavailable(error.to_string()),

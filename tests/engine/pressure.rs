@@ -20,9 +20,6 @@ use crate::support::world::{Process, Queues, World};
 on_both_stores!(idle:
     of_many_submits_at_once_exactly_as_many_are_taken_as_there_is_room_for,
     a_default_holds_for_tenants_that_say_nothing_of_their_own,
-);
-
-on_both_stores!(World::on:
     whatever_else_begins_a_run_is_refused_by_name_and_nothing_of_it_is_done,
     a_schedule_that_finds_its_tenants_queue_full_says_so_and_goes_on,
 );
@@ -102,7 +99,8 @@ async fn a_default_holds_for_tenants_that_say_nothing_of_their_own(world: World)
     world.balances().await;
 }
 
-async fn whatever_else_begins_a_run_is_refused_by_name_and_nothing_of_it_is_done(world: World) {
+async fn whatever_else_begins_a_run_is_refused_by_name_and_nothing_of_it_is_done(mut world: World) {
+    world.process.work(4);
     let mission = world.run(BROKEN).await;
     let before = world.finished(mission).await;
     assert_eq!(before.state, RunState::Failed);
@@ -143,7 +141,8 @@ async fn whatever_else_begins_a_run_is_refused_by_name_and_nothing_of_it_is_done
     world.balances().await;
 }
 
-async fn a_schedule_that_finds_its_tenants_queue_full_says_so_and_goes_on(world: World) {
+async fn a_schedule_that_finds_its_tenants_queue_full_says_so_and_goes_on(mut world: World) {
+    world.process.work(4);
     world.put(NAP).await;
     let now = world.engine().clock().now();
     let schedule = Schedule {

@@ -14,7 +14,7 @@ use super::stream::Sse;
 const SHORT: Duration = Duration::from_millis(400);
 
 async fn impatient(connections: usize) -> Server {
-    let patience = Patience { header: SHORT, body: SHORT, connections };
+    let patience = Patience { header: SHORT, body: SHORT, connections, ..Patience::default() };
     Server::start_with(Setup { agent_slots: 1, patience }).await
 }
 

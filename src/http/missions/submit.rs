@@ -361,6 +361,7 @@ pub(in crate::http) fn refused(site: &Site, error: SubmitError) -> Problem {
         SubmitError::Raced => {
             Problem::new(Code::Overloaded, "other submits with the same dedupe key ran at the same time")
         }
+        SubmitError::Overloaded => Problem::new(Code::Overloaded, error.to_string()),
         SubmitError::Stopping => Problem::new(Code::Overloaded, "the server is stopping"),
         SubmitError::Store(cause, is_transient) => {
             tracing::warn!(cause, is_transient, "a submit did not reach the store");

@@ -238,7 +238,7 @@ impl Follow {
     }
 
     /// Asks the client to come again, and ends. Clients come spread over twice the time.
-    fn close(&mut self, after_ms: u64) {
+    pub(super) fn close(&mut self, after_ms: u64) {
         let retry_ms = after_ms + jitter(after_ms);
         self.pending.push_back(Bytes::from(format!("retry: {retry_ms}\n")));
         self.say_control("stream.closing", json!({"retry_ms": retry_ms}));

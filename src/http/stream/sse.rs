@@ -9,8 +9,10 @@ use bursar_domain::id::{MissionId, MissionKind, TenantId};
 use super::super::auth::Caller;
 use super::super::missions::one::unpruned;
 use super::super::params::{PathId, Query};
-use super::super::problem::Problem;
+use super::super::limits::STREAM_BUSY_MS;
+use super::super::problem::{Code, Problem};
 use super::super::request::Drain;
+use super::super::room::Room;
 use super::super::state::Site;
 use super::super::types::ShownMission;
 use super::catalog::StreamEvent;
@@ -43,10 +45,12 @@ pub(in crate::http) async fn get(
     State(site): State<Site>,
     PathId(id): PathId<MissionKind>,
     mut query: Query,
-    drain: Drain,
+    (drain, room): (Drain, Room),
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
     let access_token = query.one("access_token")?;
+    // a browser hears nothing of an answer but that it is no stream, and never comes again
+    let is_browser = access_token.is_some() || headers.contains_key("sec-fetch-mode");
     let tenant = admit(&site, &headers, access_token, id).await?;
     let after = query.number("after", 0, i64::MAX)?;
     query.done()?;
@@ -61,11 +65,18 @@ pub(in crate::http) async fn get(
     if mission.state.is_final() && after >= mission.last_seq {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
+    let place = room.stream();
+    if place.is_none() && !is_browser {
+        return Err(Problem::new(Code::Overloaded, "all streams are taken; nothing is lost, come again after a moment"));
+    }
     // a number that the mission has not reached yet must not hide events from the client
-    let follow = Follow::new(site, &mission, after.min(mission.last_seq), drain);
-    let pieces = futures::stream::unfold(follow, |mut follow| async move {
+    let mut follow = Follow::new(site, &mission, after.min(mission.last_seq), drain);
+    if place.is_none() {
+        follow.close(STREAM_BUSY_MS);
+    }
+    let pieces = futures::stream::unfold((follow, place), |(mut follow, place)| async move {
         let piece = follow.next().await?;
-        Some((Ok::<_, std::convert::Infallible>(piece), follow))
+        Some((Ok::<_, std::convert::Infallible>(piece), (follow, place)))
     });
     let mut response = Response::new(Body::from_stream(pieces));
     let set = [
