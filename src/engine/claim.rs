@@ -14,9 +14,9 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::Engine;
 use super::leases::{KeptLease, Leases};
 use super::settle::{Settle, SettleError};
+use super::{Engine, patience};
 use crate::clock::new_token;
 use crate::queue::{QueueError, Running, Standby};
 use crate::store::read::{ItemOutput, WorkflowInput};
@@ -158,7 +158,7 @@ impl Pump {
     }
 
     /// Claims tasks and brings what their steps need; whether none of the others will come back at once. A crash after
-    /// the claim leaves leases that run out.
+    /// the claim leaves leases that run out. An answer that did not come is made up for: see [`Self::disown`].
     async fn take(&self, ids: &[TaskId]) -> Result<(Vec<ClaimedJob>, bool), StoreError> {
         let token = new_token();
         let asked = Instant::now();
@@ -169,7 +169,15 @@ impl Pump {
             lease_ms: self.leases.lease_ms(),
             now: self.engine.clock().now(),
         };
-        let claimed = self.engine.store().claim(&claim).await?;
+        let claimed = match self.engine.store().claim(&claim).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                if error.is_transient() {
+                    self.disown(claim);
+                }
+                return Err(error);
+            }
+        };
         self.engine.metrics().claims.inc_by(claimed.len() as u64);
         // the store answered for all of them: what it did not grant is not ready any more, or the sweep brings it back
         let granted: Vec<Running> = claimed.iter().map(|task| running(task, self.leases.lease_ms())).collect();
@@ -177,6 +185,25 @@ impl Pump {
             tracing::debug!(%error, "popped tasks are left to come back by themselves");
         }
         Ok(self.engine.prepare(&self.leases, claimed, &token, asked, None).await)
+    }
+}
+
+impl Pump {
+    /// Gives back what a claim took whose answer did not come, as soon as the store answers; for as long as its leases
+    /// last, after which the sweep does it. Without this, each such task would wait for the end of its lease and count
+    /// as lost with a worker.
+    fn disown(&self, claim: Claim) {
+        let (engine, stop) = (self.engine.clone(), self.stop.clone());
+        let within = Duration::from_millis(claim.lease_ms.unsigned_abs());
+        tokio::spawn(async move {
+            let given = patience::read(&stop, || engine.store().disown(&claim.tasks, &claim.token));
+            match tokio::time::timeout(within, given).await {
+                Ok(Ok(0)) => {}
+                Ok(Ok(given)) => tracing::info!(given, "tasks of a claim without an answer are ready again"),
+                Ok(Err(error)) => tracing::warn!(%error, "a claim without an answer is left to its leases"),
+                Err(_) => tracing::warn!("a claim without an answer was left to its leases"),
+            }
+        });
     }
 }
 

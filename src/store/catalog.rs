@@ -3,10 +3,10 @@
 //! Portable SQL on top of the engines' `execute` and `rows`.
 
 use bursar_domain::flow::Guard;
-use bursar_domain::id::{KeyId, PriceBookId, TenantId, WorkerId};
+use bursar_domain::id::{KeyId, PriceBookId, TaskId, TenantId, WorkerId};
 use bursar_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::read::WorkflowView;
 use super::{Conflict, Store, StoreError};
@@ -235,6 +235,16 @@ impl dyn Store {
     /// Removes a worker that ended in order.
     pub async fn forget_worker(&self, id: WorkerId) -> Result<(), StoreError> {
         self.execute("delete from workers where id = $1", &[id.into()]).await.map(drop)
+    }
+
+    /// Makes ready again what a claim took whose answer never came, known by its secret. Nothing was begun: no attempt is
+    /// used up, no loss counted; the sweep puts the tasks into the queue again. Returns how many it were.
+    pub async fn disown(&self, tasks: &[TaskId], token: &str) -> Result<u64, StoreError> {
+        let sql = "
+            update tasks
+            set state = 'ready', status_reason = null, lease_token = null, lease_until = null, worker_id = null
+            where id in {list:1} and lease_token = $2 and state || '' = 'running'";
+        self.execute(sql, &[json!(tasks).into(), token.into()]).await
     }
 
     /// Gives claimed tasks back that this program can't even decide about, since it can't read their workflow (a newer

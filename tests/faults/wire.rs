@@ -150,3 +150,43 @@ async fn a_worker_whose_database_stalls_and_is_cut_gives_its_work_up_and_goes_on
     store.close().await;
     installation.terminate(worker);
 }
+
+/// Steps that follow one another: some are claimed, others handed over with a settle.
+const CHAIN: &str = "
+workflow: chain
+flat_fee: 0
+nodes:
+  a: { transform: { x: 1 } }
+  b: { needs: [a], transform: { x: 1 }, units: { step: 1 } }
+  c: { needs: [a], transform: { x: 1 } }
+  d: { needs: [b, c], transform: { x: 1 } }
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_whose_answers_are_cut_off_are_given_back_long_before_their_leases_end() {
+    let seed = u64::from(rand::random::<u32>());
+    println!("seed {seed}");
+    // longer than anybody waits here: what were left to its lease would not end
+    let environment = [("BURSAR_LEASE", "10m"), ("RUST_LOG", "error")];
+    let (mut installation, _at_server) = Installation::start_behind_a_proxy(&environment).await;
+    installation.put("chain", CHAIN).await;
+    let at_worker = ChaosProxy::before(installation.database_url()).await;
+    let worker = installation.worker(&[&environment[..], &[("DATABASE_URL", at_worker.url())]].concat());
+    eventually("the worker works", PATIENCE, async || {
+        (!items(&installation.get("/v1/admin/workers").await?).is_empty()).then_some(())
+    })
+    .await;
+    at_worker.cut_answers(seed, 4);
+    let mut missions = Vec::new();
+    for n in 0..MISSIONS {
+        let body = json!({"workflow": "chain", "input": {}});
+        let (_, made) = installation.insist("/v1/missions", &body, &format!("m{n}")).await;
+        missions.push(made["id"].as_str().unwrap().to_owned());
+    }
+    super::all_succeed(&installation, &missions).await;
+    let cuts = at_worker.cuts();
+    assert!(cuts.0 >= 3 && cuts.1 >= 3, "{cuts:?}");
+    at_worker.spare_answers();
+    ending::holds_at(installation.database_url()).await;
+    installation.terminate(worker);
+}

@@ -18,6 +18,7 @@ on_both_stores!(Hand::new:
     a_heartbeat_extends_what_is_held_and_names_the_rest,
     a_heartbeat_stops_what_is_past_its_own_deadline,
     a_task_that_came_back_is_claimed_under_a_new_fence,
+    what_a_claim_took_without_an_answer_is_ready_again_by_its_secret_alone,
 );
 
 async fn a_claim_raises_fence_and_attempt_and_starts_the_run(mut hand: Hand) {
@@ -176,4 +177,23 @@ async fn a_task_that_came_back_is_claimed_under_a_new_fence(mut hand: Hand) {
     assert_eq!((task.state, task.output), (TaskState::Succeeded, Some(json!("in time"))));
     let attempts = hand.table("attempts", "task_id, number").await;
     assert_eq!((attempts.len(), &attempts[0]["outcome"], &attempts[0]["number"]), (1, &json!("lost"), &json!(1)));
+}
+
+async fn what_a_claim_took_without_an_answer_is_ready_again_by_its_secret_alone(mut hand: Hand) {
+    hand.grant(10).await;
+    let workflow = hand.put(SINGLE).await;
+    let (mission, ready) = hand.start(workflow).await;
+    let (claimed, token) = hand.claim(&ready).await;
+    assert_eq!(hand.store.disown(&ready, "another").await.unwrap(), 0);
+    assert_eq!(hand.store.disown(&ready, &token).await.unwrap(), 1);
+    assert_eq!(hand.store.disown(&ready, &token).await.unwrap(), 0, "once");
+    let set = hand.decide(&Want::tasks(mission, ready.clone()), |turn| turn.set.clone()).await.unwrap();
+    let task = set.tasks.get(ready[0]).unwrap();
+    assert_eq!((task.state, task.failures, task.losses), (TaskState::Ready, 0, 0));
+    assert!(task.lease_token.is_none() && task.worker_id.is_none());
+    let late = hand.settle(&claimed[0], &token, succeeded(json!({}))).await;
+    assert!(late.is_err(), "what the lost claim would do counts no more: {late:?}");
+    let (again, token) = hand.claim(&ready).await;
+    assert_eq!(again[0].fence, claimed[0].fence + 1);
+    hand.settle(&again[0], &token, succeeded(json!({}))).await.unwrap();
 }
