@@ -14,6 +14,7 @@ mod redrives;
 mod schedules;
 mod soak;
 mod store;
+mod streams;
 mod tools;
 mod wire;
 

@@ -1,8 +1,8 @@
 //! An installation as operators run it: a server and workers as processes, on a database and a Redis of their own.
 
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -187,6 +187,15 @@ impl Installation {
         self.ready().await;
     }
 
+    /// SIGTERM of the server; how it ended, and how long that took.
+    pub(super) async fn terminate_server(&mut self) -> (ExitStatus, Duration) {
+        let began = Instant::now();
+        assert!(Command::new("kill").args(["-TERM", &self.server.id().to_string()]).status().unwrap().success());
+        let server = std::sync::Mutex::new(&mut self.server);
+        let ended = eventually("the server ends", START_DEADLINE, async || server.lock().unwrap().try_wait().unwrap());
+        (ended.await, began.elapsed())
+    }
+
     /// The database that its processes share.
     pub(super) fn database_url(&self) -> &str {
         &self.database.url
@@ -196,6 +205,12 @@ impl Installation {
         let answer = self.http.get(self.address(path)).bearer_auth(&self.key).send().await.ok()?;
         answer.status().is_success().then_some(())?;
         answer.json().await.ok()
+    }
+
+    /// A request for a mission's stream, after the last event that its client has.
+    pub(super) fn stream(&self, mission: &str, after: Option<i64>) -> reqwest::RequestBuilder {
+        let request = self.http.get(self.address(&format!("/v1/missions/{mission}/stream"))).bearer_auth(&self.key);
+        after.into_iter().fold(request, |request, seq| request.header("Last-Event-ID", seq))
     }
 
     /// Posts; the status and the answer.
