@@ -3,11 +3,13 @@
 mod approvals;
 mod clients;
 mod deploys;
+mod door;
 mod ending;
 mod families;
 mod mcp;
 mod money;
 mod points;
+mod pools;
 mod processes;
 mod queue;
 mod redrives;
