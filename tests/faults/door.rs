@@ -1,6 +1,7 @@
 //! Bad input at the door: half of a request, nesting without end, texts that are hard to count. Whoever sends it is
 //! refused or served; nobody else notices.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use bursar::http::Patience;
@@ -73,9 +74,12 @@ fn endless_yaml() -> Vec<String> {
     for level in 1..30 {
         let before = level - 1;
         let all = vec![format!("*a{before}"); 10].join(", ");
-        aliases.push_str(&format!("a{level}: &a{level} [{all}]\n"));
+        writeln!(aliases, "a{level}: &a{level} [{all}]").unwrap();
     }
-    let indented: String = (0..1_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+    let mut indented = String::new();
+    for depth in 0..1_000 {
+        writeln!(indented, "{}a:", " ".repeat(depth)).unwrap();
+    }
     vec![
         "[".repeat(500_000),
         "{a: ".repeat(200_000),

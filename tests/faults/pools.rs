@@ -11,6 +11,9 @@ use super::processes::{Installation, items};
 use super::{PATIENCE, TEAM, all_succeed, each_task_was_billed_once, ending};
 use crate::support::cluster::Cluster;
 use crate::support::eventually;
+use crate::support::hand::SINGLE;
+use crate::support::stores::Storage;
+use crate::support::world::{Queues, World};
 
 /// The longest that anybody waits for an answer: a lock is waited for up to 20 s, a connection up to 10 s.
 const LONGEST: Duration = Duration::from_secs(25);
@@ -176,4 +179,41 @@ async fn a_process_whose_connections_all_wait_for_a_lock_answers_reads_and_says_
     each_task_was_billed_once(&installation, &missions).await;
     ending::holds_at(installation.database_url()).await;
     installation.terminate(worker);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_submit_that_nobody_waits_for_any_more_when_the_lock_is_gone_is_left_undone() {
+    let world = World::new(Storage::Postgres, Queues::Memory).await;
+    world.grant(10).await;
+    let workflow = world.put(SINGLE).await;
+    let mut outside = PgConnection::connect(&world.place.url()).await.unwrap();
+    let mut held = outside.begin().await.unwrap();
+    sqlx::query("select 1 from wallets for update").execute(&mut *held).await.unwrap();
+    let mut begun = Box::pin(world.submit(workflow.id));
+    let desk = tokio::sync::Mutex::new(PgConnection::connect(&world.place.url()).await.unwrap());
+    let waiting =
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    let stands = eventually("the first stands at the lock", PATIENCE, async || {
+        let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&mut *desk.lock().await).await.unwrap();
+        (waiting > 0).then_some(())
+    });
+    tokio::select! {
+        () = stands => {}
+        mission = &mut begun => panic!("{mission} is made under a lock"),
+    }
+    // this one stands in line behind it and then leaves
+    let mut leaving = Box::pin(world.submit(workflow.id));
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut leaving).await.is_err());
+    drop(leaving);
+    held.rollback().await.unwrap();
+    let last = world.submit(workflow.id).await;
+    let first = begun.await;
+    let mut missions: Vec<String> = Vec::new();
+    for row in world.store().rows("select id from missions order by id", &[]).await.unwrap() {
+        missions.push(row["id"].as_str().unwrap().to_owned());
+    }
+    let mut expected = [first.to_string(), last.to_string()];
+    expected.sort();
+    assert_eq!(missions, expected);
+    world.balances().await;
 }
