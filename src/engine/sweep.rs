@@ -62,7 +62,9 @@ impl Sweeper {
         let engine = self.engine.clone();
         let store = engine.store();
         let now = engine.clock().now();
-        engine.expire_tasks(store.overdue_tasks(now, CHUNK).await?).await?;
+        let overdue = store.overdue_tasks(now, CHUNK).await?;
+        self.absence.store_answered(Instant::now());
+        engine.expire_tasks(overdue).await?;
         let left = engine.wake(store.due_tasks(now, CHUNK).await?).await?;
         if self.absence.is_trusted(Instant::now()) {
             engine.recover(store.lost_leases(now, CHUNK).await?).await?;
@@ -96,6 +98,7 @@ impl Sweeper {
         // what can't be decided stays due: it is no reason to look again at once
         let next = if left == 0 { store.next_due().await? } else { None };
         let until_due = next.map_or(PASS.as_millis() as i64, |due| due.since_ms(engine.clock().now()).max(1));
+        self.absence.store_answered(Instant::now());
         Ok(PASS.min(Duration::from_millis(until_due as u64)))
     }
 }
