@@ -62,6 +62,10 @@ pub(super) trait Process<I, O>: Clone + Send + 'static {
     fn process(&self, engine: &Engine, items: Vec<I>) -> impl Future<Output = Result<Vec<O>, StoreError>> + Send;
     /// The answer for an item that the store refused alone.
     fn refuse(&self, error: &StoreError) -> O;
+    /// Whether an item is left undone when nobody waits for its answer any more by the time its batch begins.
+    fn is_left_with_its_caller(&self) -> bool {
+        false
+    }
 }
 
 impl<I: Clone + Send + Sync + 'static, O: Send + 'static> Inbox<I, O> {
@@ -77,6 +81,12 @@ impl<I: Clone + Send + Sync + 'static, O: Send + 'static> Inbox<I, O> {
             tokio::spawn(async move {
                 let mut batch = Vec::new();
                 while inbox.lock().await.recv_many(&mut batch, most).await > 0 {
+                    if process.is_left_with_its_caller() {
+                        batch.retain(|(_, answer)| !answer.is_closed());
+                    }
+                    if batch.is_empty() {
+                        continue;
+                    }
                     let Some(parts) = engine.upgrade() else { return };
                     let engine = Engine { parts };
                     let (items, answers): (Vec<I>, Vec<_>) = batch.drain(..).unzip();

@@ -1,6 +1,7 @@
 //! Submit: a mission comes in. Batched across requests; each gets its own answer.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bursar_domain::flow::{self, DedupeMode, Refusal, Submission};
 use bursar_domain::id::{MissionId, RunId};
@@ -15,6 +16,10 @@ use crate::store::{Conflict, StoreError, Want};
 /// How often a submit is tried whose dedupe key is taken between its look and its write. The winner's row is there for
 /// the next try, so the second one ends it unless the winner's mission ended meanwhile.
 const MOST_RACES: u32 = 8;
+
+/// How long a submit waits for its commit: longer than for a connection to the database (10 s), so that its cause is told,
+/// and shorter than clients and proxies commonly wait (30 s), so that they hear of it.
+const SUBMIT_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A mission to submit, checked and complete but for what only the transaction can know.
 #[derive(Debug, Clone)]
@@ -66,16 +71,8 @@ impl Engine {
             return Ok(known);
         }
         self.check_allowed(&submission).await?;
-        let mut answer = Err(SubmitError::Raced);
-        for _ in 0..MOST_RACES {
-            answer = match self.parts.submits.try_call(Submit(submission.clone())).await {
-                Ok(tried) => tried.unwrap_or(Err(SubmitError::Stopping)),
-                Err(Full) => Err(SubmitError::Overloaded),
-            };
-            if !matches!(answer, Err(SubmitError::Raced)) {
-                break;
-            }
-        }
+        let late = |_| Err(SubmitError::Store("the mission was not taken in time".to_owned(), true));
+        let answer = tokio::time::timeout(SUBMIT_PATIENCE, self.take_in(&submission)).await.unwrap_or_else(late);
         // somebody else submitted under the same idempotency key since we looked, and so has the dedupe key as well, or
         // the last free place
         let may_be_ours = matches!(
@@ -92,6 +89,21 @@ impl Engine {
             }
             other => other,
         }
+    }
+
+    /// Puts a submit in line until there is an answer that another try would not change.
+    async fn take_in(&self, submission: &Submission) -> Result<Submitted, SubmitError> {
+        let mut answer = Err(SubmitError::Raced);
+        for _ in 0..MOST_RACES {
+            answer = match self.parts.submits.try_call(Submit(submission.clone())).await {
+                Ok(tried) => tried.unwrap_or(Err(SubmitError::Stopping)),
+                Err(Full) => Err(SubmitError::Overloaded),
+            };
+            if !matches!(answer, Err(SubmitError::Raced)) {
+                break;
+            }
+        }
+        answer
     }
 
     async fn check_allowed(&self, submission: &Submission) -> Result<(), SubmitError> {
@@ -166,6 +178,11 @@ impl Process<Submit, Result<Submitted, SubmitError>> for SubmitBatch {
         }
         let is_race = matches!(error, StoreError::Conflict(Conflict::MissionKey));
         Err(SubmitError::Store(error.to_string(), is_race || error.is_transient()))
+    }
+
+    /// Who was told that the mission was not taken in time, or left, has it not made afterwards if that can be helped.
+    fn is_left_with_its_caller(&self) -> bool {
+        true
     }
 }
 

@@ -92,6 +92,9 @@ impl From<sqlx::Error> for StoreError {
                     let text = database.constraint().map_or_else(|| database.message().to_owned(), str::to_owned);
                     return Self::Conflict(meaning(&text));
                 }
+                if code == LOCK_NOT_AVAILABLE {
+                    return Self::Contention(1);
+                }
                 if passes(&code) {
                     return Self::Unavailable(database.message().to_owned());
                 }
@@ -122,7 +125,7 @@ fn passes(code: &str) -> bool {
     // server that only reads (a standby that becomes the first soon), a lock that did not come in time, a transaction
     // that was ended because it was idle or too long
     ["08", "53", "57", "58", "40"].iter().any(|class| code.starts_with(class))
-        || ["25006", "55P03", "25P03", "25P04"].contains(&code)
+        || ["25006", LOCK_NOT_AVAILABLE, "25P03", "25P04"].contains(&code)
 }
 
 /// Whether the database stopped a statement because its time was over (SQLite: interrupted).
@@ -133,12 +136,16 @@ pub(super) fn is_cancelled(error: &sqlx::Error) -> bool {
         .is_some_and(|code| code == "57014" || code == "9")
 }
 
-/// Whether the database asks to run the whole transaction again (deadlock, serialization failure).
+/// Postgres: a lock did not come in time.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// Whether the database asks to run the whole transaction again (deadlock, serialization failure). Not after a lock that
+/// did not come in time: somebody waited long already, and whoever must go on asks again by himself.
 pub(super) fn asks_to_retry(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code)
-        .is_some_and(|code| code == "40P01" || code == "40001" || code == "55P03")
+        .is_some_and(|code| code == "40P01" || code == "40001")
 }
 
 #[cfg(test)]

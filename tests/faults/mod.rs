@@ -3,17 +3,20 @@
 mod approvals;
 mod clients;
 mod deploys;
+mod door;
 mod ending;
 mod families;
 mod mcp;
 mod money;
 mod points;
+mod pools;
 mod processes;
 mod queue;
 mod redrives;
 mod schedules;
 mod soak;
 mod store;
+mod streams;
 mod tools;
 mod wire;
 

@@ -1,8 +1,8 @@
 //! An installation as operators run it: a server and workers as processes, on a database and a Redis of their own.
 
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -29,7 +29,10 @@ impl WorkerProcess {
 }
 
 pub(super) struct Installation {
-    database: TestDatabase,
+    /// The URL of the database that its processes share.
+    database_url: String,
+    /// The database, where it is of this installation alone.
+    _database: Option<TestDatabase>,
     /// How the server reaches it.
     server_url: String,
     pub(super) redis: TestRedis,
@@ -68,31 +71,52 @@ impl Installation {
     pub(super) async fn start_with(environment: &[(&str, &str)]) -> Self {
         let database = TestDatabase::empty().await;
         let url = database.url.clone();
-        Self::start_on(database, url, environment).await
+        Self::start_on(url.clone(), Some(database), url, environment).await
+    }
+
+    /// The same on an empty database of a server of one's own.
+    pub(super) async fn start_at(url: String, environment: &[(&str, &str)]) -> Self {
+        Self::start_on(url.clone(), None, url, environment).await
     }
 
     /// The same, with a server that reaches its database through a proxy.
     pub(super) async fn start_behind_a_proxy(environment: &[(&str, &str)]) -> (Self, ChaosProxy) {
         let database = TestDatabase::empty().await;
         let proxy = ChaosProxy::before(&database.url).await;
-        let installation = Self::start_on(database, proxy.url().to_owned(), environment).await;
+        let url = database.url.clone();
+        let installation = Self::start_on(url, Some(database), proxy.url().to_owned(), environment).await;
         (installation, proxy)
     }
 
-    async fn start_on(database: TestDatabase, server_url: String, environment: &[(&str, &str)]) -> Self {
+    async fn start_on(
+        database_url: String,
+        database: Option<TestDatabase>,
+        server_url: String,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let redis = TestRedis::start().await;
-        let url = database.url.clone();
-        let migrated = bursar().arg("migrate").env("DATABASE_URL", &url).stdout(Stdio::null()).status().unwrap();
+        let migrated =
+            bursar().arg("migrate").env("DATABASE_URL", &database_url).stdout(Stdio::null()).status().unwrap();
         assert!(migrated.success());
-        let key = key_of(&url, "acme");
+        let key = key_of(&database_url, "acme");
         let environment: Vec<_> =
             environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let server = Self::server(&server_url, &redis, port, &environment);
         let http = reqwest::Client::new();
-        let installation =
-            Self { database, server_url, redis, port, server, workers: Vec::new(), key, environment, http };
+        let installation = Self {
+            database_url,
+            _database: database,
+            server_url,
+            redis,
+            port,
+            server,
+            workers: Vec::new(),
+            key,
+            environment,
+            http,
+        };
         installation.ready().await;
         installation.grant().await;
         installation
@@ -100,7 +124,7 @@ impl Installation {
 
     /// Speaks for another tenant from now on, one with credits.
     pub(super) async fn speak_for(&mut self, tenant: &str) {
-        self.key = key_of(&self.database.url, tenant);
+        self.key = key_of(&self.database_url, tenant);
         self.grant().await;
     }
 
@@ -150,7 +174,7 @@ impl Installation {
         let child = bursar()
             .arg("worker")
             .args(pools.iter().flat_map(|pool| ["--pool".to_owned(), format!("{pool}=16")]))
-            .env("DATABASE_URL", &self.database.url)
+            .env("DATABASE_URL", &self.database_url)
             .env("REDIS_URL", self.redis.url())
             .envs(environment.iter().copied())
             .spawn()
@@ -187,9 +211,18 @@ impl Installation {
         self.ready().await;
     }
 
+    /// SIGTERM of the server; how it ended, and how long that took.
+    pub(super) async fn terminate_server(&mut self) -> (ExitStatus, Duration) {
+        let began = Instant::now();
+        assert!(Command::new("kill").args(["-TERM", &self.server.id().to_string()]).status().unwrap().success());
+        let server = std::sync::Mutex::new(&mut self.server);
+        let ended = eventually("the server ends", START_DEADLINE, async || server.lock().unwrap().try_wait().unwrap());
+        (ended.await, began.elapsed())
+    }
+
     /// The database that its processes share.
     pub(super) fn database_url(&self) -> &str {
-        &self.database.url
+        &self.database_url
     }
 
     pub(super) async fn get(&self, path: &str) -> Option<Value> {
@@ -198,11 +231,22 @@ impl Installation {
         answer.json().await.ok()
     }
 
+    /// A request for a mission's stream, after the last event that its client has.
+    pub(super) fn stream(&self, mission: &str, after: Option<i64>) -> reqwest::RequestBuilder {
+        let request = self.http.get(self.address(&format!("/v1/missions/{mission}/stream"))).bearer_auth(&self.key);
+        after.into_iter().fold(request, |request, seq| request.header("Last-Event-ID", seq))
+    }
+
     /// Posts; the status and the answer.
     pub(super) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let request = self.http.post(self.address(path)).bearer_auth(&self.key).json(body);
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    /// A request by the tenant's key.
+    pub(super) fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, self.address(path)).bearer_auth(&self.key)
     }
 
     /// Posts under a key until it is answered by a rule and not by an outage; the status and the answer.
@@ -259,7 +303,7 @@ impl Installation {
 
     /// `bursar verify` finds nothing.
     pub(super) fn verify(&self) {
-        let output = bursar().arg("verify").env("DATABASE_URL", &self.database.url).output().unwrap();
+        let output = bursar().arg("verify").env("DATABASE_URL", &self.database_url).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
 }

@@ -22,7 +22,7 @@ mod schedules;
 pub(crate) mod server;
 mod signals;
 mod statements;
-mod stream;
+pub(crate) mod stream;
 mod submit;
 mod tenants;
 mod usage;

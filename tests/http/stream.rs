@@ -24,6 +24,8 @@ const SILENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub struct Heard {
     pub id: Option<i64>,
+    /// When the client is asked to come again, in ms, where it is.
+    pub retry: Option<u64>,
     pub kind: String,
     pub data: Value,
 }
@@ -31,7 +33,17 @@ pub struct Heard {
 impl Sse {
     pub fn of(response: Response) -> Self {
         assert_eq!(response.status(), 200);
-        let pieces = response.bytes_stream().map(|piece| piece.unwrap().to_vec()).boxed();
+        Self::read(response.bytes_stream().map(|piece| piece.unwrap().to_vec()).boxed())
+    }
+
+    /// The same, of a server that may die: then the stream is over.
+    pub fn until_it_breaks(response: Response) -> Self {
+        assert_eq!(response.status(), 200);
+        let whole = response.bytes_stream().take_while(|piece| futures::future::ready(piece.is_ok()));
+        Self::read(whole.map(|piece| piece.unwrap().to_vec()).boxed())
+    }
+
+    fn read(pieces: futures::stream::BoxStream<'static, Vec<u8>>) -> Self {
         Self { pieces, text: String::new(), last: String::new(), silence_ends: Instant::now() + SILENCE }
     }
 
@@ -48,7 +60,9 @@ impl Sse {
                     assert_eq!(data["type"], kind);
                     self.silence_ends = Instant::now() + SILENCE;
                     self.last.clone_from(&kind);
-                    return Some(Heard { id: line("id: ").map(|id| id.parse().unwrap()), kind, data });
+                    let id = line("id: ").map(|id| id.parse().unwrap());
+                    let retry = line("retry: ").map(|retry| retry.parse().unwrap());
+                    return Some(Heard { id, retry, kind, data });
                 }
             }
             let left = self.silence_ends.saturating_duration_since(Instant::now());

@@ -21,11 +21,17 @@ pub(crate) struct Cluster {
     folder: PathBuf,
     port: u16,
     guard: Child,
+    settings: &'static str,
 }
 
 impl Cluster {
     /// A fresh server with the durability of production.
     pub(crate) async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// The same with more settings, as `-c name=value`.
+    pub(crate) async fn start_with(settings: &'static str) -> Self {
         // the owner of the cluster must be able to enter, and a socket's path is short
         let folder = Path::new("/tmp").join(unique_name("bursar"));
         std::fs::create_dir(&folder).unwrap();
@@ -35,7 +41,7 @@ impl Cluster {
         }
         let guard = Command::new("sh").args(["-c", GUARD, "guard"]).arg(&folder).stdin(Stdio::piped()).spawn().unwrap();
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let cluster = Self { folder, port, guard };
+        let cluster = Self { folder, port, guard, settings };
         let data = cluster.data();
         run(cluster
             .as_owner("initdb")
@@ -72,9 +78,10 @@ impl Cluster {
     async fn launch(&self) {
         let settings = format!(
             "-c listen_addresses=127.0.0.1 -c port={} -c unix_socket_directories={} -c fsync=on -c full_page_writes=on \
-             -c synchronous_commit=on -c timezone=UTC",
+             -c synchronous_commit=on -c timezone=UTC {}",
             self.port,
-            self.folder.display()
+            self.folder.display(),
+            self.settings
         );
         let log = self.folder.join("data/log");
         eventually("Postgres starts", PATIENCE, || async {
