@@ -5,6 +5,7 @@ mod clients;
 mod deploys;
 mod ending;
 mod families;
+mod locks;
 mod mcp;
 mod money;
 mod points;
@@ -13,7 +14,9 @@ mod queue;
 mod redrives;
 mod schedules;
 mod soak;
+mod settlers;
 mod store;
+mod time;
 mod tools;
 mod wire;
 
