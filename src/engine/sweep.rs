@@ -66,10 +66,12 @@ impl Sweeper {
         let store = engine.store();
         if self.timekeeper.has_jumped(&engine, Instant::now()).await? {
             // leases that others hold are of the time before
-            self.absence.store_failed();
+            self.absence.time_jumped(Instant::now());
         }
         let now = engine.clock().now();
-        engine.expire_tasks(store.overdue_tasks(now, CHUNK).await?).await?;
+        let overdue = store.overdue_tasks(now, CHUNK).await?;
+        self.absence.store_answered(Instant::now());
+        engine.expire_tasks(overdue).await?;
         let left = engine.wake(store.due_tasks(now, CHUNK).await?).await?;
         if self.absence.is_trusted(Instant::now()) {
             engine.recover(store.lost_leases(now, CHUNK).await?).await?;
@@ -103,6 +105,7 @@ impl Sweeper {
         // what can't be decided stays due: it is no reason to look again at once
         let next = if left == 0 { store.next_due().await? } else { None };
         let until_due = next.map_or(PASS.as_millis() as i64, |due| due.since_ms(engine.clock().now()).max(1));
+        self.absence.store_answered(Instant::now());
         Ok(PASS.min(Duration::from_millis(until_due as u64)))
     }
 }

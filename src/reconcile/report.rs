@@ -196,6 +196,7 @@ pub struct TenantComparison {
     pub unexplained: Ucr,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn credits<S: serde::Serializer>(amount: &Ucr, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(amount)
 }

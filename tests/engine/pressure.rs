@@ -64,7 +64,7 @@ async fn of_many_submits_at_once_exactly_as_many_are_taken_as_there_is_room_for(
         async move { engine.submit(submission).await }
     });
     let answers = futures::future::join_all(submits).await;
-    let refused: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).map(|e| is_full(e)).collect();
+    let refused: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).map(is_full).collect();
     assert_eq!(refused, vec![Some((20, 20)); 30]);
     assert_eq!(missions(&world).await, 20);
 

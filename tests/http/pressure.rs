@@ -68,9 +68,8 @@ async fn bodies_that_would_fill_the_memory_are_refused_and_find_room_again() {
     let patience = Patience { bodies_bytes: 64 * 1024, ..Patience::default() };
     let server = Server::start_with(Setup { agent_slots: 0, patience }).await;
     let large = json!({"workflow": "talk", "input": {"prompt": "x".repeat(40_000)}});
-    let submit = || {
-        server.send(server.request(Method::POST, "/v1/missions").bearer_auth(&server.ours.key).json(&large))
-    };
+    let submit =
+        || server.send(server.request(Method::POST, "/v1/missions").bearer_auth(&server.ours.key).json(&large));
     submit().await.expect(202);
     // somebody announces much and has sent most of it
     let mut slow = TcpStream::connect(server.base.trim_start_matches("http://")).await.unwrap();
@@ -80,7 +79,7 @@ async fn bodies_that_would_fill_the_memory_are_refused_and_find_room_again() {
     );
     slow.write_all(head.as_bytes()).await.unwrap();
     submit().await.expect(202);
-    slow.write_all(&[b' '; 50_000]).await.unwrap();
+    slow.write_all(&vec![b' '; 50_000]).await.unwrap();
     let refused = || async {
         let answer = submit().await;
         (answer.status != 202).then_some(answer)

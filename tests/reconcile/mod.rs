@@ -190,7 +190,9 @@ async fn who_runs_by_one_side_only_is_told_and_is_no_difference() {
         };
         world.engine().queue().confirm(POOL, &[ghost.task_id], std::slice::from_ref(&ghost)).await.unwrap();
         let report = look(&world).await;
-        assert_eq!(pool(&report).running_without_lease.ids, [ghost.task_id.to_string()], "{}", report.to_text());
+        // beside it may stand what ended a moment ago: that is told with the next pop
+        let ids = &pool(&report).running_without_lease.ids;
+        assert!(ids.contains(&ghost.task_id.to_string()), "{}", report.to_text());
         assert!(report.agrees, "only the order depends on it: {}", report.to_text());
     }
 }

@@ -63,7 +63,7 @@ async fn a_transaction_that_was_cancelled_in_its_wait_leaves_no_broken_connectio
         let process = waiting_for_a_lock(&observer).await;
         sqlx::query("select pg_cancel_backend($1)").bind(process).execute(&observer).await.unwrap();
         let refused = waiter.await.unwrap();
-        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "it may be tried again: {refused:?}");
     }
     lock.rollback().await.unwrap();
     for _ in 0..6 {
@@ -150,7 +150,7 @@ async fn a_transaction_takes_at_most_five_round_trips_on_the_wire() {
     hand.store = bursar::store::open(&proxy.url(&hand.place.url()), 2).await.unwrap();
     hand.grant(100).await;
     let workflow = hand.put(DIAMOND).await;
-    let mut trips = [0; 5];
+    let mut fewest = [u64::MAX; 5];
     for _ in 0..12 {
         let start = proxy.round_trips();
         let (mission, ready) = hand.start(workflow).await;
@@ -169,9 +169,11 @@ async fn a_transaction_takes_at_most_five_round_trips_on_the_wire() {
         let believed = hand.store.counters().round_trips - counted.round_trips;
         hand.decide(&of(mission), |_| {}).await.unwrap();
         let looked = proxy.round_trips();
-        trips = [submitted - start, has_claimed - submitted, beaten - has_claimed, settled - beaten, looked - settled];
+        let trips =
+            [submitted - start, has_claimed - submitted, beaten - has_claimed, settled - beaten, looked - settled];
+        fewest.iter_mut().zip(trips).for_each(|(fewest, trips)| *fewest = trips.min(*fewest));
         assert_eq!(believed, 5, "the counters say what the wire says");
     }
-    // after a while everything was prepared
-    assert_eq!(trips, [4, 1, 1, 5, 4], "submit, claim, heartbeat, settle, a look that changes nothing");
+    // as soon as a connection knows them all
+    assert_eq!(fewest, [4, 1, 1, 5, 4], "submit, claim, heartbeat, settle, a look that changes nothing");
 }

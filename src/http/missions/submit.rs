@@ -414,9 +414,9 @@ pub(super) fn refused_by_rule(site: &Site, refusal: Refusal) -> Problem {
             Problem::new(Code::DuplicateMission, format!("mission {mission_id} has this dedupe key"))
                 .figure("mission_id", json!(mission_id))
         }
-        Refusal::QueueFull { live, most } => Problem::new(Code::QueueFull, words)
-            .figure("queued", json!(live))
-            .figure("max_queued", json!(most)),
+        Refusal::QueueFull { live, most } => {
+            Problem::new(Code::QueueFull, words).figure("queued", json!(live)).figure("max_queued", json!(most))
+        }
         Refusal::Pricing(error) => Problem::invalid("/workflow", "not_priced", &error.to_string()),
         other => {
             tracing::error!(refusal = %other, "a submit was refused by a rule that clients cannot break");

@@ -7,9 +7,9 @@ use axum::response::IntoResponse;
 use bursar_domain::id::{MissionId, MissionKind, TenantId};
 
 use super::super::auth::Caller;
+use super::super::limits::STREAM_BUSY_MS;
 use super::super::missions::one::unpruned;
 use super::super::params::{PathId, Query};
-use super::super::limits::STREAM_BUSY_MS;
 use super::super::problem::{Code, Problem};
 use super::super::request::Drain;
 use super::super::room::Room;
@@ -67,7 +67,10 @@ pub(in crate::http) async fn get(
     }
     let place = room.stream();
     if place.is_none() && !is_browser {
-        return Err(Problem::new(Code::Overloaded, "all streams are taken; nothing is lost, come again after a moment"));
+        return Err(Problem::new(
+            Code::Overloaded,
+            "all streams are taken; nothing is lost, come again after a moment",
+        ));
     }
     // a number that the mission has not reached yet must not hide events from the client
     let mut follow = Follow::new(site, &mission, after.min(mission.last_seq), drain);

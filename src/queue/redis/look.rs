@@ -30,7 +30,7 @@ pub(super) async fn look(
     Ok(QueueLook {
         stands: epoch.is_some(),
         waiting: known(connection, &waiting, "-inf", question.most).await?,
-        popped: known(connection, &[keys.popped.clone()], "-inf", question.most).await?,
+        popped: known(connection, std::slice::from_ref(&keys.popped), "-inf", question.most).await?,
         // what ran out is not counted by those who take, either
         running: known(connection, &running, &format!("({now_ms}"), question.most).await?,
         unknown,
@@ -89,7 +89,7 @@ async fn unknown(
         let scores: Vec<Option<f64>> = pipe.query_async(connection).await?;
         for ((_, task), scores) in chunk.iter().zip(scores.chunks(3)) {
             let [waits, popped, stands_in_ring] = [0, 1, 2].map(|at| matches!(scores.get(at), Some(Some(_))));
-            if !popped && !(waits && stands_in_ring) {
+            if !(popped || waits && stands_in_ring) {
                 unknown.push(*task);
             }
         }
