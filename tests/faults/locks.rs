@@ -35,10 +35,11 @@ async fn a_sqlite_file_locked_for_longer_than_the_busy_timeout_refuses_submits_h
     let mut world = World::new(Storage::Sqlite, Queues::Memory).await;
     world.grant(1_000).await;
     let workflow = world.put(STEPS).await;
-    let mut missions = world.submit_many(workflow.id, 30).await;
+    let mut missions = Vec::new();
     world.process.work(4);
     let mut other = SqliteConnection::connect(&world.place.url()).await.unwrap();
     for round in 0..2 {
+        missions.extend(world.submit_many(workflow.id, 15).await);
         let aim = ended(&world).await + 2;
         eventually("some more end", LOCKED, async || (ended(&world).await >= aim).then_some(())).await;
         sqlx::raw_sql("begin immediate").execute(&mut other).await.unwrap();
