@@ -31,6 +31,11 @@ impl Absence {
         self.has_failed = true;
     }
 
+    /// The store's clock jumped, seen at `now`: leases were given by the time before, and all look lost or none.
+    pub(super) const fn time_jumped(&mut self, now: Instant) {
+        self.back_since = Some(now);
+    }
+
     /// The store answered at `now`.
     pub(super) fn store_answered(&mut self, now: Instant) {
         let silence = self.answered.map(|answered| now.saturating_duration_since(answered));
@@ -67,6 +72,16 @@ mod tests {
         let absence = begun(start);
         assert!(absence.is_trusted(start));
         assert!(absence.is_trusted(start + Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn after_a_jump_of_the_clock_nothing_is_taken_for_one_lease() {
+        let start = Instant::now();
+        let mut absence = begun(start);
+        absence.time_jumped(start);
+        absence.store_answered(start);
+        assert!(!absence.is_trusted(start + Duration::from_millis(14_999)));
+        assert!(absence.is_trusted(start + LEASE));
     }
 
     #[test]

@@ -48,6 +48,7 @@ mod spread;
 mod submit;
 mod sweep;
 mod tenants;
+mod timekeeper;
 mod timetable;
 mod turns;
 mod waiting;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::absence::Absence;
+use super::timekeeper::Timekeeper;
 use crate::clock::new_id;
 use crate::queue::ReadyTask;
 use crate::store::read::{Due, ReadyRow};
@@ -30,12 +31,14 @@ const MOST_PUSHED: i64 = 1_000;
 pub struct Sweeper {
     engine: Engine,
     absence: Absence,
+    timekeeper: Timekeeper,
 }
 
 impl Sweeper {
     /// A sweeper; `lease` is how long it trusts nobody's absence after an outage of the store.
     pub fn new(engine: Engine, lease: Duration) -> Self {
-        Self { engine, absence: Absence::new(lease) }
+        let timekeeper = Timekeeper::new(engine.clock().now(), Instant::now());
+        Self { engine, absence: Absence::new(lease), timekeeper }
     }
 
     /// Sweeps about once a second, earlier when something is due, until `stop`.
@@ -61,6 +64,10 @@ impl Sweeper {
     pub async fn pass(&mut self) -> Result<Duration, StoreError> {
         let engine = self.engine.clone();
         let store = engine.store();
+        if self.timekeeper.has_jumped(&engine, Instant::now()).await? {
+            // leases that others hold are of the time before
+            self.absence.time_jumped(Instant::now());
+        }
         let now = engine.clock().now();
         let overdue = store.overdue_tasks(now, CHUNK).await?;
         self.absence.store_answered(Instant::now());

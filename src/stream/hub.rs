@@ -43,6 +43,25 @@ pub struct Watch {
 struct Topic {
     sender: broadcast::Sender<Frame>,
     snapshots: HashMap<TaskId, Snapshot>,
+    /// The newest attempt of each task that was heard of.
+    attempts: HashMap<TaskId, i32>,
+}
+
+impl Topic {
+    fn new() -> Self {
+        Self { sender: broadcast::channel(WATCH_CAPACITY).0, snapshots: HashMap::new(), attempts: HashMap::new() }
+    }
+
+    /// Whether a frame comes from an attempt that a newer one took the place of: from a worker that woke after its lease
+    /// was taken. What it says is not what the task says.
+    fn is_outdated(&mut self, body: &FrameBody) -> bool {
+        let (FrameBody::Started { task_id, attempt, .. } | FrameBody::Delta { task_id, attempt, .. }) = body else {
+            return false;
+        };
+        let newest = self.attempts.entry(*task_id).or_insert(*attempt);
+        *newest = (*newest).max(*attempt);
+        *attempt < *newest
+    }
 }
 
 /// All watched missions of this process, and one feed of runs whose tasks must stop.
@@ -64,9 +83,7 @@ impl Hub {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         // topics nobody watches any more leave when somebody new comes
         topics.retain(|_, topic| topic.sender.receiver_count() > 0);
-        let topic = topics
-            .entry(mission)
-            .or_insert_with(|| Topic { sender: broadcast::channel(WATCH_CAPACITY).0, snapshots: HashMap::new() });
+        let topic = topics.entry(mission).or_insert_with(Topic::new);
         Watch { frames: topic.sender.subscribe(), snapshots: topic.snapshots.values().cloned().collect() }
     }
 
@@ -88,6 +105,9 @@ impl Hub {
         }
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(topic) = topics.get_mut(&frame.mission_id) else { return };
+        if topic.is_outdated(&frame.body) {
+            return;
+        }
         remember(&mut topic.snapshots, &frame.body);
         let _ = topic.sender.send(frame.clone());
     }
@@ -164,6 +184,19 @@ mod tests {
         hub.deliver(&delta(0, 2, "found"));
         let late = hub.watch(MissionId::from_uuid(Uuid::from_u128(1)));
         assert_eq!((late.snapshots[0].text.as_str(), late.snapshots[0].attempt), ("found", 2));
+    }
+
+    #[test]
+    fn what_a_lost_attempt_goes_on_to_say_reaches_nobody() {
+        let hub = Hub::default();
+        let mut first = hub.watch(MissionId::from_uuid(Uuid::from_u128(1)));
+        let said = [(0, 1, "lost"), (0, 2, "found "), (1, 1, " and late"), (1, 2, "again")];
+        said.iter().for_each(|(index, attempt, text)| hub.deliver(&delta(*index, *attempt, text)));
+        let late = hub.watch(MissionId::from_uuid(Uuid::from_u128(1)));
+        assert_eq!((late.snapshots[0].text.as_str(), late.snapshots[0].attempt), ("found again", 2));
+        let heard = std::iter::from_fn(|| first.frames.try_recv().ok());
+        let told: Vec<Frame> = heard.collect();
+        assert_eq!(told, [delta(0, 1, "lost"), delta(0, 2, "found "), delta(1, 2, "again")]);
     }
 
     #[test]

@@ -61,6 +61,8 @@ mod broken_scope_tests;
 #[cfg(test)]
 mod broken_tests;
 #[cfg(test)]
+mod mutation_tests;
+#[cfg(test)]
 mod property_tests;
 #[cfg(test)]
 mod sample_tests;

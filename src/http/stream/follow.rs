@@ -213,13 +213,17 @@ impl Follow {
             // too large to travel, or not the next one: the log has it
             FrameBody::Event { .. } => self.phase = Phase::Log { by_backstop: false },
             FrameBody::Started { task_id, node, attempt, at } => {
-                self.note_attempt(task_id, &node, attempt);
+                if !self.note_attempt(task_id, &node, attempt) {
+                    return;
+                }
                 let data = json!({"attempt": attempt});
                 let frame = Envelope::frame(self.mission, Some(self.run), "task.started", at, data);
                 self.say(&frame.about(task_id, &node, attempt));
             }
             FrameBody::Delta { task_id, node, attempt, index, text } => {
-                self.note_attempt(task_id, &node, attempt);
+                if !self.note_attempt(task_id, &node, attempt) {
+                    return;
+                }
                 let data = json!({"index": index, "text": text});
                 let frame = Envelope::frame(self.mission, Some(self.run), "task.delta", self.now(), data);
                 self.say(&frame.about(task_id, &node, attempt));
@@ -228,13 +232,20 @@ impl Follow {
         }
     }
 
-    /// A new attempt makes what the client heard of the earlier one void.
-    fn note_attempt(&mut self, task: TaskId, node: &str, attempt: i32) {
-        if self.attempts.insert(task, attempt).is_some_and(|before| before != attempt) {
+    /// A new attempt makes what the client heard of the earlier one void. Whether it is the newest: what an earlier one
+    /// says after that comes from a worker that lost the task, and is not told.
+    fn note_attempt(&mut self, task: TaskId, node: &str, attempt: i32) -> bool {
+        let before = self.attempts.get(&task).copied();
+        if before.is_some_and(|before| before > attempt) {
+            return false;
+        }
+        self.attempts.insert(task, attempt);
+        if before.is_some_and(|before| before < attempt) {
             let data = json!({"attempt": attempt});
             let frame = Envelope::frame(self.mission, Some(self.run), "task.attempt_reset", self.now(), data);
             self.say(&frame.about(task, node, attempt));
         }
+        true
     }
 
     /// Asks the client to come again, and ends. Clients come spread over twice the time.
