@@ -82,7 +82,9 @@ async fn a_queue_that_gives_every_job_to_ten_workers_twice_has_each_done_and_bil
     let tasks = world.store().ready_tasks("agent", world.engine().clock().now(), 1_000).await.unwrap();
     assert_eq!(tasks.len(), 100);
     world.process.work(4);
-    others.iter_mut().for_each(|process| process.work(4));
+    for process in &mut others {
+        process.work(4);
+    }
     let engines: Vec<_> = others.iter().map(|process| process.engine.clone()).chain([world.engine().clone()]).collect();
     // and once more with what is being done already
     let job = |row: &ReadyRow| ReadyTask {
