@@ -5,7 +5,6 @@ mod clients;
 mod deploys;
 mod ending;
 mod families;
-mod locks;
 mod mcp;
 mod money;
 mod points;
