@@ -191,7 +191,9 @@ mod tests {
         let hub = Hub::default();
         let mut first = hub.watch(MissionId::from_uuid(Uuid::from_u128(1)));
         let said = [(0, 1, "lost"), (0, 2, "found "), (1, 1, " and late"), (1, 2, "again")];
-        said.iter().for_each(|(index, attempt, text)| hub.deliver(&delta(*index, *attempt, text)));
+        for (index, attempt, text) in said {
+            hub.deliver(&delta(index, attempt, text));
+        }
         let late = hub.watch(MissionId::from_uuid(Uuid::from_u128(1)));
         assert_eq!((late.snapshots[0].text.as_str(), late.snapshots[0].attempt), ("found again", 2));
         let heard = std::iter::from_fn(|| first.frames.try_recv().ok());

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::ending;
 use crate::support::hand::{Hand, SeededChance, decide_with, succeeded};
-use crate::support::stores::{Storage, on_both_stores};
+use crate::support::stores::on_both_stores;
 
 const PAID: &str = "{workflow: paid, flat_fee: 0, nodes: {only: {transform: {done: 1}, units: {step: 1}}}}";
 
