@@ -6,7 +6,6 @@ mod deploys;
 mod door;
 mod ending;
 mod families;
-mod locks;
 mod mcp;
 mod money;
 mod points;
