@@ -27,7 +27,7 @@ pub struct Server {
     /// Also run workers in this process, for single-box installs.
     #[arg(long)]
     with_workers: bool,
-    /// Serve `/metrics` on this port of the loopback address only, instead of on the API's port.
+    /// Serve `/metrics` on this port of the loopback address; without it, nowhere.
     #[arg(long)]
     metrics_port: Option<u16>,
 }
