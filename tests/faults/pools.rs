@@ -15,8 +15,9 @@ use crate::support::hand::SINGLE;
 use crate::support::stores::Storage;
 use crate::support::world::{Queues, World};
 
-/// The longest that anybody waits for an answer: a lock is waited for up to 20 s, a connection up to 10 s.
-const LONGEST: Duration = Duration::from_secs(25);
+/// The longest that anybody waits for an answer: a lock is waited for up to 10 s, a connection up to 10 s, before and
+/// after; proxies give up at 30 s.
+const LONGEST: Duration = Duration::from_secs(30);
 const WORKER: [(&str, &str); 4] =
     [("BURSAR_LEASE", "2s"), ("BURSAR_SIMULATED_WORD_MS", "40"), ("BURSAR_DB_CONNECTIONS", "4"), ("RUST_LOG", "error")];
 const SERVER: [(&str, &str); 2] = [("BURSAR_DB_CONNECTIONS", "4"), ("RUST_LOG", "error")];

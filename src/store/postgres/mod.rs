@@ -51,7 +51,7 @@ impl PostgresStore {
         let options = PgConnectOptions::from_str(url)
             .map_err(|error| StoreError::Unavailable(format!("DATABASE_URL is not valid: {error}")))?
             .application_name("bursar")
-            .options([("lock_timeout", "20s"), ("idle_in_transaction_session_timeout", "60s"), ("jit", "off")]);
+            .options([("lock_timeout", "10s"), ("idle_in_transaction_session_timeout", "60s"), ("jit", "off")]);
         let pool = |options: PgConnectOptions, most: u32| {
             PgPoolOptions::new()
                 .max_connections(most)
