@@ -220,7 +220,7 @@ impl dyn Store {
     }
 
     /// How the tasks of a run stand that are not over, those that stand alike together, the longest standing first. Of
-    /// a run with more open tasks than [`MOST_OF_RUN`], the first of these.
+    /// a run with more open tasks than `MOST_OF_RUN`, the first of these.
     pub async fn standing(&self, mission: MissionId, run: RunId) -> Result<Vec<StandingRow>, StoreError> {
         let sql = "
             with open as (
