@@ -9,6 +9,7 @@ use bursar_domain::agent::Message;
 use bursar_domain::flow::SettleRequest;
 use bursar_domain::id::{TaskId, WorkerId};
 use bursar_domain::outcome::Outcome;
+use bursar_domain::time::Timestamp;
 use bursar_domain::workflow::{Action, Definition};
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -336,6 +337,18 @@ impl Engine {
         if wanted.is_empty() { Ok(Vec::new()) } else { self.store().item_outputs(&wanted).await }
     }
 
+    /// Goes on giving back while the store does not answer, for as long as the lease lasts. Nobody waits for it.
+    fn give_back_later(&self, settle: Settle, lease_until: Timestamp) {
+        let engine = self.clone();
+        tokio::spawn(async move {
+            let task = settle.request.guard.task_id;
+            let given = engine.settle(settle, || engine.clock().now() < lease_until).await;
+            if let Err(error) = given {
+                tracing::warn!(%task, %error, "it could not be given back; its lease will run out");
+            }
+        });
+    }
+
     /// Gives a claimed task back that can't begin here, without a penalty; whether it was put off. Where even that fails,
     /// its lease runs out.
     async fn give_back(&self, task: &Claimed, token: &str, reason: &str) -> bool {
@@ -352,7 +365,11 @@ impl Engine {
             prompt: None,
         };
         let settle = Settle::of(task, request, reach);
-        let Err(error) = self.settle(settle, || false).await else { return false };
+        let Err(error) = self.settle(settle.clone(), || false).await else { return false };
+        if matches!(error, SettleError::Unavailable(_)) {
+            self.give_back_later(settle, task.lease_until);
+            return false;
+        }
         let returned = match &error {
             // what this program can't read it can't decide about either, but a newer one beside it can
             SettleError::Unstorable(_) => {
